@@ -1,0 +1,3 @@
+//! One file per verb. Each has `Args` and `run(Args) -> ExitCode`.
+
+pub mod scan;

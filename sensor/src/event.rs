@@ -1,0 +1,219 @@
+//! The vocabulary of the runtime half: what `watch` hands to `policy`, and what both say in an alert.
+//!
+//! Data flows one way: `watch` (kernel, decode, process table, correlate) makes [`Act`]s; `policy` judges them;
+//! `incident` folds them; `alert` writes them down; `sink` carries them out. These types are the only thing that the
+//! rooms share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Names a process for ever: a pid that is used again has another start time.
+///
+/// Source: `task_struct.tgid` and `task_struct.group_leader->start_boottime` (kernel, ns since boot).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskKey {
+    /// In the initial pid namespace.
+    pub tgid: u32,
+    pub start_boottime_ns: u64,
+}
+
+/// Names a file's content holder for ever: `super_block.s_dev` (major << 20 | minor), `inode.i_ino`,
+/// `inode.i_generation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InodeKey {
+    pub dev: u32,
+    pub generation: u32,
+    pub ino: u64,
+}
+
+/// Bytes from the kernel or a file system: hostile, not necessarily UTF-8.
+pub type Bytes = Vec<u8>;
+
+/// One process as an alert shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    pub key: TaskKey,
+    /// Wall-clock start, ns since the epoch.
+    pub start_unix_ns: i128,
+    /// Path of the executable as its mount namespace sees it; empty where it isn't known.
+    pub exe: Bytes,
+    pub argv: Vec<Bytes>,
+    pub argv_truncated: bool,
+    pub uid: Option<u32>,
+}
+
+/// A process and how it came to be, nearest ancestor first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lineage {
+    pub process: Process,
+    pub ancestors: Vec<Process>,
+    /// cgroup v2 id of the acting task.
+    pub cgroup_id: u64,
+}
+
+/// What a file's content can do, by its format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentClass {
+    /// The format can run code when it is loaded (pickle, torch, joblib, object arrays …).
+    Code,
+    /// The format cannot (safetensors, plain arrays …).
+    Data,
+    /// Not known yet, or not recognised.
+    Unknown,
+}
+
+/// The scanner's word on a file, as far as it is known now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Clean,
+    Suspicious,
+    Malicious,
+    /// Unreadable because of its content, or incomplete (DESIGN 5: fails closed).
+    Unscannable,
+    /// No answer yet.
+    Pending,
+    /// Not read: policy, a time-out, a swapped file, a file system that may lie. Judged as a clean file that can run
+    /// code; written as `pending` in alerts.
+    NotRead,
+}
+
+/// One finding of the scanner as an alert carries it (the full report is `sensor scan`'s).
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ModelFinding {
+    /// `SNS-…`
+    pub id: String,
+    /// info | low | medium | high | critical
+    pub severity: String,
+    pub title: String,
+}
+
+/// What is known of one model file. Replaced as a whole when the scanner has spoken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    pub inode: InodeKey,
+    /// As the opener's mount namespace sees it.
+    pub path: Bytes,
+    pub size: u64,
+    /// The scanner's name of the format ("pickle", "torch-zip" …), where known.
+    pub format: Option<String>,
+    pub class: ContentClass,
+    pub verdict: Verdict,
+    pub findings: Vec<ModelFinding>,
+    /// Hex; only where it was computed.
+    pub sha256: Option<String>,
+    /// From the hub-cache layout, where the path shows it.
+    pub repo: Option<String>,
+    pub revision: Option<String>,
+    /// Every global that the file names is on the safe list (row 3's `born_in_load` softening, DESIGN 6).
+    pub all_globals_safe: bool,
+}
+
+/// One model in the load set of an acting process.
+#[derive(Debug, Clone)]
+pub struct Artifact {
+    pub model: Arc<Model>,
+    /// Who opened it.
+    pub opener: TaskKey,
+    /// Boot-time clock, ns.
+    pub opened_boottime_ns: u64,
+    /// Is the act inside this artifact's load window? (DESIGN 3; decided in the kernel at the act.)
+    pub in_window: bool,
+    /// The acting process was born inside this artifact's window.
+    pub born: bool,
+    pub basis: Option<Basis>,
+    /// ns between the latest of (open, last walk that found it held) and the act.
+    pub since_ns: u64,
+}
+
+/// How `in_load` was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// The descriptor was found open at the act.
+    Held,
+    /// The process was created inside a window.
+    Born,
+    /// CPython raised a dangerous `find_class` just before.
+    Audit,
+    /// The descriptor walk was cut by its limit: judged as "shortly after".
+    Cut,
+}
+
+/// `event.proto`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Proto {
+    Tcp,
+    Udp,
+    Icmp,
+    Raw,
+    Mptcp,
+    Sctp,
+    Other,
+}
+
+/// `event.family`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    Inet,
+    Inet6,
+    Unix,
+    Vsock,
+    Packet,
+}
+
+/// Where a connection or datagram goes. `ip`/`port` are absent for unix, vsock, packet; v4-mapped is IPv4.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    pub family: Family,
+    pub proto: Proto,
+    pub ip: Option<IpAddr>,
+    pub port: Option<u16>,
+    pub domain: Option<String>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ActKind {
+    /// A model was opened (its verdict is in the artifact).
+    ModelOpen,
+    Exec {
+        exe: Bytes,
+        argv: Vec<Bytes>,
+        argv_truncated: bool,
+    },
+    /// TCP connect, or a UDP connect (which sends nothing by itself: `proto` says which).
+    Connect(Destination),
+    /// A datagram.
+    Send(Destination),
+}
+
+/// Who the acting process is to the sensor (DESIGN 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Loader,
+    /// Reads files for a living: recorded, info.
+    Reader,
+}
+
+/// One act of a process that carries a load.
+#[derive(Debug, Clone)]
+pub struct Act {
+    /// Wall clock at the act, ns since the epoch.
+    pub time_unix_ns: i128,
+    pub time_boottime_ns: u64,
+    pub kind: ActKind,
+    pub role: Role,
+    pub lineage: Arc<Lineage>,
+    /// At least one; the worst and the first are always among them.
+    pub artifacts: Vec<Artifact>,
+    /// Artifacts beyond the limit of the load set.
+    pub artifacts_omitted: u32,
+}
+
+/// Something that the sensor did not see, per reason. Becomes an alert of kind `loss` (its `process` is null).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    pub time_unix_ns: i128,
+    /// A stable word: `ring_full`, `task_table_full`, `candidate_rate`, …
+    pub reason: &'static str,
+    pub count: u64,
+}

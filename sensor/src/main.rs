@@ -1,0 +1,15 @@
+//! The binary: parse, run one verb, turn the result into an exit status.
+
+mod cli;
+mod command;
+pub mod event;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().command {
+        cli::Command::Scan(args) => command::scan::run(args),
+    }
+}
