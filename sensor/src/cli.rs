@@ -15,6 +15,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Scan(command::scan::Args),
+    Doctor(command::doctor::Args),
 }
 
 fn version() -> &'static str {

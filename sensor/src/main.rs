@@ -3,6 +3,7 @@
 mod cli;
 mod command;
 pub mod event;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -11,5 +12,6 @@ use clap::Parser;
 fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Scan(args) => command::scan::run(args),
+        cli::Command::Doctor(args) => command::doctor::run(args),
     }
 }

@@ -1,3 +1,4 @@
 //! One file per verb. Each has `Args` and `run(Args) -> ExitCode`.
 
+pub mod doctor;
 pub mod scan;

@@ -1,0 +1,91 @@
+//! Constants that userspace writes into the object's `.rodata` before it is loaded: the verifier sees them as known.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// An [`Offsets`] entry for a member that this kernel doesn't have.
+pub const ABSENT: u32 = u32::MAX;
+
+macro_rules! offsets {
+    ($($(#[$meta:meta])* $name:ident: $ty:literal . $member:literal $(| $other:literal)*;)*) => {
+        /// Byte offsets of kernel structure members on the running kernel, from its BTF.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        pub struct Offsets { $($(#[$meta])* pub $name: u32,)* }
+
+        impl Offsets {
+            /// Nothing known.
+            pub const ABSENT: Self = Self { $($name: ABSENT,)* };
+            /// `(type, member spellings in order of preference)` in field order. A dotted member descends into it.
+            pub const SOURCE: &'static [(&'static str, &'static [&'static str])] =
+                &[$(($ty, &[$member $(, $other)*]),)*];
+        }
+    };
+}
+
+offsets! {
+    task_tgid: "task_struct"."tgid";
+    task_pid: "task_struct"."pid";
+    task_group_leader: "task_struct"."group_leader";
+    task_real_parent: "task_struct"."real_parent";
+    task_start_boottime: "task_struct"."start_boottime" | "real_start_time";
+    task_files: "task_struct"."files";
+    task_mm: "task_struct"."mm";
+    task_signal: "task_struct"."signal";
+    task_comm: "task_struct"."comm";
+    signal_live: "signal_struct"."live";
+    files_fdt: "files_struct"."fdt";
+    fdt_max_fds: "fdtable"."max_fds";
+    fdt_fd: "fdtable"."fd";
+    file_mode: "file"."f_mode";
+    file_flags: "file"."f_flags";
+    file_inode: "file"."f_inode";
+    file_path_mnt: "file"."f_path.mnt" | "__f_path.mnt";
+    file_path_dentry: "file"."f_path.dentry" | "__f_path.dentry";
+    inode_mode: "inode"."i_mode";
+    inode_uid: "inode"."i_uid";
+    inode_ino: "inode"."i_ino";
+    inode_sb: "inode"."i_sb";
+    inode_size: "inode"."i_size";
+    inode_generation: "inode"."i_generation";
+    inode_nlink: "inode"."i_nlink";
+    /// `i_ctime_sec` from 6.11; before, a `timespec64`.
+    inode_ctime_s: "inode"."i_ctime_sec" | "__i_ctime" | "i_ctime";
+    /// ABSENT where `inode_ctime_s` is a `timespec64`: then 8 bytes behind it.
+    inode_ctime_ns: "inode"."i_ctime_nsec";
+    sb_dev: "super_block"."s_dev";
+    sb_magic: "super_block"."s_magic";
+    dentry_parent: "dentry"."d_parent";
+    dentry_name: "dentry"."d_name.name";
+    dentry_name_len: "dentry"."d_name.len";
+    dentry_inode: "dentry"."d_inode";
+    mount_mnt: "mount"."mnt";
+    mount_parent: "mount"."mnt_parent";
+    mount_mountpoint: "mount"."mnt_mountpoint";
+    vfsmount_root: "vfsmount"."mnt_root";
+    mm_exe_file: "mm_struct"."exe_file";
+    mm_arg_start: "mm_struct"."arg_start";
+    mm_arg_end: "mm_struct"."arg_end";
+    bprm_file: "linux_binprm"."file";
+    bprm_filename: "linux_binprm"."filename";
+    bprm_interp: "linux_binprm"."interp";
+    vma_file: "vm_area_struct"."vm_file";
+    vma_flags: "vm_area_struct"."vm_flags";
+    socket_sk: "socket"."sk";
+    socket_type: "socket"."type";
+    sock_family: "sock_common"."skc_family";
+    sock_protocol: "sock"."sk_protocol";
+    msghdr_name: "msghdr"."msg_name";
+    msghdr_namelen: "msghdr"."msg_namelen";
+}
+
+/// What this run of the kernel half does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Config {
+    /// The daemon: it and its children are never marked or reported.
+    pub own_tgid: u32,
+    /// Candidates per cgroup and second; 0 is unlimited.
+    pub candidates_per_s: u32,
+    /// How long a held descriptor keeps the load window open, ns.
+    pub load_window_ns: u64,
+}

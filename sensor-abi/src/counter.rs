@@ -1,0 +1,50 @@
+//! Indices of the per-CPU counter array `COUNTERS`: what the kernel half did and what it could not.
+
+/// Counters, in index order. `LOSS` ones become alerts of kind `loss`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Ring full: a record was dropped.
+    RingFull = 0,
+    /// `TASKS` full: a mark could not be set or inherited.
+    TasksFull = 1,
+    /// `LOAD_SETS` full.
+    LoadSetsFull = 2,
+    /// `INODES` refused an entry.
+    InodesFull = 3,
+    /// A candidate was not sent: its cgroup is over its rate.
+    CandidateRate = 4,
+    /// A kernel structure could not be read.
+    ReadFailed = 5,
+    /// Descriptor walks that met their limit (judged as "shortly after").
+    WalkCut = 6,
+    /// Records sent.
+    Sent = 7,
+    /// Runs of the open hook by the sensor itself (canary).
+    CanaryOpen = 8,
+    /// Runs of the connect hooks by the sensor itself (canary).
+    CanaryConnect = 9,
+    /// Runs of the datagram hooks by the sensor itself (canary).
+    CanarySend = 10,
+    /// Runs of the fork hook by the sensor itself (canary).
+    CanaryFork = 11,
+    /// Runs of the exec hook by the sensor itself (canary).
+    CanaryExec = 12,
+    /// Runs of the LSM exec hook by the sensor itself (canary).
+    CanaryExecLsm = 13,
+    /// Runs of the LSM socket hooks by the sensor itself (canary).
+    CanarySocketLsm = 14,
+}
+
+/// Entries of `COUNTERS`.
+pub const COUNTERS: u32 = 16;
+
+/// Counters that mean something was not seen, with the stable word that `event.reason` of a loss alert uses.
+pub const LOSS: [(Counter, &str); 6] = [
+    (Counter::RingFull, "ring_full"),
+    (Counter::TasksFull, "task_table_full"),
+    (Counter::LoadSetsFull, "load_set_table_full"),
+    (Counter::InodesFull, "inode_table_full"),
+    (Counter::CandidateRate, "candidate_rate"),
+    (Counter::ReadFailed, "kernel_read_failed"),
+];

@@ -1,0 +1,108 @@
+//! Marks: which process carries which load. All live in bounded kernel maps.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::identity::{ContentStamp, InodeKey, TaskKey};
+
+/// Artifacts that a load set holds by name; more are counted in [`LoadSet::omitted`].
+pub const LOAD_SET_ARTIFACTS_MAX: usize = 8;
+
+/// Roles of a marked process ([`Mark::role`]).
+pub mod role {
+    /// Not decided yet: acts are reported, userspace holds them until it knows.
+    pub const UNDECIDED: u8 = 0;
+    /// Everything that is no reader.
+    pub const LOADER: u8 = 1;
+    /// Reads files for a living (cp, tar, a backup): recorded, reported never, inherited by no child.
+    pub const READER: u8 = 2;
+    /// The sensor itself and its helpers: never marked, never reported.
+    pub const OWN: u8 = 3;
+}
+
+/// Value of map `TASKS`, keyed by tgid (u32). `start_boottime_ns` proves that the tgid wasn't reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Mark {
+    pub start_boottime_ns: u64,
+    /// Key into `LOAD_SETS`; 0 where there is none ([`role::OWN`]).
+    pub set: u64,
+    /// The executable that opened the model: its role is looked up again until it is decided.
+    pub exe: InodeKey,
+    pub role: u8,
+    /// Bit i: born inside the load window of the set's artifact i.
+    pub born: u8,
+    pub reserved: [u8; 6],
+}
+
+/// One model file in a load set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Artifact {
+    pub inode: InodeKey,
+    pub opener: TaskKey,
+    /// CLOCK_BOOTTIME, ns; the latest open.
+    pub opened_ns: u64,
+    /// CLOCK_BOOTTIME, ns; the last walk that found the descriptor open.
+    pub held_ns: u64,
+    /// Thread that opened it.
+    pub tid: u32,
+    /// Descriptor index where it was found last: the first place to look.
+    pub fd: u32,
+}
+
+/// Value of map `LOAD_SETS`, keyed by an id (u64). Shared by a process and the children that opened nothing themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct LoadSet {
+    /// Who may add to it; a child that opens a model gets a copy of its own.
+    pub owner: TaskKey,
+    /// Marks that name this set.
+    pub refs: i64,
+    /// Valid entries of `artifacts`.
+    pub count: u32,
+    /// Artifacts that gave way to later ones. The first and malicious ones stay.
+    pub omitted: u32,
+    pub artifacts: [Artifact; LOAD_SET_ARTIFACTS_MAX],
+}
+
+/// What an inode's content is ([`InodeInfo::class`]).
+pub mod class {
+    /// A candidate was sent, no answer yet: marks are provisional.
+    pub const PENDING: u8 = 0;
+    pub const CODE: u8 = 1;
+    pub const DATA: u8 = 2;
+    /// Looked at and not recognised: stays under suspicion.
+    pub const UNKNOWN: u8 = 3;
+    /// Looked at: no model. Opens set no mark.
+    pub const NOT_MODEL: u8 = 4;
+}
+
+/// Verdict bits of [`InodeInfo::verdict`].
+pub mod verdict {
+    pub const NONE: u8 = 0;
+    pub const CLEAN: u8 = 1;
+    pub const SUSPICIOUS: u8 = 2;
+    pub const MALICIOUS: u8 = 3;
+    pub const UNSCANNABLE: u8 = 4;
+}
+
+/// Value of maps `INODES` (LRU) and `INODES_MALICIOUS` (never evicted), keyed by [`InodeKey`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct InodeInfo {
+    pub stamp: ContentStamp,
+    pub class: u8,
+    pub verdict: u8,
+    pub reserved: [u8; 6],
+}
+
+/// Classes of a name's last 8 bytes (map `SUFFIXES`).
+pub mod suffix {
+    /// A model's suffix: look at the file.
+    pub const MODEL: u8 = 1;
+    /// Says nothing (`.tmp`, `.bak`, `.0`): look at the 8 bytes before it.
+    pub const STRIP: u8 = 2;
+}
+
+const _: () = assert!(size_of::<Mark>() == 40 && size_of::<Artifact>() == 56 && size_of::<InodeInfo>() == 32);
+const _: () = assert!(size_of::<LoadSet>() == 32 + LOAD_SET_ARTIFACTS_MAX * 56);

@@ -1,0 +1,161 @@
+//! Records of the two rings. Fixed part first, then the strings that the fixed part gives lengths for.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::identity::{ContentStamp, InodeKey, TaskKey};
+use crate::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX};
+
+/// Longest path that is sent, bytes (`PATH_MAX`).
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Longest executable path that is sent, bytes.
+pub const EXE_BYTES_MAX: usize = 1024;
+/// Most argv bytes that are sent.
+pub const ARGV_BYTES_MAX: usize = 4096;
+/// Path components that the dentry walk follows; a deeper path lacks its beginning.
+pub const PATH_COMPONENTS_MAX: usize = 64;
+/// Ancestors sent with an open.
+pub const ANCESTORS_MAX: usize = 8;
+
+/// [`Header::kind`]
+pub mod kind {
+    /// A process opened a file that may be, or is known to be, a model: [`super::Open`].
+    pub const OPEN: u16 = 1;
+    /// A marked process made a child: [`super::Fork`].
+    pub const FORK: u16 = 2;
+    /// A marked process runs another program: [`super::Exec`].
+    pub const EXEC: u16 = 3;
+    /// The last thread of a marked process is gone: header only.
+    pub const EXIT: u16 = 4;
+    /// connect(2) of a marked process: [`super::Net`].
+    pub const CONNECT: u16 = 5;
+    /// A datagram of a marked process: [`super::Net`].
+    pub const SEND: u16 = 6;
+}
+
+/// First bytes of every record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Header {
+    pub abi: u16,
+    pub kind: u16,
+    /// The acting thread.
+    pub tid: u32,
+    /// CLOCK_BOOTTIME, ns.
+    pub time_ns: u64,
+    pub task: TaskKey,
+    /// `real_parent`'s group: its creator, or who it was given to.
+    pub parent: TaskKey,
+    pub cgroup: u64,
+    pub uid: u32,
+    pub reserved: u32,
+    pub comm: [u8; 16],
+}
+
+/// The load that an acting process carries, as it was at the act; `count` [`Artifact`]s follow the fixed part of the
+/// record that holds it, before any string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Load {
+    pub exe: InodeKey,
+    pub role: u8,
+    /// Bit i: born inside artifact i's window.
+    pub born: u8,
+    /// Bit i: the descriptor was found open and the window was not over.
+    pub held: u8,
+    /// 1: the walk met its limit before it knew.
+    pub cut: u8,
+    /// At most [`LOAD_SET_ARTIFACTS_MAX`].
+    pub count: u32,
+    pub omitted: u32,
+    pub reserved: u32,
+}
+
+/// Why a file was looked at ([`Open::reason`]).
+pub mod reason {
+    pub const NAME: u8 = 1;
+    pub const PATH_SHAPE: u8 = 2;
+    pub const INODE: u8 = 3;
+    /// Found open when the sensor started.
+    pub const FOUND_OPEN: u8 = 4;
+    /// Found mapped when the sensor started.
+    pub const FOUND_MAPPED: u8 = 5;
+}
+
+/// An [`Open::fd`] that isn't known (LSM runs before the descriptor exists).
+pub const NO_FD: u32 = u32::MAX;
+
+/// `path_len` bytes of components (leaf first, each ended by NUL), `exe_len` likewise, `argv_len` bytes of arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Open {
+    pub header: Header,
+    pub inode: InodeKey,
+    pub stamp: ContentStamp,
+    pub exe: InodeKey,
+    pub exe_uid: u32,
+    pub exe_mode: u32,
+    pub exe_dir_uid: u32,
+    pub exe_dir_mode: u32,
+    pub fd: u32,
+    pub reason: u8,
+    /// [`crate::mark::class`] as known at the open.
+    pub class: u8,
+    /// 1: this record asks for a look at the content.
+    pub candidate: u8,
+    pub role: u8,
+    pub ancestors: [TaskKey; ANCESTORS_MAX],
+    pub fs_magic: u64,
+    pub path_len: u16,
+    pub exe_len: u16,
+    pub argv_len: u16,
+    /// 1: the path lacks its beginning; 2: the exe path does; 4: argv was cut.
+    pub truncated: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Fork {
+    pub header: Header,
+    pub child: TaskKey,
+}
+
+/// Behind it: the load's artifacts, `exe_len` bytes of components, `argv_len` bytes of arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Exec {
+    pub header: Header,
+    pub load: Load,
+    pub exe: InodeKey,
+    /// Links of the executable's inode: 0 is a memfd or a deleted file.
+    pub nlink: u32,
+    pub exe_len: u16,
+    pub argv_len: u16,
+    pub truncated: u16,
+    pub reserved: [u8; 6],
+}
+
+/// Behind it: the load's artifacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Net {
+    pub header: Header,
+    pub load: Load,
+    /// `AF_*`
+    pub family: u16,
+    /// Host byte order.
+    pub port: u16,
+    /// `SOCK_*`
+    pub sock_type: u16,
+    /// `IPPROTO_*`
+    pub protocol: u16,
+    /// IPv4 in the first four bytes.
+    pub address: [u8; 16],
+}
+
+/// Bytes that the artifacts of a record take at most.
+pub const ARTIFACTS_BYTES_MAX: usize = LOAD_SET_ARTIFACTS_MAX * size_of::<Artifact>();
+/// Largest record, bytes.
+pub const RECORD_BYTES_MAX: usize = size_of::<Open>() + PATH_BYTES_MAX + EXE_BYTES_MAX + ARGV_BYTES_MAX;
+
+const _: () = assert!(size_of::<Header>() == 80 && size_of::<Load>() == 32 && size_of::<Net>() == 136);
+const _: () = assert!(size_of::<Exec>() % 8 == 0 && size_of::<Open>() % 8 == 0);

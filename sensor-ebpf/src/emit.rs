@@ -1,0 +1,141 @@
+//! Putting a record together in a scratch area and sending it: one way out for every hook.
+
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
+use aya_ebpf::maps::RingBuf;
+use sensor_abi::counter::Counter;
+use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark};
+use sensor_abi::record::{ARGV_BYTES_MAX, Load};
+
+use crate::field::{Address, field};
+use crate::maps::{SCRATCH, SCRATCH_BYTES, SCRATCHES, Scratch, count};
+
+/// Adds to a number in a map without asking for the result: BPF_ATOMIC | BPF_ADD without BPF_FETCH, which every kernel
+/// has. (The target's `core` has no read-modify-write atomics.)
+///
+/// # Safety
+/// `number` is eight-byte aligned and inside a live map value.
+#[inline(always)]
+pub unsafe fn atomic_add(number: *mut u64, by: i64) {
+    // SAFETY: the caller's promise.
+    unsafe { core::arch::asm!("lock *(u64 *)({} + 0) += {}", in(reg) number, in(reg) by) };
+}
+
+/// A scratch area of this CPU that nobody else is using. Given back by [`Area::release`].
+pub struct Area(*mut Scratch);
+
+impl Area {
+    /// `None` where programs that preempted each other hold them all: the record is counted as lost.
+    #[inline(always)]
+    pub fn claim() -> Option<Self> {
+        for i in 0..SCRATCHES {
+            let scratch = SCRATCH.get_ptr_mut(i)?;
+            // Add first, look then: of two that meet here at most one reads its own 1. (An add without a result is the
+            // one atomic that every kernel has.)
+            // SAFETY: a live map value, eight-byte aligned; volatile, because another program may change it.
+            unsafe {
+                atomic_add(&raw mut (*scratch).busy, 1);
+                if core::ptr::read_volatile(&raw const (*scratch).busy) == 1 {
+                    return Some(Self(scratch));
+                }
+                atomic_add(&raw mut (*scratch).busy, -1);
+            }
+        }
+        count(Counter::RingFull);
+        None
+    }
+
+    #[inline(always)]
+    pub fn release(self) {
+        // SAFETY: a live map value, eight-byte aligned.
+        unsafe { atomic_add(&raw mut (*self.0).busy, -1) };
+    }
+
+    #[inline(always)]
+    pub fn bytes(&self) -> *mut u8 {
+        // SAFETY: the field of a live map value.
+        unsafe { (&raw mut (*self.0).bytes).cast() }
+    }
+
+    /// The area's beginning as a `T`.
+    #[inline(always)]
+    pub fn record<T>(&self) -> *mut T {
+        const { assert!(size_of::<T>() <= SCRATCH_BYTES && align_of::<T>() <= 8) };
+        self.bytes().cast()
+    }
+
+    /// Sends the first `len` bytes and releases the area.
+    #[inline(always)]
+    pub fn send(self, ring: &RingBuf, len: u64) {
+        let len = len as usize & (SCRATCH_BYTES - 1);
+        // SAFETY: `len` is below the area's size.
+        let bytes = unsafe { core::slice::from_raw_parts(self.bytes().cast_const(), len) };
+        match ring.output::<[u8]>(bytes, 0) {
+            Ok(()) => count(Counter::Sent),
+            Err(_) => count(Counter::RingFull),
+        }
+        self.release();
+    }
+}
+
+/// Writes a load's fixed part and returns how many artifacts it has.
+///
+/// # Safety
+/// `load` points to writable memory of its size; `mark` and `set` are live map values.
+#[inline(always)]
+pub unsafe fn write_load(load: *mut Load, mark: *const Mark, set: *const LoadSet, held: u8, cut: u8) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let artifacts = (*set).count.min(LOAD_SET_ARTIFACTS_MAX as u32);
+        (*load).exe = (*mark).exe;
+        (*load).role = (*mark).role;
+        (*load).born = (*mark).born;
+        (*load).held = held;
+        (*load).cut = cut;
+        (*load).count = artifacts;
+        (*load).omitted = (*set).omitted;
+        (*load).reserved = 0;
+        u64::from(artifacts)
+    }
+}
+
+/// Copies `artifacts` artifacts behind a fixed part of `at` bytes and returns where they end.
+#[inline(always)]
+pub fn write_artifacts(bytes: *mut u8, at: u64, set: *const LoadSet, artifacts: u64) -> u64 {
+    let len = (artifacts & 15).min(LOAD_SET_ARTIFACTS_MAX as u64) * size_of::<Artifact>() as u64;
+    let at_masked = at as usize & (SCRATCH_BYTES / 2 - 1);
+    // SAFETY: `at` is below half the area and `len` at most 448; the source is a live map value.
+    unsafe {
+        bpf_probe_read_kernel(bytes.add(at_masked).cast(), len as u32, (&raw const (*set).artifacts).cast());
+    }
+    at + len
+}
+
+/// Set in [`write_argv`]'s answer where the arguments were cut or could not be read.
+pub const CUT: u64 = 1 << 32;
+
+/// Copies the arguments of the process with address space `mm`, which has to be the current one, to `at` and returns
+/// where they end. Source: `mm_struct.arg_start`, NULs between them.
+#[inline(always)]
+pub fn write_argv(bytes: *mut u8, at: u64, mm: Address) -> u64 {
+    let (Some(start), Some(end)) = (field!(mm, mm_arg_start, u64), field!(mm, mm_arg_end, u64)) else {
+        return at | CUT;
+    };
+    let at_masked = at as usize & (SCRATCH_BYTES - 1);
+    if at_masked > SCRATCH_BYTES - ARGV_BYTES_MAX || end <= start {
+        return at | CUT;
+    }
+    let wanted = end - start;
+    let mut len = wanted.min(ARGV_BYTES_MAX as u64 - 1);
+    // SAFETY: `at_masked` leaves room for the longest argv; the helper checks the source and never faults.
+    unsafe {
+        let to = bytes.add(at_masked).cast();
+        if bpf_probe_read_user(to, len as u32 & (ARGV_BYTES_MAX as u32 - 1), start as *const _) != 0 {
+            // A page may be away; what is on the first one is better than nothing.
+            len = len.min(ARGV_BYTES_MAX as u64 - (start & (ARGV_BYTES_MAX as u64 - 1)));
+            if bpf_probe_read_user(to, len as u32 & (ARGV_BYTES_MAX as u32 - 1), start as *const _) != 0 {
+                return at | CUT;
+            }
+        }
+    }
+    (at + len) | if len < wanted { CUT } else { 0 }
+}

@@ -1,0 +1,53 @@
+//! Reading kernel structures: offsets come from the running kernel's BTF through `.rodata`, reads are checked.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use sensor_abi::config::{Config, Offsets};
+
+/// Filled by userspace before the load; the verifier sees constants.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = Offsets::ABSENT;
+
+/// Filled by userspace before the load.
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = Config { own_tgid: 0, candidates_per_s: 0, load_window_ns: 0 };
+
+/// The value that userspace put in the place of the one that was compiled.
+#[inline(always)]
+pub fn loaded<T: Copy>(constant: &'static T) -> T {
+    // SAFETY: a read through a reference; volatile, because the compiler believes in the value in the object.
+    unsafe { core::ptr::read_volatile(constant) }
+}
+
+/// A kernel address. Never followed without a checked read.
+pub type Address = *const u8;
+
+/// `$offset` of [`Offsets`] on this kernel.
+macro_rules! offset {
+    ($name:ident) => {
+        $crate::field::loaded(&$crate::field::OFFSETS.$name)
+    };
+}
+pub(crate) use offset;
+
+/// One value of [`Config`].
+macro_rules! config {
+    ($name:ident) => {
+        $crate::field::loaded(&$crate::field::CONFIG.$name)
+    };
+}
+pub(crate) use config;
+
+/// The member `$name` of the structure at `$base`, read as `$type`; `None` where the read fails.
+macro_rules! field {
+    ($base:expr, $name:ident, $type:ty) => {
+        $crate::field::read::<$type>($base, $crate::field::offset!($name))
+    };
+}
+pub(crate) use field;
+
+/// Reads a `T` at `base + offset`.
+#[inline(always)]
+pub fn read<T: Copy>(base: Address, offset: u32) -> Option<T> {
+    // SAFETY: the helper checks the address; `T` is plain data for which any bytes are valid.
+    unsafe { bpf_probe_read_kernel(base.wrapping_add(offset as usize).cast::<T>()).ok() }
+}

@@ -1,0 +1,141 @@
+//! What a file is: identity, content stamp, name key, and its path as its mount namespace sees it.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
+use sensor_abi::config::ABSENT;
+use sensor_abi::identity::{ContentStamp, InodeKey};
+use sensor_abi::name::{KEY_BYTES, suffix_key};
+use sensor_abi::record::PATH_COMPONENTS_MAX;
+
+use crate::field::{Address, field, offset, read};
+use crate::maps::SCRATCH_BYTES;
+
+/// `include/linux/fs.h`: FMODE_READ.
+pub const FMODE_READ: u32 = 0x1;
+/// FMODE_WRITE.
+pub const FMODE_WRITE: u32 = 0x2;
+/// FMODE_PATH: no access to the content.
+pub const FMODE_PATH: u32 = 0x4000;
+/// FMODE_CREATED: this very open made the file.
+pub const FMODE_CREATED: u32 = 0x10_0000;
+/// FMODE_NOACCOUNT: overlayfs' second, inner open.
+pub const FMODE_NOACCOUNT: u32 = 0x2000_0000;
+/// O_TRUNC; gone from `f_flags` once the open is over.
+pub const O_TRUNC: u32 = 0x200;
+
+const S_IFMT: u16 = 0o170_000;
+const S_IFREG: u16 = 0o100_000;
+/// Longest name of a component with its NUL (NAME_MAX + 1).
+const COMPONENT_BYTES_MAX: usize = 256;
+
+/// Set in [`write_path`]'s answer where the path lacks its beginning.
+pub const TRUNCATED: u64 = 1 << 32;
+
+#[inline(always)]
+pub fn is_regular(inode: Address) -> bool {
+    matches!(field!(inode, inode_mode, u16), Some(mode) if mode & S_IFMT == S_IFREG)
+}
+
+#[inline(always)]
+pub fn key_of(inode: Address) -> Option<InodeKey> {
+    let sb: Address = field!(inode, inode_sb, Address)?;
+    Some(InodeKey {
+        ino: field!(inode, inode_ino, u64)?,
+        dev: field!(sb, sb_dev, u32)?,
+        generation: field!(inode, inode_generation, u32)?,
+    })
+}
+
+#[inline(always)]
+pub fn stamp_of(inode: Address) -> Option<ContentStamp> {
+    let ns = offset!(inode_ctime_ns);
+    let ctime_s: i64 = field!(inode, inode_ctime_s, i64)?;
+    let ctime_ns: u32 = if ns == ABSENT {
+        // A `timespec64`: the nanoseconds stand behind the seconds.
+        read(inode, offset!(inode_ctime_s) + 8)?
+    } else {
+        read(inode, ns)?
+    };
+    Some(ContentStamp { size: field!(inode, inode_size, u64)?, ctime_s, ctime_ns, reserved: 0 })
+}
+
+/// A name, as the hooks look at it.
+pub struct Name {
+    pub text: Address,
+    pub len: u32,
+}
+
+#[inline(always)]
+pub fn name_of(dentry: Address) -> Option<Name> {
+    Some(Name { text: field!(dentry, dentry_name, Address)?, len: field!(dentry, dentry_name_len, u32)? })
+}
+
+/// Key of the eight bytes that end `skip` bytes before the name's end.
+#[inline(always)]
+pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
+    if name.len <= skip {
+        return None;
+    }
+    let len = name.len - skip;
+    if len >= KEY_BYTES as u32 {
+        Some(suffix_key(read::<u64>(name.text, len - KEY_BYTES as u32)?))
+    } else {
+        // Names live in at least 32 inline bytes or a longer allocation: eight bytes are always readable.
+        let bytes: u64 = read(name.text, 0)?;
+        Some(suffix_key(bytes << ((KEY_BYTES as u32 - len) * 8)))
+    }
+}
+
+/// Writes the path's components into `bytes` from `start` on, leaf first, each ended by NUL, at most `bytes_max` of
+/// them, and returns where it ended, with [`TRUNCATED`] where components are missing.
+///
+/// The walk crosses mounts up to the root of the mount tree that the file was reached through (`fs/d_path.c`:
+/// `prepend_path`), so a container's path is the container's own.
+#[inline(never)]
+pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> u64 {
+    let (Some(mut dentry), Some(mut vfsmount)) =
+        (field!(file, file_path_dentry, Address), field!(file, file_path_mnt, Address))
+    else {
+        return start | TRUNCATED;
+    };
+    let mut end = start;
+    for _ in 0..PATH_COMPONENTS_MAX {
+        let (Some(parent), Some(root)) =
+            (field!(dentry, dentry_parent, Address), field!(vfsmount, vfsmount_root, Address))
+        else {
+            return end | TRUNCATED;
+        };
+        if dentry == root || dentry == parent {
+            let mount = vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
+            let (Some(above), Some(point)) =
+                (field!(mount, mount_parent, Address), field!(mount, mount_mountpoint, Address))
+            else {
+                return end | TRUNCATED;
+            };
+            if above == mount {
+                return end;
+            }
+            dentry = point;
+            vfsmount = above.wrapping_add(offset!(mount_mnt) as usize);
+            continue;
+        }
+        if end - start + COMPONENT_BYTES_MAX as u64 > bytes_max {
+            return end | TRUNCATED;
+        }
+        let at = end as usize & (SCRATCH_BYTES - 1);
+        if at > SCRATCH_BYTES - COMPONENT_BYTES_MAX {
+            return end | TRUNCATED;
+        }
+        let Some(text) = field!(dentry, dentry_name, Address) else {
+            return end | TRUNCATED;
+        };
+        // SAFETY: `at` leaves room for the longest component; the helper checks the source and writes a final NUL.
+        let written =
+            unsafe { bpf_probe_read_kernel_str(bytes.add(at).cast(), COMPONENT_BYTES_MAX as u32, text.cast()) };
+        if written <= 0 {
+            return end | TRUNCATED;
+        }
+        end = (end + written as u64) & (SCRATCH_BYTES as u64 - 1);
+        dentry = parent;
+    }
+    end | TRUNCATED
+}

@@ -1,0 +1,115 @@
+//! A marked process runs another program.
+//!
+//! `tp_btf/sched_process_exec` (match-proto: include/trace/events/sched.h: TP_PROTO(struct task_struct *p, pid_t
+//! old_pid, struct linux_binprm *bprm)): the program is in place, its arguments can be read. By then close-on-exec has
+//! closed the model, so whether the exec came from inside a load is asked earlier: LSM rung `bprm_check_security`
+//! (match-proto: security/security.c: int security_bprm_check(struct linux_binprm *bprm)), restricted rung
+//! `syscalls/sys_enter_execve`, `_execveat`.
+
+use aya_ebpf::macros::{btf_tracepoint, lsm, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, LsmContext, TracePointContext};
+use sensor_abi::counter::Counter;
+use sensor_abi::mark::role;
+use sensor_abi::record::{EXE_BYTES_MAX, Exec, kind};
+
+use crate::emit::{self, Area};
+use crate::field::{Address, field};
+use crate::maps::{EXEC_HELD, LOAD_SETS, RING_PRIORITY, TASKS, count};
+use crate::{file, mark, task};
+
+#[lsm(hook = "bprm_check_security")]
+pub fn bprm_check_security(ctx: LsmContext) -> i32 {
+    let refused: i32 = ctx.arg(1);
+    if refused != 0 {
+        return refused;
+    }
+    if mark::current_is_own() {
+        count(Counter::CanaryExecLsm);
+    }
+    let _ = about_to_exec();
+    0
+}
+
+#[tracepoint]
+pub fn sys_enter_execve(_ctx: TracePointContext) -> u32 {
+    let _ = about_to_exec();
+    0
+}
+
+#[inline(always)]
+fn about_to_exec() -> Option<()> {
+    let (mark, current, key) = mark::find_current()?;
+    // SAFETY: a live map value.
+    let held = mark::held(current, unsafe { (*mark).set }, key.start_boottime_ns) as u8;
+    let tid = task::current_tid();
+    if held == 0 {
+        // An earlier exec of this thread may have failed and left its answer.
+        let _ = EXEC_HELD.remove(tid);
+    } else {
+        let _ = EXEC_HELD.insert(tid, held, 0);
+    }
+    Some(())
+}
+
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    let old_pid: u32 = ctx.arg(1);
+    let bprm: *const u8 = ctx.arg(2);
+    let _ = executed(old_pid, bprm);
+    0
+}
+
+#[inline(always)]
+fn executed(old_pid: u32, bprm: Address) -> Option<()> {
+    let (mark, current, key) = mark::find_current()?;
+    // SAFETY: a live map value.
+    match unsafe { mark::role_of(mark) } {
+        role::OWN => {
+            count(Counter::CanaryExec);
+            return None;
+        }
+        role::READER => {
+            // SAFETY: as above.
+            mark::unref(unsafe { (*mark).set });
+            let _ = TASKS.remove(key.tgid);
+            return None;
+        }
+        _ => {}
+    }
+    // SAFETY: as above.
+    let set = LOAD_SETS.get_ptr_mut(unsafe { (*mark).set })?;
+    // SAFETY: plain bytes.
+    let held = unsafe { EXEC_HELD.get(old_pid) }.copied().unwrap_or(0);
+    if held != 0 {
+        let _ = EXEC_HELD.remove(old_pid);
+        // SAFETY: as above. The new program began inside the window, as a child would have.
+        unsafe { (*mark).born |= held };
+    }
+    let file: Address = field!(bprm, bprm_file, Address)?;
+    let inode: Address = field!(file, file_inode, Address)?;
+    let mm: Address = field!(current, task_mm, Address)?;
+    let area = Area::claim()?;
+    let record: *mut Exec = area.record();
+    let bytes = area.bytes();
+    // SAFETY: the area is larger than the record's fixed part; mark and set are live map values.
+    let artifacts = unsafe {
+        task::write_header(&raw mut (*record).header, kind::EXEC, current, key);
+        (*record).exe = file::key_of(inode).unwrap_or_default();
+        (*record).nlink = field!(inode, inode_nlink, u32).unwrap_or(1);
+        (*record).reserved = [0; 6];
+        emit::write_load(&raw mut (*record).load, mark, set, held, 0)
+    };
+    let strings = emit::write_artifacts(bytes, size_of::<Exec>() as u64, set, artifacts);
+    let exe = file::write_path(bytes, strings, file, EXE_BYTES_MAX as u64);
+    let exe_end = exe & 0xffff;
+    let argv = emit::write_argv(bytes, exe_end, mm);
+    let end = argv & 0xffff;
+    // SAFETY: as above.
+    unsafe {
+        (*record).exe_len = (exe_end - strings) as u16;
+        (*record).argv_len = (end - exe_end) as u16;
+        (*record).truncated = (exe >> 32 & 1) as u16 * 2 | (argv >> 32 & 1) as u16 * 4;
+    }
+    area.send(&RING_PRIORITY, end);
+    Some(())
+}

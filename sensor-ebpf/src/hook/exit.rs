@@ -1,0 +1,42 @@
+//! A thread ends; with the last one of its group the mark goes.
+//!
+//! `tp_btf/sched_process_exit` (match-proto: include/trace/events/sched.h: TP_PROTO(struct task_struct *p)): fires per
+//! thread, after `signal->live` was counted down (kernel/exit.c: do_exit), so a leader that leaves while its threads go
+//! on launders nothing.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use sensor_abi::mark::role;
+use sensor_abi::record::{Header, kind};
+
+use crate::emit::Area;
+use crate::field::{Address, field};
+use crate::maps::{RING_PRIORITY, TASKS};
+use crate::{mark, task};
+
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
+    let _ = exited();
+    0
+}
+
+#[inline(always)]
+fn exited() -> Option<()> {
+    let (mark, current, key) = mark::find_current()?;
+    let signal: Address = field!(current, task_signal, Address)?;
+    if field!(signal, signal_live, i32)? > 0 {
+        return None;
+    }
+    // SAFETY: a live map value; read before it is removed.
+    let (set, role) = unsafe { ((*mark).set, (*mark).role) };
+    let _ = TASKS.remove(key.tgid);
+    if role == role::OWN {
+        return None;
+    }
+    mark::unref(set);
+    let area = Area::claim()?;
+    // SAFETY: the area is larger than the record.
+    unsafe { task::write_header(area.record::<Header>(), kind::EXIT, current, key) };
+    area.send(&RING_PRIORITY, size_of::<Header>() as u64);
+    Some(())
+}

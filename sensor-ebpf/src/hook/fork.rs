@@ -1,0 +1,83 @@
+//! A process is made: it inherits its creator's mark.
+//!
+//! `tp_btf/sched_process_fork` (match-proto: include/trace/events/sched.h: TP_PROTO(struct task_struct *parent,
+//! struct task_struct *child)). Runs in the creator; threads share their group's mark and pass.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use sensor_abi::counter::Counter;
+use sensor_abi::mark::{Mark, role};
+use sensor_abi::record::{Fork, kind};
+
+use crate::emit::Area;
+use crate::field::{Address, config, field};
+use crate::maps::{LOAD_SETS, RING_PRIORITY, TASKS, count};
+use crate::{mark, task};
+
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    let child: *const u8 = ctx.arg(1);
+    let _ = forked(child);
+    0
+}
+
+#[inline(always)]
+fn forked(child: Address) -> Option<()> {
+    let tgid = task::current_tgid();
+    if tgid == config!(own_tgid) {
+        count(Counter::CanaryFork);
+        return own_child(child);
+    }
+    TASKS.get_ptr(tgid)?;
+    if field!(child, task_tgid, u32)? == tgid {
+        return None;
+    }
+    let (parent, creator, creator_key) = mark::find_current()?;
+    // SAFETY: `parent` is a live map value.
+    match unsafe { mark::role_of(parent) } {
+        role::READER => return None,
+        role::OWN => return own_child(child),
+        _ => {}
+    }
+    let child_key = task::key_of(child)?;
+    // SAFETY: as above.
+    let mut inherited: Mark = unsafe { *parent };
+    let set = LOAD_SETS.get_ptr_mut(inherited.set)?;
+    inherited.start_boottime_ns = child_key.start_boottime_ns;
+    inherited.born |= mark::held(creator, inherited.set, creator_key.start_boottime_ns) as u8;
+    if TASKS.insert(child_key.tgid, inherited, 0).is_err() {
+        count(Counter::TasksFull);
+        return None;
+    }
+    mark::reference(set);
+    let area = Area::claim()?;
+    let record: *mut Fork = area.record();
+    // SAFETY: the area is larger than the record.
+    unsafe {
+        task::write_header(&raw mut (*record).header, kind::FORK, creator, creator_key);
+        (*record).child = child_key;
+    }
+    area.send(&RING_PRIORITY, size_of::<Fork>() as u64);
+    Some(())
+}
+
+/// The sensor's children are the sensor.
+#[inline(always)]
+fn own_child(child: Address) -> Option<()> {
+    let key = task::key_of(child)?;
+    if key.tgid == task::current_tgid() {
+        return None;
+    }
+    let own = Mark {
+        start_boottime_ns: key.start_boottime_ns,
+        set: 0,
+        exe: Default::default(),
+        role: role::OWN,
+        born: 0,
+        reserved: [0; 6],
+    };
+    if TASKS.insert(key.tgid, own, 0).is_err() {
+        count(Counter::TasksFull);
+    }
+    Some(())
+}

@@ -1,0 +1,282 @@
+//! A file is opened: is it a model, and who loads it?
+//!
+//! LSM rung: `file_open` (match-proto: security/security.c: int security_file_open(struct file *file)).
+//! Restricted rung: `syscalls/sys_exit_open`, `_openat`, `_openat2`: the descriptor that the call returned, so the real
+//! inode behind links; misses io_uring and open_by_handle_at.
+
+use aya_ebpf::macros::{lsm, tracepoint};
+use aya_ebpf::programs::{LsmContext, TracePointContext};
+use sensor_abi::counter::Counter;
+use sensor_abi::identity::{ContentStamp, InodeKey, TaskKey};
+use sensor_abi::mark::{Artifact, InodeInfo, class, role, suffix, verdict};
+use sensor_abi::name::suffix_len;
+use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, kind, reason};
+
+use crate::emit::{self, Area};
+use crate::field::{Address, config, field, read};
+use crate::file::{self, Name};
+use crate::maps::{CANDIDATE_RATES, EXES, INODES, INODES_MALICIOUS, OWN_OPENS, RING_PRIORITY, Rate, SUFFIXES, count};
+use crate::mark::{self, Added};
+use crate::task;
+
+#[lsm(hook = "file_open")]
+pub fn file_open(ctx: LsmContext) -> i32 {
+    let file: *const u8 = ctx.arg(0);
+    let refused: i32 = ctx.arg(1);
+    if refused != 0 {
+        return refused;
+    }
+    let _ = opened(file, NO_FD);
+    0
+}
+
+/// `include/trace/events/syscalls.h`: the return value of `sys_exit`, behind the common fields and the call's number.
+const SYS_EXIT_RET: usize = 16;
+
+#[tracepoint]
+pub fn sys_exit_open(ctx: TracePointContext) -> u32 {
+    // SAFETY: the record of a `sys_exit` tracepoint is 24 bytes.
+    if let Ok(fd) = unsafe { ctx.read_at::<i64>(SYS_EXIT_RET) } {
+        if fd >= 0 {
+            let _ = descriptor_opened(fd as u32);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn descriptor_opened(fd: u32) -> Option<()> {
+    let files: Address = field!(task::current(), task_files, Address)?;
+    let fdt: Address = field!(files, files_fdt, Address)?;
+    if fd >= field!(fdt, fdt_max_fds, u32)? {
+        return None;
+    }
+    let descriptors: Address = field!(fdt, fdt_fd, Address)?;
+    let file: Address = read(descriptors, fd * 8)?;
+    if file.is_null() {
+        return None;
+    }
+    opened(file, fd)
+}
+
+/// What an open is about, once it is worth more than one look.
+pub struct Opened {
+    pub task: Address,
+    pub key: TaskKey,
+    pub file: Address,
+    pub inode: Address,
+    pub fd: u32,
+    pub reason: u8,
+    /// The arguments can be read: `task` is the current one.
+    pub is_current: bool,
+}
+
+#[inline(always)]
+fn opened(file: Address, fd: u32) -> Option<()> {
+    let mode: u32 = field!(file, file_mode, u32)?;
+    if mode & file::FMODE_READ == 0
+        || mode & (file::FMODE_PATH | file::FMODE_CREATED | file::FMODE_NOACCOUNT) != 0
+        || (mode & file::FMODE_WRITE != 0 && field!(file, file_flags, u32)? & file::O_TRUNC != 0)
+    {
+        return None;
+    }
+    if task::current_tgid() == config!(own_tgid) {
+        count(Counter::CanaryOpen);
+    }
+    let inode: Address = field!(file, file_inode, Address)?;
+    let reason = why(file, inode)?;
+    let task = task::current();
+    model_opened(&Opened { task, key: task::key_of(task)?, file, inode, fd, reason, is_current: true })
+}
+
+/// Is this name, its place, or the inode a reason to look? The order is that of cost.
+#[inline(always)]
+pub fn why(file: Address, inode: Address) -> Option<u8> {
+    let dentry: Address = field!(file, file_path_dentry, Address)?;
+    let name = file::name_of(dentry)?;
+    let reason = if name_is_model(&name)? {
+        reason::NAME
+    } else if place_is_store(dentry, &name) {
+        reason::PATH_SHAPE
+    } else {
+        known_inode(inode)?
+    };
+    file::is_regular(inode).then_some(reason)
+}
+
+#[inline(always)]
+fn name_is_model(name: &Name) -> Option<bool> {
+    let key = file::tail_key(name, 0)?;
+    // SAFETY: plain bytes.
+    match unsafe { SUFFIXES.get(key) } {
+        Some(&suffix::MODEL) => Some(true),
+        Some(&suffix::STRIP) => {
+            let Some(key) = file::tail_key(name, suffix_len(key) as u32) else { return Some(false) };
+            // SAFETY: plain bytes.
+            Some(unsafe { SUFFIXES.get(key) } == Some(&suffix::MODEL))
+        }
+        _ => Some(false),
+    }
+}
+
+/// Lengths of names in a store of blobs: hex of a git sha1, of a sha256, `sha256-` and hex.
+const GIT_SHA1_LEN: u32 = 40;
+const SHA256_LEN: u32 = 64;
+const OLLAMA_LEN: u32 = 71;
+
+/// Hub cache (`models--ORG--NAME/blobs/HASH`) and Ollama (`blobs/sha256-HASH`).
+#[inline(always)]
+fn place_is_store(dentry: Address, name: &Name) -> bool {
+    if name.len != SHA256_LEN && name.len != GIT_SHA1_LEN && name.len != OLLAMA_LEN {
+        return false;
+    }
+    let Some(parent) = field!(dentry, dentry_parent, Address) else { return false };
+    let Some(parent_name) = file::name_of(parent) else { return false };
+    parent_name.len == 5 && read::<[u8; 5]>(parent_name.text, 0) == Some(*b"blobs")
+}
+
+#[inline(always)]
+fn known_inode(inode: Address) -> Option<u8> {
+    let key = file::key_of(inode)?;
+    let info = lookup(&key)?;
+    (info.class != class::NOT_MODEL).then_some(reason::INODE)
+}
+
+#[inline(always)]
+fn lookup(key: &InodeKey) -> Option<InodeInfo> {
+    // SAFETY: plain bytes; a value that is replaced meanwhile is old or new, and both were true.
+    unsafe { INODES_MALICIOUS.get(key).or_else(|| INODES.get(key)).copied() }
+}
+
+/// Marks the process and tells userspace what it needs to know about both.
+#[inline(always)]
+pub fn model_opened(opened: &Opened) -> Option<()> {
+    let inode = file::key_of(opened.inode)?;
+    if opened.is_current && mark::current_is_own() {
+        let _ = OWN_OPENS.insert(opened.key.tgid, inode, 0);
+        return None;
+    }
+    let stamp = file::stamp_of(opened.inode)?;
+    if stamp.size == 0 {
+        return None;
+    }
+    let mut class = class::PENDING;
+    let mut known = false;
+    if let Some(info) = lookup(&inode) {
+        if info.stamp == stamp {
+            if info.class == class::NOT_MODEL {
+                return None;
+            }
+            class = info.class;
+            known = true;
+        }
+    }
+    let (exe_file, exe) = mark::exe_of(opened.task)?;
+    // SAFETY: plain bytes.
+    let decided = unsafe { EXES.get(exe) }.copied().unwrap_or(role::UNDECIDED);
+    if decided == role::READER {
+        return None;
+    }
+    let candidate = !known && allowed(inode, stamp);
+    let now = task::now_ns();
+    let artifact = Artifact {
+        inode,
+        opener: opened.key,
+        opened_ns: now,
+        held_ns: now,
+        tid: field!(opened.task, task_pid, u32)?,
+        fd: opened.fd,
+    };
+    if mark::add(&opened.key, &exe, decided, &artifact) == Added::Again && !candidate {
+        return None;
+    }
+    send(opened, inode, stamp, class, candidate, exe_file, exe, decided)
+}
+
+/// May this inode be sent as a candidate now? Remembers that it was.
+#[inline(always)]
+fn allowed(inode: InodeKey, stamp: ContentStamp) -> bool {
+    let limit = u64::from(config!(candidates_per_s));
+    if limit != 0 {
+        let cgroup = task::current_cgroup();
+        let second = task::now_ns() / 1_000_000_000;
+        match CANDIDATE_RATES.get_ptr_mut(cgroup) {
+            // SAFETY: a live map value; a lost update costs or grants one candidate.
+            Some(rate) => unsafe {
+                if (*rate).second != second {
+                    (*rate).second = second;
+                    (*rate).count = 0;
+                }
+                (*rate).count += 1;
+                if (*rate).count > limit {
+                    count(Counter::CandidateRate);
+                    return false;
+                }
+            },
+            None => {
+                let _ = CANDIDATE_RATES.insert(cgroup, Rate { second, count: 1 }, 0);
+            }
+        }
+    }
+    let info = InodeInfo { stamp, class: class::PENDING, verdict: verdict::NONE, reserved: [0; 6] };
+    if INODES.insert(inode, info, 0).is_err() {
+        count(Counter::InodesFull);
+    }
+    true
+}
+
+#[inline(always)]
+fn send(
+    opened: &Opened,
+    inode: InodeKey,
+    stamp: ContentStamp,
+    class: u8,
+    candidate: bool,
+    exe_file: Address,
+    exe: InodeKey,
+    decided: u8,
+) -> Option<()> {
+    let exe_inode: Address = field!(exe_file, file_inode, Address)?;
+    let exe_dentry: Address = field!(exe_file, file_path_dentry, Address)?;
+    let exe_dir: Address = field!(exe_dentry, dentry_parent, Address)?;
+    let exe_dir_inode: Address = field!(exe_dir, dentry_inode, Address)?;
+    let sb: Address = field!(opened.inode, inode_sb, Address)?;
+    let mm: Address = field!(opened.task, task_mm, Address)?;
+    let area = Area::claim()?;
+    let record: *mut Open = area.record();
+    let bytes = area.bytes();
+    // SAFETY: the area is larger than the record's fixed part.
+    unsafe {
+        task::write_header(&raw mut (*record).header, kind::OPEN, opened.task, opened.key);
+        (*record).inode = inode;
+        (*record).stamp = stamp;
+        (*record).exe = exe;
+        (*record).exe_uid = field!(exe_inode, inode_uid, u32).unwrap_or(u32::MAX);
+        (*record).exe_mode = field!(exe_inode, inode_mode, u16).map_or(u32::MAX, u32::from);
+        (*record).exe_dir_uid = field!(exe_dir_inode, inode_uid, u32).unwrap_or(u32::MAX);
+        (*record).exe_dir_mode = field!(exe_dir_inode, inode_mode, u16).map_or(u32::MAX, u32::from);
+        (*record).fd = opened.fd;
+        (*record).reason = opened.reason;
+        (*record).class = class;
+        (*record).candidate = u8::from(candidate);
+        (*record).role = decided;
+        task::write_ancestors(&raw mut (*record).ancestors, opened.task);
+        (*record).fs_magic = field!(sb, sb_magic, u64).unwrap_or(0);
+    }
+    let fixed = size_of::<Open>() as u64;
+    let path = file::write_path(bytes, fixed, opened.file, PATH_BYTES_MAX as u64);
+    let path_end = path & 0xffff;
+    let exe_path = file::write_path(bytes, path_end, exe_file, EXE_BYTES_MAX as u64);
+    let exe_end = exe_path & 0xffff;
+    let argv = if opened.is_current { emit::write_argv(bytes, exe_end, mm) } else { exe_end | emit::CUT };
+    let end = argv & 0xffff;
+    // SAFETY: as above.
+    unsafe {
+        (*record).path_len = (path_end - fixed) as u16;
+        (*record).exe_len = (exe_end - path_end) as u16;
+        (*record).argv_len = (end - exe_end) as u16;
+        (*record).truncated = (path >> 32 & 1) as u16 | (exe_path >> 32 & 1) as u16 * 2 | (argv >> 32 & 1) as u16 * 4;
+    }
+    area.send(&RING_PRIORITY, end);
+    Some(())
+}

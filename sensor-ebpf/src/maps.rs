@@ -1,0 +1,93 @@
+//! Every map of the kernel half: bounded, and what happens when it is full stands beside it.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use sensor_abi::counter::{COUNTERS as COUNTERS_LEN, Counter};
+use sensor_abi::identity::InodeKey;
+use sensor_abi::mark::{InodeInfo, LoadSet, Mark};
+use sensor_abi::record::RECORD_BYTES_MAX;
+
+/// tgid -> mark. Not LRU: a fork flood must not launder. Full: `TasksFull`, and the child is unmarked.
+/// Userspace sizes it to the machine's pid_max.
+#[map]
+pub static TASKS: HashMap<u32, Mark> = HashMap::with_max_entries(32_768, 0);
+
+/// Load-set id -> set. Full: `LoadSetsFull`, no mark is set.
+#[map]
+pub static LOAD_SETS: HashMap<u64, LoadSet> = HashMap::with_max_entries(8_192, 0);
+
+/// What is known of an inode's content. LRU: forgetting means looking again.
+#[map]
+pub static INODES: LruHashMap<InodeKey, InodeInfo> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Inodes judged malicious: no flood evicts them. Written by userspace only.
+#[map]
+pub static INODES_MALICIOUS: HashMap<InodeKey, InodeInfo> = HashMap::with_max_entries(4_096, 0);
+
+/// Executable -> role, decided by userspace. LRU: forgetting means asking again.
+#[map]
+pub static EXES: LruHashMap<InodeKey, u8> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Last 8 bytes of a name, case folded, digits as `0`, masked from the last dot -> class. Written at start.
+#[map]
+pub static SUFFIXES: HashMap<u64, u8> = HashMap::with_max_entries(256, 0);
+
+/// Last regular file that a process of the sensor's own opened: how userspace proves that it scanned the right inode.
+#[map]
+pub static OWN_OPENS: LruHashMap<u32, InodeKey> = LruHashMap::with_max_entries(256, 0);
+
+/// Thread that is about to exec -> artifacts held then (close-on-exec hides them later).
+#[map]
+pub static EXEC_HELD: LruHashMap<u32, u8> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Candidates per cgroup in the current second.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Rate {
+    pub second: u64,
+    pub count: u64,
+}
+
+/// cgroup id -> candidate rate. LRU: forgetting is one second's worth of grace.
+#[map]
+pub static CANDIDATE_RATES: LruHashMap<u64, Rate> = LruHashMap::with_max_entries(1_024, 0);
+
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS_LEN, 0);
+
+/// Opens, forks, execs, exits: few, and needed to understand the rest. Full: `RingFull`.
+#[map]
+pub static RING_PRIORITY: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+
+/// Connections and datagrams. Full: `RingFull`.
+#[map]
+pub static RING_BULK: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+
+/// Bytes of a scratch record: the largest one, rounded up so that masked offsets stay inside.
+pub const SCRATCH_BYTES: usize = 16 * 1024;
+const _: () = assert!(RECORD_BYTES_MAX + 512 <= SCRATCH_BYTES);
+
+/// Where a record is put together. Programs may be preempted by others on their CPU: `busy` says whose turn it is.
+#[repr(C)]
+pub struct Scratch {
+    pub busy: u64,
+    pub bytes: [u8; SCRATCH_BYTES],
+}
+
+/// Scratch areas per CPU.
+pub const SCRATCHES: u32 = 3;
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCHES, 0);
+
+/// Next load-set id.
+#[map]
+pub static NEXT_SET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the pointer is a live per-CPU map value; a torn count by preemption is repaired by nobody but harms
+        // nobody: counters are statistics, and the loss ones only ever grow.
+        unsafe { *value += 1 };
+    }
+}

@@ -1,0 +1,361 @@
+//! Marks and load sets: set at a load, inherited at fork, freed with the last thread.
+
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use sensor_abi::counter::Counter;
+use sensor_abi::identity::{InodeKey, TaskKey};
+use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, role};
+
+use crate::emit::{Area, atomic_add};
+use crate::field::{Address, config, field, read};
+use crate::maps::{EXES, INODES_MALICIOUS, LOAD_SETS, NEXT_SET, TASKS, count};
+use crate::task::now_ns;
+use crate::{file, task};
+
+const ARTIFACT_MASK: usize = LOAD_SET_ARTIFACTS_MAX - 1;
+const _: () = assert!(LOAD_SET_ARTIFACTS_MAX.is_power_of_two());
+
+/// Descriptors that a walk looks at: what a bounded loop affords on the oldest kernel.
+const WALK_DESCRIPTORS_MAX: u32 = 256;
+
+/// The mark of the process `key`, not of an earlier one with its pid.
+#[inline(always)]
+pub fn find(key: &TaskKey) -> Option<*mut Mark> {
+    let mark = TASKS.get_ptr_mut(key.tgid)?;
+    // SAFETY: a live map value.
+    (unsafe { (*mark).start_boottime_ns } == key.start_boottime_ns).then_some(mark)
+}
+
+/// The mark of the current process, whichever start time it has: one look-up, for hooks where almost nobody is marked.
+#[inline(always)]
+pub fn find_current() -> Option<(*mut Mark, Address, TaskKey)> {
+    let mark = TASKS.get_ptr_mut(task::current_tgid())?;
+    let current = task::current();
+    let key = task::key_of(current)?;
+    // SAFETY: a live map value.
+    (unsafe { (*mark).start_boottime_ns } == key.start_boottime_ns).then_some((mark, current, key))
+}
+
+/// Is the current process the sensor or one of its children?
+#[inline(always)]
+pub fn current_is_own() -> bool {
+    let tgid = task::current_tgid();
+    if tgid == config!(own_tgid) {
+        return true;
+    }
+    match TASKS.get_ptr_mut(tgid) {
+        // SAFETY: a live map value. A stale entry can't say `OWN` for a stranger: it is removed at the exit.
+        Some(mark) => unsafe { (*mark).role == role::OWN },
+        None => false,
+    }
+}
+
+/// The role of a mark; an undecided one is looked up again.
+///
+/// # Safety
+/// `mark` is a live map value.
+#[inline(always)]
+pub unsafe fn role_of(mark: *mut Mark) -> u8 {
+    // SAFETY: the caller's promise; `EXES` holds plain bytes.
+    unsafe {
+        if (*mark).role == role::UNDECIDED {
+            if let Some(decided) = EXES.get((*mark).exe) {
+                (*mark).role = *decided;
+            }
+        }
+        (*mark).role
+    }
+}
+
+/// Which artifacts of load set `id` the acting thread of `task` is inside the load window of (bit i), with [`CUT`] where
+/// a walk met its limit before it knew.
+///
+/// A window is open while the opener still holds the descriptor, for the thread that opened it and for threads created
+/// since, at most `load_window_ns` after the open.
+#[inline(always)]
+pub fn held(task: Address, id: u64, group_start_ns: u64) -> u64 {
+    let Some(thread_start_ns) = field!(task, task_start_boottime, u64) else { return 0 };
+    let Some(files) = field!(task, task_files, Address) else { return 0 };
+    if files.is_null() {
+        return 0;
+    }
+    let Some(fdt) = field!(files, files_fdt, Address) else { return 0 };
+    sensor_held(id, fdt as u64, u64::from(field!(task, task_pid, u32).unwrap_or(0)), thread_start_ns, group_start_ns)
+}
+
+/// [`held`], as a function that the verifier checks once and not at each call: numbers in, a number out.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_held(id: u64, fdt: u64, tid: u64, thread_start_ns: u64, group_start_ns: u64) -> u64 {
+    let hints = sensor_held_hints(id, fdt, tid, thread_start_ns, group_start_ns);
+    let candidate = hints >> 8;
+    if hints & 0xff != 0 || candidate == 0 {
+        return hints & 0xff;
+    }
+    // The descriptor was moved, or its index was never known: look for the latest one.
+    let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
+    let slot = (candidate - 1) as usize & ARTIFACT_MASK;
+    // SAFETY: a live map value; the slot is masked to the length.
+    let artifact = unsafe { &mut (*set).artifacts[slot] };
+    let found = sensor_walk(fdt, artifact.inode.ino);
+    if found == NOT_FOUND {
+        return 0;
+    }
+    if found == CUT {
+        count(Counter::WalkCut);
+        return CUT;
+    }
+    artifact.fd = found as u32;
+    artifact.held_ns = now_ns();
+    1 << slot
+}
+
+/// Artifacts whose descriptor is where it was last (bit i); above bit 8 the number (from 1) of the latest other one
+/// that could be held.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_held_hints(id: u64, fdt: u64, tid: u64, thread_start_ns: u64, group_start_ns: u64) -> u64 {
+    let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
+    let now = now_ns();
+    let mut held = 0u64;
+    let mut candidate = 0u64;
+    for i in 0..LOAD_SET_ARTIFACTS_MAX {
+        // SAFETY: a live map value; the index is below the length.
+        let (artifact, len) = unsafe { (&mut (*set).artifacts[i & ARTIFACT_MASK], (*set).count) };
+        if i as u32 >= len {
+            break;
+        }
+        let inside = u64::from(artifact.tid) == tid || thread_start_ns >= artifact.opened_ns;
+        if !inside
+            || artifact.opener.start_boottime_ns != group_start_ns
+            || now.wrapping_sub(artifact.opened_ns) > config!(load_window_ns)
+        {
+            continue;
+        }
+        if sensor_holds(fdt, u64::from(artifact.fd), artifact.inode.ino) == 1 {
+            artifact.held_ns = now;
+            held |= 1 << i;
+        } else {
+            candidate = i as u64 + 1;
+        }
+    }
+    held | candidate << 8
+}
+
+/// 1 where descriptor `fd` is open on inode number `ino`. (Device numbers are not compared: a process that holds two
+/// files of one number at once only gets a window that is its own.)
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_holds(fdt: u64, fd: u64, ino: u64) -> u64 {
+    let fdt = fdt as Address;
+    let (Some(descriptors), Some(len)) = (field!(fdt, fdt_fd, Address), field!(fdt, fdt_max_fds, u32)) else {
+        return 0;
+    };
+    u64::from(fd < u64::from(len) && descriptor_ino(descriptors, fd as u32) == ino)
+}
+
+const NOT_FOUND: u64 = u64::MAX;
+
+/// The descriptor that is open on inode number `ino`, [`NOT_FOUND`], or [`CUT`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_walk(fdt: u64, ino: u64) -> u64 {
+    let fdt = fdt as Address;
+    let (Some(descriptors), Some(len)) = (field!(fdt, fdt_fd, Address), field!(fdt, fdt_max_fds, u32)) else {
+        return NOT_FOUND;
+    };
+    for fd in 0..WALK_DESCRIPTORS_MAX {
+        if fd >= len {
+            return NOT_FOUND;
+        }
+        if descriptor_ino(descriptors, fd) == ino {
+            return u64::from(fd);
+        }
+    }
+    CUT
+}
+
+/// [`held`]: the walk met its limit.
+pub const CUT: u64 = 1 << 8;
+
+/// Inode number behind descriptor `fd`; 0 where there is none.
+#[inline(always)]
+fn descriptor_ino(descriptors: Address, fd: u32) -> u64 {
+    let Some(file) = read::<Address>(descriptors, fd * 8) else { return 0 };
+    if file.is_null() {
+        return 0;
+    }
+    let Some(inode) = field!(file, file_inode, Address) else { return 0 };
+    field!(inode, inode_ino, u64).unwrap_or(0)
+}
+
+/// What [`add`] did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// The process carries this artifact now and did not before.
+    New,
+    /// It did already: only the times were refreshed.
+    Again,
+    /// No room: counted.
+    Failed,
+}
+
+/// Puts `artifact` into the load set of the process `key`, and marks it if it wasn't.
+///
+/// A set that other processes share is copied first: what a parent opens after a fork is not its child's load.
+#[inline(always)]
+pub fn add(key: &TaskKey, exe: &InodeKey, decided: u8, artifact: &Artifact) -> Added {
+    let existing = find(key);
+    if let Some(mark) = existing {
+        // SAFETY: a live map value.
+        let id = unsafe { (*mark).set };
+        if let Some(set) = LOAD_SETS.get_ptr_mut(id) {
+            // SAFETY: a live map value.
+            if unsafe { (*set).refs } == 1 {
+                // SAFETY: as above.
+                return unsafe { put(set, mark, artifact) };
+            }
+        }
+    }
+    let Some(area) = Area::claim() else { return Added::Failed };
+    let added = add_to_new_set(&area, existing, key, exe, decided, artifact);
+    area.release();
+    added
+}
+
+#[inline(always)]
+fn add_to_new_set(
+    area: &Area,
+    existing: Option<*mut Mark>,
+    key: &TaskKey,
+    exe: &InodeKey,
+    decided: u8,
+    artifact: &Artifact,
+) -> Added {
+    let fresh: *mut LoadSet = area.record();
+    let mut old = 0u64;
+    // SAFETY: the area is larger than a set; the sources are live map values, read through a checked copy.
+    unsafe {
+        let mut copied = false;
+        if let Some(mark) = existing {
+            old = (*mark).set;
+            if let Some(set) = LOAD_SETS.get_ptr_mut(old) {
+                copied = bpf_probe_read_kernel(fresh.cast(), size_of::<LoadSet>() as u32, set.cast()) == 0;
+            }
+        }
+        if !copied {
+            (*fresh).count = 0;
+            (*fresh).omitted = 0;
+        }
+        (*fresh).owner = *key;
+        (*fresh).refs = 1;
+        let mut mark = match existing {
+            Some(mark) => *mark,
+            None => Mark {
+                start_boottime_ns: key.start_boottime_ns,
+                set: 0,
+                exe: *exe,
+                role: decided,
+                born: 0,
+                reserved: [0; 6],
+            },
+        };
+        let added = put(fresh, &raw mut mark, artifact);
+        let Some(id) = next_id() else { return Added::Failed };
+        if LOAD_SETS.insert(id, &*fresh, 0).is_err() {
+            count(Counter::LoadSetsFull);
+            return Added::Failed;
+        }
+        mark.set = id;
+        if TASKS.insert(key.tgid, mark, 0).is_err() {
+            count(Counter::TasksFull);
+            let _ = LOAD_SETS.remove(id);
+            return Added::Failed;
+        }
+        if old != 0 {
+            unref(old);
+        }
+        added
+    }
+}
+
+/// # Safety
+/// `set` and `mark` point to live memory that this program may write.
+#[inline(always)]
+unsafe fn put(set: *mut LoadSet, mark: *mut Mark, artifact: &Artifact) -> Added {
+    // SAFETY: the caller's promise; indices are masked to the length.
+    unsafe {
+        let len = (*set).count;
+        for i in 0..LOAD_SET_ARTIFACTS_MAX {
+            if i as u32 >= len {
+                break;
+            }
+            let at = &mut (*set).artifacts[i & ARTIFACT_MASK];
+            if at.inode.ino == artifact.inode.ino && at.inode.dev == artifact.inode.dev {
+                let again = at.opener.start_boottime_ns == artifact.opener.start_boottime_ns;
+                *at = *artifact;
+                return if again { Added::Again } else { Added::New };
+            }
+        }
+        let slot = if (len as usize) < LOAD_SET_ARTIFACTS_MAX {
+            (*set).count = len + 1;
+            len as usize
+        } else {
+            // The first stays; among the others the turn goes round, past one that is known to be malicious.
+            let turn = (*set).omitted as usize;
+            (*set).omitted += 1;
+            let slot = turn & ARTIFACT_MASK;
+            let passed = slot == 0 || INODES_MALICIOUS.get((*set).artifacts[slot].inode).is_some();
+            if passed { ((turn + 1) & ARTIFACT_MASK).max(1) } else { slot }
+        };
+        (*mark).born &= !(1u8 << (slot & ARTIFACT_MASK));
+        (*set).artifacts[slot & ARTIFACT_MASK] = *artifact;
+        Added::New
+    }
+}
+
+#[inline(always)]
+fn next_id() -> Option<u64> {
+    let next = NEXT_SET.get_ptr_mut(0)?;
+    // SAFETY: a live per-CPU map value. A program that preempts between the two lines could be given the same number;
+    // the clock in the low bits tells them apart.
+    let number = unsafe {
+        *next += 1;
+        *next
+    };
+    // SAFETY: no arguments, no memory.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    Some((number << 32) ^ (u64::from(cpu) << 20) ^ (now_ns() & 0xf_ffff) ^ (1 << 63))
+}
+
+/// One mark more names the set.
+#[inline(always)]
+pub fn reference(set: *mut LoadSet) {
+    // SAFETY: a live map value, eight-byte aligned.
+    unsafe { atomic_add((&raw mut (*set).refs).cast(), 1) };
+}
+
+/// One mark less does; the last one frees it.
+#[inline(always)]
+pub fn unref(id: u64) {
+    if let Some(set) = LOAD_SETS.get_ptr_mut(id) {
+        // SAFETY: a live map value, eight-byte aligned. Two that leave at once may both see zero: removing is idempotent,
+        // and nobody can join a set that no living process names.
+        let left = unsafe {
+            atomic_add((&raw mut (*set).refs).cast(), -1);
+            core::ptr::read_volatile(&raw const (*set).refs)
+        };
+        if left <= 0 {
+            let _ = LOAD_SETS.remove(id);
+        }
+    }
+}
+
+/// The identity of the executable that `task` runs.
+#[inline(always)]
+pub fn exe_of(task: Address) -> Option<(Address, InodeKey)> {
+    let mm: Address = field!(task, task_mm, Address)?;
+    let exe: Address = field!(mm, mm_exe_file, Address)?;
+    let inode: Address = field!(exe, file_inode, Address)?;
+    Some((exe, file::key_of(inode)?))
+}

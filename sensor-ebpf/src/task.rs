@@ -1,0 +1,101 @@
+//! Who is acting: identity of a task, and the header that every record begins with.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
+    bpf_ktime_get_boot_ns,
+};
+use sensor_abi::ABI_VERSION;
+use sensor_abi::identity::TaskKey;
+use sensor_abi::record::{ANCESTORS_MAX, Header};
+
+use crate::field::{Address, field};
+
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: no arguments, no memory.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+#[inline(always)]
+pub fn current() -> Address {
+    // SAFETY: no arguments; the address is only ever read through checked reads.
+    unsafe { bpf_get_current_task() as Address }
+}
+
+#[inline(always)]
+pub fn current_tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+#[inline(always)]
+pub fn current_tid() -> u32 {
+    bpf_get_current_pid_tgid() as u32
+}
+
+#[inline(always)]
+pub fn current_cgroup() -> u64 {
+    // SAFETY: no arguments, no memory.
+    unsafe { bpf_get_current_cgroup_id() }
+}
+
+/// The process (thread group) that `task` belongs to.
+#[inline(always)]
+pub fn key_of(task: Address) -> Option<TaskKey> {
+    let leader: Address = field!(task, task_group_leader, Address)?;
+    Some(TaskKey {
+        start_boottime_ns: field!(leader, task_start_boottime, u64)?,
+        tgid: field!(task, task_tgid, u32)?,
+        reserved: 0,
+    })
+}
+
+/// The process that `task`'s real parent belongs to.
+#[inline(always)]
+pub fn parent_of(task: Address) -> Option<TaskKey> {
+    let parent: Address = field!(task, task_real_parent, Address)?;
+    key_of(parent)
+}
+
+/// Writes the header of a record about `task`.
+///
+/// # Safety
+/// `header` points to writable memory of its size.
+#[inline(always)]
+pub unsafe fn write_header(header: *mut Header, kind: u16, task: Address, key: TaskKey) {
+    let parent = parent_of(task).unwrap_or_default();
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*header).abi = ABI_VERSION;
+        (*header).kind = kind;
+        (*header).tid = field!(task, task_pid, u32).unwrap_or(0);
+        (*header).time_ns = now_ns();
+        (*header).task = key;
+        (*header).parent = parent;
+        (*header).cgroup = current_cgroup();
+        (*header).uid = bpf_get_current_uid_gid() as u32;
+        (*header).reserved = 0;
+        (*header).comm = field!(task, task_comm, [u8; 16]).unwrap_or([0; 16]);
+    }
+}
+
+/// Writes the nearest ancestors of `task`, nearest first; unused entries are zero.
+///
+/// # Safety
+/// `ancestors` points to writable memory of its size.
+#[inline(always)]
+pub unsafe fn write_ancestors(ancestors: *mut [TaskKey; ANCESTORS_MAX], task: Address) {
+    let mut at = task;
+    for i in 0..ANCESTORS_MAX {
+        let mut key = TaskKey::default();
+        if let Some(parent) = field!(at, task_real_parent, Address) {
+            if let Some(found) = key_of(parent) {
+                if found.tgid != 0 {
+                    key = found;
+                    at = parent;
+                }
+            }
+        }
+        // SAFETY: the caller's promise; `i` is below the length.
+        unsafe { (*ancestors)[i] = key };
+    }
+}
