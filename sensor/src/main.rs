@@ -3,11 +3,13 @@
 mod alert;
 mod cli;
 mod command;
+mod config;
 pub mod escape;
 pub mod event;
 mod incident;
 mod judge;
 mod policy;
+mod sink;
 mod timeline;
 mod watch;
 
