@@ -267,17 +267,17 @@ impl Argv {
         let mut cut = truncated;
         let mut kept: Vec<&[u8]> = Vec::new();
         for argument in argv {
-            if argument.len() > left || (left == 0 && !argument.is_empty()) {
-                cut = true;
-                if left > 0 {
-                    kept.push(&argument[..left]);
-                }
+            if left == 0 {
                 break;
             }
-            left -= argument.len();
+            if argument.len() > left {
+                cut = true;
+                kept.push(&argument[..left]);
+                break;
+            }
             kept.push(argument);
-            // Empty arguments cost a byte too, or a list of them would have no end.
-            left = left.saturating_sub(1);
+            // Its end costs a byte too, or a list of empty arguments would have no limit.
+            left = left.saturating_sub(argument.len() + 1);
         }
         cut |= kept.len() < argv.len();
         let is_text = kept.iter().all(|argument| std::str::from_utf8(argument).is_ok());

@@ -1,13 +1,13 @@
 //! From act to alert: the policy judges, incidents fold, the timeline tells the story, and what is due becomes an
 //! [`Alert`]. Pure and synchronous; clocks are arguments.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::alert::{self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program};
 use crate::event::{Act, ActKind, Action, Basis, Bytes, EventKind, Loss, Model, TaskKey, Verdict};
 use crate::incident::{self, Incidents, Key, Line, Object, Sighting, Subject};
-use crate::policy::{Judgement, Policy, rule};
+use crate::policy::{Judgement, Notice, Policy, rule};
 use crate::timeline::{MOMENT_ARGV_MAX, MOMENT_TEXT_BYTES_MAX, Story, Timelines, What};
 
 /// Acts that made no alert and wait for the verdict of their model.
@@ -25,12 +25,22 @@ pub struct Judge {
     waiting: VecDeque<Arc<Act>>,
     /// Acts that gave way in `waiting` since they were reported last.
     waiting_evicted: u64,
+    /// Notices that were given.
+    noticed: HashSet<Notice>,
 }
 
 impl Judge {
     pub fn new(policy: Arc<Policy>, host: Host) -> Self {
         let incidents = Incidents::new(&host.boot_id);
-        Self { policy, host, incidents, timelines: Timelines::default(), waiting: VecDeque::new(), waiting_evicted: 0 }
+        Self {
+            policy,
+            host,
+            incidents,
+            timelines: Timelines::default(),
+            waiting: VecDeque::new(),
+            waiting_evicted: 0,
+            noticed: HashSet::new(),
+        }
     }
 
     /// Judges an act. Whoever calls has waited for the verdict as long as it wants to. `now_ns`: boot-time clock.
@@ -106,6 +116,14 @@ impl Judge {
         lines.iter().map(|line| self.alert(line)).collect()
     }
 
+    /// What the operator should know about the rules (exceptions that are over), each once; for the log. Ask at the
+    /// start and now and then.
+    pub fn notices(&mut self, now_unix_ns: i128) -> Vec<Notice> {
+        let mut notices = self.policy.notices(now_unix_ns);
+        notices.retain(|notice| self.noticed.insert(notice.clone()));
+        notices
+    }
+
     /// The story goes to whoever loaded what decides; without a judgement, to the opener of the latest artifact.
     fn record(&mut self, act: &Act, kind: EventKind, judgements: &[Judgement]) {
         let mut origins: Vec<TaskKey> = judgements.iter().filter_map(|judgement| origin(act, judgement)).collect();
@@ -142,6 +160,9 @@ impl Judge {
 
     fn see_loss(&mut self, loss: &Loss, now_ns: u64) -> Vec<Line> {
         let mut lines = Vec::new();
+        if loss.count == 0 {
+            return lines;
+        }
         for (rule, severity) in self.policy.judge_loss() {
             let sighting = incident::sighting_of_loss(loss, rule.id.as_str().into(), severity);
             lines.extend(self.incidents.see(sighting, now_ns));

@@ -1,5 +1,7 @@
 //! What the options mean.
 
+use std::path::Path;
+
 use super::*;
 
 fn resolve(text: &str, flags: &Flags, terminal: bool) -> Result<Settings, String> {
@@ -67,4 +69,12 @@ fn resolvers_come_from_resolv_conf() {
     let text = "# nameserver 1.1.1.1\nnameserver 127.0.0.53\n nameserver\tfe80::1%eth0 # x\nnameserver\nsearch x\nnameserver no\n";
     let expected: Vec<IpAddr> = vec!["127.0.0.53".parse().unwrap(), "fe80::1".parse().unwrap()];
     assert_eq!(resolvers(text), expected);
+}
+
+#[test]
+fn a_sink_that_cannot_be_opened_is_said_at_the_start() {
+    let settings =
+        resolve("[[sink]]\ntype = 'file'\npath = '/does/not/exist/alerts'\n", &Flags::default(), true).unwrap();
+    let error = settings.sinks[0].open().unwrap_err().to_string();
+    assert!(error.contains("/does/not/exist/alerts"), "{error}");
 }

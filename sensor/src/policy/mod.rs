@@ -72,7 +72,7 @@ pub struct Sight {
 }
 
 /// An exception that no longer applies, or never can.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Notice {
     pub rule: String,
     pub message: String,
@@ -191,10 +191,8 @@ impl Policy {
 
     fn sight_of_destination(&self, destination: &Destination, kind: EventKind) -> Sight {
         let class = self.destinations.class(destination);
-        let dns = kind == EventKind::Send
-            && destination.proto == Proto::Udp
-            && class != Class::Metadata
-            && self.destinations.is_resolver(destination);
+        let dns =
+            kind == EventKind::Send && destination.proto == Proto::Udp && self.destinations.is_resolver(destination);
         Sight {
             kind: if dns { EventKind::Dns } else { kind },
             effect: Some(if dns { Effect::Dns } else { class.effect() }),

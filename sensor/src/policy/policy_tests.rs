@@ -18,7 +18,7 @@ fn try_with_files(more: &[(&str, &str)]) -> Result<Policy, PolicyError> {
         EMBEDDED.iter().chain(more).map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     let network = Network {
         cluster: vec!["10.96.0.0/12".parse().unwrap()],
-        resolvers: vec!["10.96.0.10".parse().unwrap(), "8.8.8.8".parse().unwrap()],
+        resolvers: vec!["10.96.0.10".parse().unwrap(), "8.8.8.8".parse().unwrap(), "169.254.169.254".parse().unwrap()],
     };
     Policy::from_files(&files, network)
 }
@@ -55,6 +55,7 @@ fn the_embedded_set_is_whole() {
             "suspicious-model-opened",
             "egress-after-load",
             "metadata-after-load",
+            "dns-after-load",
             "shell-after-load",
             "interpreter-after-load",
             "program-after-load",
@@ -101,8 +102,11 @@ fn a_datagram_to_the_resolver_is_dns_and_info_but_for_a_bad_file() {
     for (verdict, severity) in [(Verdict::Clean, Info), (Verdict::Pending, Info), (Verdict::Suspicious, Critical)] {
         let act = in_window(send("8.8.8.8", 53), verdict);
         assert_eq!(policy().sight(&act).kind, EventKind::Dns);
-        expect(&act, "egress-after-load", severity);
+        expect(&act, "dns-after-load", severity);
     }
+    // Some clouds resolve at the metadata address; its other ports are what they are.
+    expect(&in_window(send("169.254.169.254", 53), Verdict::Clean), "dns-after-load", Info);
+    expect(&in_window(connect("169.254.169.254", 53), Verdict::Clean), "metadata-after-load", Critical);
     // Another port, another address, a stream: not a question to the resolver.
     for kind in [send("8.8.8.8", 54), send("8.8.4.4", 53), connect("8.8.8.8", 53)] {
         expect(&in_window(kind, Verdict::Clean), "egress-after-load", High);

@@ -208,11 +208,11 @@ fn any_or<T>(list: &[T], fits: impl FnMut(&T) -> bool) -> bool {
 pub fn parse(name: &str, text: &str) -> Result<RuleFile, String> {
     let file: RuleFile = serde_saphyr::from_str(text).map_err(|error| {
         let message = error.without_snippet().to_string();
-        match error.location() {
-            // The message may or may not repeat its place; ours comes first, where editors look.
-            Some(place) => format!("{name}:{}:{}: {message}", place.line(), place.column()),
-            None => format!("{name}: {message}"),
-        }
+        let Some(place) = error.location() else { return format!("{name}: {message}") };
+        let (line, column) = (place.line(), place.column());
+        // The place comes first, where editors look, and not twice.
+        let message = message.replace(&format!(" at line {line}, column {column}"), "");
+        format!("{name}:{line}:{column}: {message}")
     })?;
     let rules = file.rules.iter().map(|rule| (rule.value.fault(), rule.referenced));
     let exceptions = file.exceptions.iter().map(|exception| (exception.value.fault(), exception.referenced));

@@ -115,14 +115,17 @@ fn summary(alert: &Alert) -> String {
         let path = show_exact(&model.path, model.path_b64.as_deref());
         format!("{path} ({})", verdict_words(model.verdict))
     });
-    let when = if alert.event.in_load { "while it loaded" } else { "after it loaded" };
-    let when = if alert.event.basis == Some(Basis::Born) { "born in the load of" } else { when };
+    let when = match (alert.event.in_load, alert.event.basis) {
+        (true, Some(Basis::Born)) => "by a process born in the load of",
+        (true, _) => "during the load of",
+        (false, _) => "after the load of",
+    };
     match &alert.event.detail {
         Detail::Open {} => format!("{who} opened {file}"),
         Detail::Exec { exe, exe_b64, argv } => {
             let program = command(exe, exe_b64.as_deref(), argv);
             // The process that was started is the one that acts.
-            format!("{program} was started (pid {}), {when} {file}", pid_of(alert))
+            format!("{program} was started (pid {}) {when} {file}", pid_of(alert))
         }
         Detail::Network { ip, port, domain, proto, family } => {
             let verb = match alert.event.kind {
@@ -132,7 +135,7 @@ fn summary(alert: &Alert) -> String {
             };
             let to = address(*ip, *port, &format!("a {} address", word(family)));
             let name = domain.as_ref().map_or(String::new(), |domain| format!(" [{}]", show(domain)));
-            format!("{who} {verb} {to}{name} ({}), {when} {file}", word(proto))
+            format!("{who} {verb} {to}{name} ({}) {when} {file}", word(proto))
         }
         Detail::Loss { reason, count } => {
             format!("the sensor lost something: {reason}, {count} times; what happened there was not seen")

@@ -46,6 +46,7 @@ pub struct Sink {
     shape: Shape,
     min_severity: Severity,
     counts: Counts,
+    failing: bool,
 }
 
 /// What became of the alerts that a sink wanted.
@@ -58,10 +59,10 @@ pub struct Counts {
 
 impl Sink {
     pub fn new(output: Output, shape: Shape, min_severity: Severity) -> Self {
-        Self { output, shape, min_severity, counts: Counts::default() }
+        Self { output, shape, min_severity, counts: Counts::default(), failing: false }
     }
 
-    /// Delivers an alert that is loud enough. An error is counted, and logged when it is the first after a success.
+    /// Delivers an alert that is loud enough. An error is counted.
     pub fn deliver(&mut self, alert: &Alert) {
         if alert.severity < self.min_severity {
             return;
@@ -73,23 +74,19 @@ impl Sink {
         self.count(result);
     }
 
+    /// A full disk must not fill the log: only a change is worth a line there.
     fn count(&mut self, result: io::Result<()>) {
         match result {
             Ok(()) => {
-                if self.counts.failed > 0 && self.counts.delivered == 0 {
-                    tracing::info!(sink = self.name(), "the sink takes alerts");
-                }
                 self.counts.delivered += 1;
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(sink = self.name(), failed = self.counts.failed, "alerts are delivered again");
+                }
             }
             Err(error) => {
                 self.counts.failed += 1;
-                // 1, 2, 4, 8 …: a full disk must not fill the log.
-                if self.counts.failed.is_power_of_two() {
-                    tracing::error!(
-                        sink = self.name(),
-                        failed = self.counts.failed,
-                        "an alert was not delivered: {error}"
-                    );
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(sink = self.name(), "alerts are not delivered: {error}");
                 }
             }
         }
@@ -105,5 +102,48 @@ impl Sink {
 
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::alert::Host;
+    use crate::judge::Judge;
+    use crate::policy::Policy;
+    use crate::policy::destination::Network;
+    use crate::policy::testing::{act, connect};
+
+    /// An hour after the load of a clean file: info.
+    fn info() -> Alert {
+        let policy = Policy::load(&[], Network::default()).unwrap();
+        Judge::new(Arc::new(policy), Host::default()).act(act(connect("192.0.2.1", 443)), 0).remove(0)
+    }
+
+    #[test]
+    fn a_sink_hears_what_is_loud_enough() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts");
+        let mut sink = Sink::new(Output::File(file::File::new(&path).unwrap()), Shape::Native, Severity::Low);
+        let mut alert = info();
+        sink.deliver(&alert);
+        assert_eq!(sink.counts(), Counts::default());
+        alert.severity = Severity::Low;
+        sink.deliver(&alert);
+        assert_eq!(sink.counts(), Counts { delivered: 1, failed: 0 });
+        assert_eq!(std::fs::read(&path).unwrap(), Shape::Native.render(&alert, false));
+    }
+
+    #[test]
+    fn what_could_not_be_delivered_is_counted_and_stops_nothing() {
+        let full = file::File::new(Path::new("/dev/full")).unwrap();
+        let mut sink = Sink::new(Output::File(full), Shape::Human, Severity::Info);
+        for _ in 0..3 {
+            sink.deliver(&info());
+        }
+        assert_eq!(sink.counts(), Counts { delivered: 0, failed: 3 });
     }
 }
