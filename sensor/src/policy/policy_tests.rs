@@ -288,3 +288,12 @@ fn loss_is_medium() {
     assert_eq!(judged.len(), 1);
     assert_eq!((judged[0].0.id.as_str(), judged[0].1), ("loss", Medium));
 }
+
+#[test]
+fn the_example_in_the_documentation_is_valid() {
+    let text = include_str!("../../../rules/README.md");
+    let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let policy = with_files(&[("README.md", example)]);
+    assert!(policy.rules().iter().any(|rule| rule.id == "model-talks-to-pastebin"));
+    assert!(policy.notices(1_790_000_000_000_000_000).is_empty());
+}

@@ -82,7 +82,7 @@ fn a_fault_is_named_with_file_line_and_column() {
         ),
         (format!("{MINIMAL}    unless:\n      - path: /a\n        reason: r\n"), "t.yaml:8:", "expires"),
         (format!("{MINIMAL}    unless:\n      - path: /a\n        expires: 2027-01-01\n"), "t.yaml:8:", "reason"),
-        ("rules:\n  - id: a\n    name: A\n".into(), "t.yaml:2:", "what"),
+        ("rules:\n  - id: a\n    name: A\n".into(), "t.yaml:3:", "what"),
         ("rule: []\n".into(), "t.yaml:1:1: ", "rule"),
         ("rules: [\n".into(), "t.yaml:", ""),
         (MINIMAL.replace("id: a", "id: A B"), "t.yaml:2:5: ", "`id` has to be"),
