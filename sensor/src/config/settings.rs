@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::options::{self, Mode, Options, ShapeName, SinkKind, SinkOptions};
 use crate::event::Severity;
 use crate::policy::destination::Network;
-use crate::sink::{self, Shape, Sink};
+use crate::sink::Shape;
 
 /// Default of `scan_wait_ms`.
 pub const SCAN_WAIT_MS: u64 = 500;
@@ -47,22 +47,6 @@ pub struct SinkSettings {
 pub enum Target {
     Stdout,
     File(PathBuf),
-}
-
-impl SinkSettings {
-    /// Opens the sink.
-    ///
-    /// # Errors
-    /// The file can't be opened or made.
-    pub fn open(&self) -> Result<Sink, ConfigError> {
-        let output = match &self.target {
-            Target::Stdout => sink::Output::Stdout(sink::stdout::Stdout::new()),
-            Target::File(path) => sink::Output::File(sink::file::File::new(path).map_err(|error| {
-                ConfigError::Value(format!("cannot open the sink's file {}: {error}", path.display()))
-            })?),
-        };
-        Ok(Sink::new(output, self.shape, self.min_severity))
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
