@@ -20,8 +20,8 @@ use super::btf::{self, BtfError};
 use super::plan::{Hook, Plan, Rung};
 use super::tracepoint::{self, Tracefs, TracepointLink};
 
-/// The kernel half, built from `sensor-ebpf/` by `cargo xtask build-ebpf`.
-static OBJECT: &[u8] = include_bytes_aligned!("../../../sensor-ebpf/object/sensor.bpf.o");
+/// The kernel half, built from `sensor-ebpf/` by `cargo xtask build-ebpf`; `build.rs` says which file it is.
+static OBJECT: &[u8] = include_bytes_aligned!(env!("SENSOR_EBPF_OBJECT"));
 
 #[derive(Debug, Error)]
 pub enum LoadError {
