@@ -1,8 +1,10 @@
 //! The project's chores, one file per verb. `cargo xtask VERB --help` says what each needs and does.
 
 mod build_ebpf;
+mod setup;
 mod stamp;
 mod tool;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -18,12 +20,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Setup(setup::Options),
     BuildEbpf(build_ebpf::Options),
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
+        Verb::Setup(options) => setup::run(&options),
         Verb::BuildEbpf(options) => build_ebpf::run(&options),
+        Verb::Vm(options) => vm::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
