@@ -28,7 +28,7 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    inet6(&ctx, kind::CONNECT, Counter::CanaryConnect)
+    inet6(&ctx, kind::CONNECT, Counter::CanaryConnect6)
 }
 
 #[inline(always)]
