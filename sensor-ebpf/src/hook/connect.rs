@@ -87,6 +87,10 @@ pub fn acted(
     // SAFETY: as above.
     let set = LOAD_SETS.get_ptr_mut(unsafe { (*mark).set })?;
     // SAFETY: as above.
+    if mark::sensor_counts(unsafe { (*mark).set }) == 0 {
+        return None;
+    }
+    // SAFETY: as above.
     let held = mark::held(current, unsafe { (*mark).set }, key.start_boottime_ns);
     let area = Area::claim()?;
     let record: *mut Net = area.record();

@@ -10,9 +10,7 @@ use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{class, role, verdict};
 
 use super::record::{Header, Load, Open};
-use crate::event::{
-    ActKind, Artifact, Basis, ContentClass, InodeKey, Model, ModelFinding, Role, TaskKey, Verdict,
-};
+use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Model, ModelFinding, Role, TaskKey, Verdict};
 
 /// Models that are remembered; the oldest give way and are looked at again.
 const MODELS_MAX: usize = 8_192;

@@ -123,8 +123,7 @@ fn load<'a>(fixed: &raw::Load, rest: &'a [u8]) -> Result<(Load, &'a [u8]), Decod
     let mut artifacts = Vec::with_capacity(count);
     let mut rest = rest;
     for i in 0..count {
-        let (artifact, behind) =
-            sensor_abi::mark::Artifact::read_from_prefix(rest).map_err(|_| DecodeError::Short)?;
+        let (artifact, behind) = sensor_abi::mark::Artifact::read_from_prefix(rest).map_err(|_| DecodeError::Short)?;
         rest = behind;
         artifacts.push(LoadArtifact {
             inode: inode(artifact.inode),

@@ -1,8 +1,8 @@
 //! The runtime half, in walking order: load, ring, decode, process, correlate.
 
+mod correlate;
 pub mod decode;
 pub mod load;
 mod process;
-mod correlate;
 pub mod record;
 pub mod ring;

@@ -5,6 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use sensor_abi::record::UNKNOWN_UID;
+
 use super::record::{Argv, Header};
 use crate::event::{Bytes, Lineage, Process, TaskKey};
 
@@ -73,7 +75,7 @@ impl Processes {
     pub fn runs(&mut self, header: &Header, exe: &[u8], argv: &Argv) {
         let entry = self.entry(header.task);
         entry.parent.get_or_insert(header.parent);
-        entry.uid = Some(header.uid).filter(|uid| *uid != u32::MAX).or(entry.uid);
+        entry.uid = Some(header.uid).filter(|uid| *uid != UNKNOWN_UID).or(entry.uid);
         let before = text_len(entry);
         let keep_argv = argv.args.is_empty() && entry.exe == exe;
         entry.exe = exe.to_vec();
@@ -89,7 +91,7 @@ impl Processes {
     pub fn seen(&mut self, header: &Header) {
         let entry = self.entry(header.task);
         entry.parent.get_or_insert(header.parent);
-        entry.uid = Some(header.uid).filter(|uid| *uid != u32::MAX).or(entry.uid);
+        entry.uid = Some(header.uid).filter(|uid| *uid != UNKNOWN_UID).or(entry.uid);
     }
 
     /// `header.task` made `child`, which runs the same program until it says otherwise.

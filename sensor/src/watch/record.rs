@@ -105,4 +105,3 @@ pub enum Record {
     Connect { header: Header, load: Load, net: Net },
     Send { header: Header, load: Load, net: Net },
 }
-

@@ -106,7 +106,7 @@ impl Kernel {
                 attacher.cgroup("sendmsg4", &cgroup, "IPv4 datagrams on unconnected sockets are not seen"),
                 attacher.cgroup("sendmsg6", &cgroup, "IPv6 datagrams on unconnected sockets are not seen"),
                 attacher.other_sockets("socket_connect", "connections of vsock sockets are not seen"),
-                attacher.other_sockets("socket_sendmsg", "what raw and packet sockets send is not seen"),
+                attacher.other_sockets("socket_sendmsg", "what raw and packet sockets send is not seen, and of connected datagram sockets only the connect is"),
                 attacher.exec_window(),
                 attacher.open(),
                 // After the hooks: what was opened before them is found, what comes after them is seen.
