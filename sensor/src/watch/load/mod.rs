@@ -25,7 +25,7 @@ use self::plan::Plan;
 use self::tracepoint::TracepointLink;
 
 /// The kernel half, built from `sensor-ebpf/` by `cargo xtask build-ebpf`.
-static OBJECT: &[u8] = include_bytes_aligned!("../../../../sensor-ebpf/object/sensor.bpf.o");
+static OBJECT: &[u8] = include_bytes_aligned!(env!("SENSOR_EBPF_OBJECT"));
 
 #[derive(Debug, Error)]
 pub enum LoadError {
