@@ -2,6 +2,7 @@
 
 mod cli;
 mod command;
+pub mod escape;
 pub mod event;
 mod watch;
 
