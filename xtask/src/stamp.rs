@@ -56,7 +56,8 @@ pub fn sources(root: &Path) -> Result<String> {
         }
         Ok(value.to_string())
     };
-    for keys in [&["profile", "release"][..], &["workspace", "package", "version"], &["workspace", "package", "edition"]]
+    for keys in
+        [&["profile", "release"][..], &["workspace", "package", "version"], &["workspace", "package", "edition"]]
     {
         add(&keys.join("."), at(keys)?.as_bytes());
     }

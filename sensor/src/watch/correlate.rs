@@ -10,7 +10,9 @@ use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{class, role, verdict};
 
 use super::record::{Header, Load, Open};
-use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Model, ModelFinding, Role, TaskKey, Verdict};
+use crate::event::{
+    ActKind, Artifact, Basis, ContentClass, InodeKey, Model, ModelFinding, Process, Role, TaskKey, Verdict,
+};
 
 /// Models that are remembered; the oldest give way and are looked at again.
 const MODELS_MAX: usize = 8_192;
@@ -93,6 +95,8 @@ pub struct Pending {
     pub header: Header,
     pub kind: ActKind,
     pub load: Load,
+    /// Who acted, as far as it is known at the act.
+    pub process: Process,
 }
 
 /// An act that has waited enough.
@@ -103,6 +107,7 @@ pub struct Ready {
     pub role: Role,
     pub artifacts: Vec<Artifact>,
     pub artifacts_omitted: u32,
+    pub process: Process,
 }
 
 /// Sums for `sensor status`.
@@ -316,7 +321,7 @@ impl Correlator {
     }
 
     fn settle(&mut self, pending: Pending) -> Option<Ready> {
-        let Pending { header, kind, load } = pending;
+        let Pending { header, kind, load, process } = pending;
         let role = self.role(&load);
         let mut artifacts = Vec::with_capacity(load.artifacts.len());
         let (mut before_verdict, mut provisional) = (false, false);
@@ -358,7 +363,7 @@ impl Correlator {
         self.sums.acts += 1;
         self.sums.acts_before_verdict += u64::from(before_verdict);
         self.sums.acts_provisional += u64::from(provisional);
-        Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted })
+        Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, process })
     }
 }
 
@@ -400,6 +405,7 @@ mod tests {
             candidate: true,
             ancestors: vec![],
             fs_magic: 0,
+            role: role::UNDECIDED,
         }
     }
 
@@ -414,7 +420,9 @@ mod tests {
             cut: false,
         };
         let load = Load { exe: MODEL, role: role::LOADER, artifacts: vec![artifact], omitted: 0 };
-        Pending { header: header(time_ns), kind: ActKind::ModelOpen, load }
+        let process =
+            Process { key: TASK, start_unix_ns: 0, exe: vec![], argv: vec![], argv_truncated: false, uid: None };
+        Pending { header: header(time_ns), kind: ActKind::ModelOpen, load, process }
     }
 
     fn judged(verdict: Verdict) -> Word {

@@ -77,6 +77,7 @@ fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
         fd: (fixed.fd != raw::NO_FD).then_some(fixed.fd),
         candidate: fixed.candidate != 0,
         ancestors: fixed.ancestors.iter().take_while(|key| key.tgid != 0).copied().map(task).collect(),
+        role: fixed.role,
         fs_magic: fixed.fs_magic,
     })))
 }

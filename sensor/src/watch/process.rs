@@ -82,7 +82,8 @@ impl Processes {
         if !keep_argv {
             entry.argv = argv.clone();
         }
-        entry.told = !exe.is_empty();
+        // Of a process that was found and not seen, the arguments are still to be asked for.
+        entry.told = !exe.is_empty() && !(argv.args.is_empty() && argv.truncated);
         let after = text_len(entry);
         self.account(before, after);
     }
@@ -163,12 +164,20 @@ impl Processes {
 
     /// The process and its ancestors as an alert shows them.
     pub fn lineage(&self, task: TaskKey, cgroup_id: u64) -> Lineage {
-        let mut chain = self.chain(task).into_iter().filter_map(|id| self.entries.get(&id)).map(|e| self.show(e));
-        let process = chain.next().unwrap_or_else(|| self.show(&unknown(task)));
-        Lineage { process, ancestors: chain.collect(), cgroup_id }
+        let above = self.chain(task).into_iter().skip(1);
+        let ancestors = above.filter_map(|id| self.entries.get(&id)).map(|entry| self.shown(entry)).collect();
+        Lineage { process: self.show(task), ancestors, cgroup_id }
     }
 
-    fn show(&self, entry: &Entry) -> Process {
+    /// The process as an alert shows it.
+    pub fn show(&self, task: TaskKey) -> Process {
+        match self.entries.get(&Id::from(task)) {
+            Some(entry) => self.shown(entry),
+            None => self.shown(&unknown(task)),
+        }
+    }
+
+    fn shown(&self, entry: &Entry) -> Process {
         Process {
             key: entry.key,
             start_unix_ns: self.boot_unix_ns + i128::from(entry.key.start_boottime_ns),

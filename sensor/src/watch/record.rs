@@ -34,6 +34,8 @@ pub struct Open {
     pub candidate: bool,
     /// Nearest first.
     pub ancestors: Vec<TaskKey>,
+    /// [`sensor_abi::mark::role`] as known at the open.
+    pub role: u8,
     /// `super_block.s_magic`
     pub fs_magic: u64,
 }

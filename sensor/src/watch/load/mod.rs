@@ -35,13 +35,19 @@ pub enum LoadError {
     Object(String),
     #[error("no cgroup2 file system is mounted: `mount -t cgroup2 none /sys/fs/cgroup/unified`")]
     NoCgroup,
-    #[error("no hook could be attached:\n{0}")]
-    Nothing(String),
+    #[error("no hook could be attached:\n{}", .0.reasons())]
+    Nothing(Plan),
     #[error("map {0} is missing from the kernel object")]
     Map(&'static str),
     #[error("{0}")]
     MapAccess(#[from] aya::maps::MapError),
 }
+
+/// How long a held descriptor keeps the load window open, ns.
+const LOAD_WINDOW_NS: u64 = 120_000_000_000;
+
+/// Candidates that one cgroup may cause in a second.
+const CANDIDATES_PER_S: u32 = 200;
 
 /// What a load is asked to do.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +56,12 @@ pub struct Wishes {
     pub load_window_ns: u64,
     /// Leave LSM programs out: tests of the restricted rung, and a way out on a host where they misbehave.
     pub without_lsm: bool,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, without_lsm: false }
+    }
 }
 
 /// The loaded kernel half. Dropping it detaches everything.
@@ -116,7 +128,7 @@ impl Kernel {
         let tracepoints = attacher.tracepoints;
         prove(&ebpf, &mut plan);
         if plan.hooks.iter().all(|hook| hook.rung.is_none()) {
-            return Err(LoadError::Nothing(plan.reasons()));
+            return Err(LoadError::Nothing(plan));
         }
 
         let rings = Rings {
