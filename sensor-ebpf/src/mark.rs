@@ -4,11 +4,11 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::{InodeKey, TaskKey};
-use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, role};
+use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role};
 
 use crate::emit::{Area, atomic_add};
 use crate::field::{Address, config, field, read};
-use crate::maps::{EXES, INODES_MALICIOUS, LOAD_SETS, NEXT_SET, TASKS, count};
+use crate::maps::{EXES, INODES, INODES_MALICIOUS, LOAD_SETS, NEXT_SET, TASKS, count};
 use crate::task::now_ns;
 use crate::{file, task};
 
@@ -65,6 +65,27 @@ pub unsafe fn role_of(mark: *mut Mark) -> u8 {
         }
         (*mark).role
     }
+}
+
+/// Is any artifact of the set a model, or not known to be none? Asked at each act, so that a mark that a name alone set
+/// ends with the look at the content.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_counts(id: u64) -> u64 {
+    let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
+    for i in 0..LOAD_SET_ARTIFACTS_MAX {
+        // SAFETY: a live map value; the index is below the length.
+        let (inode, len) = unsafe { ((*set).artifacts[i & ARTIFACT_MASK].inode, (*set).count) };
+        if i as u32 >= len {
+            break;
+        }
+        // SAFETY: plain bytes.
+        match unsafe { INODES.get(inode) } {
+            Some(info) if info.class == class::NOT_MODEL => {}
+            _ => return 1,
+        }
+    }
+    0
 }
 
 /// Which artifacts of load set `id` the acting thread of `task` is inside the load window of (bit i), with [`CUT`] where
