@@ -79,10 +79,8 @@ pub extern "C" fn sensor_counts(id: u64) -> u64 {
         if i as u32 >= len {
             break;
         }
-        // SAFETY: plain bytes.
-        match unsafe { INODES.get(inode) } {
-            Some(info) if info.class == class::NOT_MODEL => {}
-            _ => return 1,
+        if !is_no_model(inode) {
+            return 1;
         }
     }
     0
@@ -322,17 +320,43 @@ unsafe fn put(set: *mut LoadSet, mark: *mut Mark, artifact: &Artifact) -> Added 
             (*set).count = len + 1;
             len as usize
         } else {
-            // The first stays; among the others the turn goes round, past one that is known to be malicious.
-            let turn = (*set).omitted as usize;
-            (*set).omitted += 1;
-            let slot = turn & ARTIFACT_MASK;
-            let passed = slot == 0 || INODES_MALICIOUS.get((*set).artifacts[slot].inode).is_some();
-            if passed { ((turn + 1) & ARTIFACT_MASK).max(1) } else { slot }
+            match slot_of_no_model(set) {
+                Some(slot) => slot,
+                None => {
+                    // The first stays; among the others the turn goes round, past one that is known to be malicious.
+                    let turn = (*set).omitted as usize;
+                    (*set).omitted += 1;
+                    let slot = turn & ARTIFACT_MASK;
+                    let passed = slot == 0 || INODES_MALICIOUS.get((*set).artifacts[slot].inode).is_some();
+                    if passed { ((turn + 1) & ARTIFACT_MASK).max(1) } else { slot }
+                }
+            }
         };
         (*mark).born &= !(1u8 << (slot & ARTIFACT_MASK));
         (*set).artifacts[slot & ARTIFACT_MASK] = *artifact;
         Added::New
     }
+}
+
+/// A slot whose file turned out to be no model: the first to give way.
+///
+/// # Safety
+/// `set` points to live memory.
+#[inline(always)]
+unsafe fn slot_of_no_model(set: *const LoadSet) -> Option<usize> {
+    for i in 0..LOAD_SET_ARTIFACTS_MAX {
+        // SAFETY: the caller's promise; the index is below the length.
+        if is_no_model(unsafe { (*set).artifacts[i & ARTIFACT_MASK].inode }) {
+            return Some(i);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn is_no_model(inode: InodeKey) -> bool {
+    // SAFETY: plain bytes.
+    unsafe { INODES.get(inode) }.is_some_and(|info| info.class == class::NOT_MODEL)
 }
 
 #[inline(always)]
