@@ -1,8 +1,10 @@
 //! The project's chores, one file per verb. `cargo xtask VERB --help` says what each needs and does.
 
 mod build_ebpf;
+mod image;
 mod setup;
 mod stamp;
+mod test;
 mod tool;
 mod vm;
 
@@ -22,14 +24,18 @@ struct Cli {
 enum Verb {
     Setup(setup::Options),
     BuildEbpf(build_ebpf::Options),
+    Test(test::Options),
     Vm(vm::Options),
+    Image(image::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Setup(options) => setup::run(&options),
         Verb::BuildEbpf(options) => build_ebpf::run(&options),
+        Verb::Test(options) => test::run(&options),
         Verb::Vm(options) => vm::run(&options),
+        Verb::Image(options) => image::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

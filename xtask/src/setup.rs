@@ -67,7 +67,7 @@ const BPF_LINKER: &str = "0.13.0";
 /// Knows the schemas of Kubernetes 1.28 to 1.37, offline.
 const KUBERNETES_VALIDATE: &str = "kubernetes-validate";
 /// The series that `cargo xtask vm` takes by default.
-const KERNEL: &str = "6.12";
+pub const KERNEL: &str = "6.12";
 
 pub fn run(options: &Options) -> Result<()> {
     let wanted = |part: Part| options.parts.is_empty() || options.parts.contains(&part);

@@ -10,11 +10,15 @@ use crate::{escape, health};
 /// Is a sensor running on this host, and does it see what it should?
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  sensor status                  for people and for liveness probes
+  sensor status                  for people and for readiness probes
+  sensor status --alive          for liveness probes: a restart would not bring a lost hook back
   sensor status --format json    everything (schemas/status.schema.json)
 
 Exit status: 0 every required hook is attached, 1 degraded, 2 no sensor answers.")]
 pub struct Args {
+    /// A degraded sensor counts as well: 0 wherever one answers
+    #[arg(long)]
+    alive: bool,
     /// How to say it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -45,7 +49,7 @@ pub fn run(args: Args) -> ExitCode {
     // A closed pipe ends the output, not the answer.
     let _ = std::io::stdout().write_all(text.as_bytes());
     let degraded = status["degraded"].as_array().is_none_or(|reasons| !reasons.is_empty());
-    if degraded { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if degraded && !args.alive { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn human(status: &Value) -> String {

@@ -33,7 +33,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// Shown of the kernel's log when the machine said nothing.
 const LOG_TAIL_LINES: usize = 40;
 /// Variables that are handed on into the machine where they are set.
-const VARIABLES: [&str; 6] = ["CI", "SENSOR_CORPUS", "RUST_BACKTRACE", "RUST_LOG", "RUST_TEST_THREADS", "PYTHONPATH"];
+pub const VARIABLES: [&str; 6] =
+    ["CI", "SENSOR_CORPUS", "RUST_BACKTRACE", "RUST_LOG", "RUST_TEST_THREADS", "PYTHONPATH"];
 
 /// What the machine is started for.
 #[derive(Debug)]

@@ -7,13 +7,16 @@
 
 mod initramfs;
 pub mod kernel;
-mod machine;
+pub mod machine;
+
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::tool::{cargo, line, root};
 
 use machine::Job;
+pub use machine::VARIABLES;
 
 /// Run the runtime tests in a virtual machine with a Debian kernel
 ///
@@ -47,7 +50,7 @@ pub fn run(options: &Options) -> Result<()> {
     let words = match &options.command {
         Some(command) => vec!["sh".to_owned(), "-c".to_owned(), command.clone()],
         None => {
-            let mut words = vec![test_binary("runtime")?];
+            let mut words = vec![test_binary("runtime", cargo())?];
             words.extend(options.arguments.iter().cloned());
             words
         }
@@ -66,10 +69,19 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Builds one test binary of package sensor and returns its path.
-pub fn test_binary(name: &str) -> Result<String> {
-    let mut build = cargo();
-    build.args(["test", "--package", "sensor", "--test", name, "--no-run", "--message-format=json-render-diagnostics"]);
-    let output = build.stderr(std::process::Stdio::inherit()).output()?;
+///
+/// The whole workspace is selected, so that dependencies have the same features as in every other test.
+pub fn test_binary(name: &str, mut build: Command) -> Result<String> {
+    build.args([
+        "test",
+        "--workspace",
+        "--locked",
+        "--test",
+        name,
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    let output = build.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         bail!("{} failed", line(&build));
     }
