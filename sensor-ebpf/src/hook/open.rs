@@ -267,6 +267,8 @@ fn send(
         (*record).role = decided;
         task::write_ancestors(&raw mut (*record).ancestors, opened.task);
         (*record).fs_magic = field!(sb, sb_magic, u64).unwrap_or(0);
+        (*record).writers = file::writers_of(opened.inode);
+        (*record).reserved = 0;
     }
     let fixed = size_of::<Open>() as u64;
     let path = file::write_path(bytes, fixed, opened.file, PATH_BYTES_MAX as u64);

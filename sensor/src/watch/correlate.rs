@@ -50,6 +50,8 @@ pub struct Look {
     pub opener: TaskKey,
     pub fd: Option<u32>,
     pub cgroup: u64,
+    /// Nobody could change the content: an earlier verdict holds, and this one may be kept.
+    pub cacheable: bool,
 }
 
 /// The scanner's word, as far as it goes.
@@ -175,7 +177,8 @@ impl Correlator {
     /// A file was opened. Says whether the scanner has to look at it.
     pub fn opened(&mut self, open: &Open) -> Option<Look> {
         let fresh = match self.models.get_mut(&open.inode) {
-            Some(known) if known.stamp == open.stamp => {
+            // While somebody can change it, a verdict is as old as the look was.
+            Some(known) if known.stamp == open.stamp && (open.writers == 0 || known.progress != Progress::Done) => {
                 if known.model.path.is_empty() && !open.path.is_empty() {
                     Arc::make_mut(&mut known.model).path.clone_from(&open.path);
                 }
@@ -194,6 +197,7 @@ impl Correlator {
             opener: open.header.task,
             fd: open.fd,
             cgroup: open.header.cgroup,
+            cacheable: open.writers == 0,
         })
     }
 
@@ -404,6 +408,7 @@ mod tests {
             fd: Some(3),
             candidate: true,
             ancestors: vec![],
+            writers: 0,
             fs_magic: 0,
             role: role::UNDECIDED,
         }
@@ -505,6 +510,16 @@ mod tests {
         changed.stamp.size += 1;
         assert!(correlator.opened(&changed).is_some());
         assert_eq!(correlator.looked(MODEL, STAMP, judged(Verdict::Clean)), None, "the old content's verdict is void");
+    }
+
+    #[test]
+    fn a_file_that_somebody_writes_is_looked_at_again() {
+        let mut correlator = Correlator::new(WAIT);
+        correlator.opened(&open());
+        correlator.looked(MODEL, STAMP, judged(Verdict::Clean));
+        let mut written = open();
+        written.writers = sensor_abi::record::writers::MAPPED;
+        assert!(!correlator.opened(&written).expect("the verdict is no longer sure").cacheable);
     }
 
     #[test]

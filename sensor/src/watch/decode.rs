@@ -78,6 +78,7 @@ fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
         candidate: fixed.candidate != 0,
         ancestors: fixed.ancestors.iter().take_while(|key| key.tgid != 0).copied().map(task).collect(),
         role: fixed.role,
+        writers: fixed.writers,
         fs_magic: fixed.fs_magic,
     })))
 }

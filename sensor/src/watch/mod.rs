@@ -180,8 +180,8 @@ impl Watch {
     }
 
     /// The inode of the last model-like file that a process of our own opened, as the hooks saw it.
-    pub fn own_open(&self, tgid: u32) -> Option<sensor_abi::identity::InodeKey> {
-        self.kernel.own_open(tgid)
+    pub fn take_own_open(&mut self, tgid: u32) -> Option<sensor_abi::identity::InodeKey> {
+        self.kernel.take_own_open(tgid)
     }
 
     /// Acts that have waited enough.

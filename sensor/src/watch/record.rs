@@ -36,6 +36,8 @@ pub struct Open {
     pub ancestors: Vec<TaskKey>,
     /// [`sensor_abi::mark::role`] as known at the open.
     pub role: u8,
+    /// [`sensor_abi::record::writers`]
+    pub writers: u32,
     /// `super_block.s_magic`
     pub fs_magic: u64,
 }
