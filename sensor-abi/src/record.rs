@@ -113,8 +113,7 @@ pub struct Open {
     pub reason: u8,
     /// [`crate::mark::class`] as known at the open.
     pub class: u8,
-    /// 1: this record asks for a look at the content.
-    pub candidate: u8,
+    pub pad: u8,
     pub role: u8,
     pub ancestors: [TaskKey; ANCESTORS_MAX],
     pub fs_magic: u64,

@@ -281,15 +281,27 @@ impl Correlator {
         Some((tell, late.then(|| Arc::clone(&known.model))))
     }
 
-    /// An act of a process that carries a load.
-    pub fn acted(&mut self, pending: Pending, now_ns: u64) {
+    /// An act of a process that carries a load. Gives back the files that nobody has looked at: their open was not
+    /// announced, or they were forgotten.
+    pub fn acted(&mut self, pending: Pending, now_ns: u64) -> Vec<Look> {
+        let mut looks = Vec::new();
         for artifact in &pending.load.artifacts {
             if !self.models.contains_key(&artifact.inode) {
-                // Its open was lost, or it was forgotten: judged by what is known, which is nothing.
-                self.remember(artifact.inode, ContentStamp::default(), b"");
+                let stamp = ContentStamp::default();
+                self.remember(artifact.inode, stamp, b"");
+                looks.push(Look {
+                    inode: artifact.inode,
+                    stamp,
+                    path: Vec::new(),
+                    opener: artifact.opener,
+                    fd: None,
+                    cgroup: pending.header.cgroup,
+                    cacheable: false,
+                });
             }
         }
         self.waiting.push_back(Waiting { deadline_ns: now_ns + self.scan_wait_ns, pending });
+        looks
     }
 
     /// Acts that have waited enough. `lineage_known` says whether all is known of a process that can be.
@@ -406,7 +418,6 @@ mod tests {
             exe: Executable { inode: MODEL, path: b"/bin/python".to_vec(), uid: 0, mode: 0, dir_uid: 0, dir_mode: 0 },
             argv: Argv::default(),
             fd: Some(3),
-            candidate: true,
             ancestors: vec![],
             writers: 0,
             fs_magic: 0,
@@ -520,6 +531,14 @@ mod tests {
         let mut written = open();
         written.writers = sensor_abi::record::writers::MAPPED;
         assert!(!correlator.opened(&written).expect("the verdict is no longer sure").cacheable);
+    }
+
+    #[test]
+    fn a_file_whose_open_was_not_announced_is_looked_at_when_its_loader_acts() {
+        let mut correlator = Correlator::new(WAIT);
+        let looks = correlator.acted(act(20), 20);
+        assert_eq!((looks.len(), looks[0].inode, looks[0].opener), (1, MODEL, TASK));
+        assert!(correlator.acted(act(21), 21).is_empty(), "once is enough");
     }
 
     #[test]

@@ -304,7 +304,8 @@ impl Joined {
         // Who it is now: it may run another program by the time that the act leaves.
         let process = self.processes.show(header.task);
         let now_ns = header.time_ns;
-        self.correlator.acted(Pending { header, kind, load, process }, now_ns);
+        let looks = self.correlator.acted(Pending { header, kind, load, process }, now_ns);
+        self.asks.extend(looks.into_iter().map(Ask::Look));
     }
 
     fn act(&self, ready: Ready) -> Act {
