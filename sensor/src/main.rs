@@ -1,10 +1,15 @@
 //! The binary: parse, run one verb, turn the result into an exit status.
 
+mod alert;
 mod cli;
 mod command;
 pub mod escape;
 pub mod event;
 mod health;
+mod incident;
+mod judge;
+mod policy;
+mod timeline;
 mod watch;
 
 use std::process::ExitCode;
