@@ -12,7 +12,7 @@ pub enum Counter {
     LoadSetsFull = 2,
     /// `INODES` refused an entry.
     InodesFull = 3,
-    /// A candidate was not sent: its cgroup is over its rate.
+    /// An open was not announced: its cgroup is over its rate of files that nobody has looked at.
     CandidateRate = 4,
     /// A kernel structure could not be read.
     ReadFailed = 5,

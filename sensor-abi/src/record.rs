@@ -86,6 +86,14 @@ pub mod reason {
     pub const FOUND_MAPPED: u8 = 5;
 }
 
+/// Who could change the content behind the reader's back ([`Open::writers`], bits).
+pub mod writers {
+    /// Somebody has it open for writing (`inode.i_writecount` > 0).
+    pub const OPEN: u32 = 1;
+    /// Somebody has a shared writable mapping, which changes neither size nor times (`address_space.i_mmap_writable`).
+    pub const MAPPED: u32 = 2;
+}
+
 /// An [`Open::fd`] that isn't known (LSM runs before the descriptor exists).
 pub const NO_FD: u32 = u32::MAX;
 
@@ -105,11 +113,13 @@ pub struct Open {
     pub reason: u8,
     /// [`crate::mark::class`] as known at the open.
     pub class: u8,
-    /// 1: this record asks for a look at the content.
-    pub candidate: u8,
+    pub pad: u8,
     pub role: u8,
     pub ancestors: [TaskKey; ANCESTORS_MAX],
     pub fs_magic: u64,
+    /// [`writers`]
+    pub writers: u32,
+    pub reserved: u32,
     pub path_len: u16,
     pub exe_len: u16,
     pub argv_len: u16,

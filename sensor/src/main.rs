@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Scan(args) => command::scan::run(args),
         cli::Command::Doctor(args) => command::doctor::run(args),
+        cli::Command::Run(args) => command::run::run(args),
         cli::Command::Status(args) => command::status::run(args),
     }
 }

@@ -177,7 +177,8 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
     if decided == role::READER {
         return None;
     }
-    let candidate = !known && allowed(inode, stamp);
+    // Over its rate a cgroup's file is marked and not announced: what it does later still is.
+    let limited = !known && !allowed(inode, stamp);
     let now = task::now_ns();
     let artifact = Artifact {
         inode,
@@ -187,10 +188,11 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
         tid: field!(opened.task, task_pid, u32)?,
         fd: opened.fd,
     };
-    if mark::add(&opened.key, &exe, decided, &artifact) == Added::Again && !candidate {
+    let added = mark::add(&opened.key, &exe, decided, &artifact);
+    if limited || (added == Added::Again && known) {
         return None;
     }
-    send(opened, inode, stamp, class, candidate, exe_file, exe, decided)
+    send(opened, inode, stamp, class, exe_file, exe, decided)
 }
 
 /// May this inode be sent as a candidate now? Remembers that it was.
@@ -231,7 +233,6 @@ fn send(
     inode: InodeKey,
     stamp: ContentStamp,
     class: u8,
-    candidate: bool,
     exe_file: Address,
     exe: InodeKey,
     decided: u8,
@@ -263,10 +264,12 @@ fn send(
         (*record).fd = opened.fd;
         (*record).reason = opened.reason;
         (*record).class = class;
-        (*record).candidate = u8::from(candidate);
+        (*record).pad = 0;
         (*record).role = decided;
         task::write_ancestors(&raw mut (*record).ancestors, opened.task);
         (*record).fs_magic = field!(sb, sb_magic, u64).unwrap_or(0);
+        (*record).writers = file::writers_of(opened.inode);
+        (*record).reserved = 0;
     }
     let fixed = size_of::<Open>() as u64;
     let path = file::write_path(bytes, fixed, opened.file, PATH_BYTES_MAX as u64);

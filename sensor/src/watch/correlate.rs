@@ -50,6 +50,8 @@ pub struct Look {
     pub opener: TaskKey,
     pub fd: Option<u32>,
     pub cgroup: u64,
+    /// Nobody could change the content: an earlier verdict holds, and this one may be kept.
+    pub cacheable: bool,
 }
 
 /// The scanner's word, as far as it goes.
@@ -175,7 +177,8 @@ impl Correlator {
     /// A file was opened. Says whether the scanner has to look at it.
     pub fn opened(&mut self, open: &Open) -> Option<Look> {
         let fresh = match self.models.get_mut(&open.inode) {
-            Some(known) if known.stamp == open.stamp => {
+            // While somebody can change it, a verdict is as old as the look was.
+            Some(known) if known.stamp == open.stamp && (open.writers == 0 || known.progress != Progress::Done) => {
                 if known.model.path.is_empty() && !open.path.is_empty() {
                     Arc::make_mut(&mut known.model).path.clone_from(&open.path);
                 }
@@ -194,6 +197,7 @@ impl Correlator {
             opener: open.header.task,
             fd: open.fd,
             cgroup: open.header.cgroup,
+            cacheable: open.writers == 0,
         })
     }
 
@@ -277,15 +281,27 @@ impl Correlator {
         Some((tell, late.then(|| Arc::clone(&known.model))))
     }
 
-    /// An act of a process that carries a load.
-    pub fn acted(&mut self, pending: Pending, now_ns: u64) {
+    /// An act of a process that carries a load. Gives back the files that nobody has looked at: their open was not
+    /// announced, or they were forgotten.
+    pub fn acted(&mut self, pending: Pending, now_ns: u64) -> Vec<Look> {
+        let mut looks = Vec::new();
         for artifact in &pending.load.artifacts {
             if !self.models.contains_key(&artifact.inode) {
-                // Its open was lost, or it was forgotten: judged by what is known, which is nothing.
-                self.remember(artifact.inode, ContentStamp::default(), b"");
+                let stamp = ContentStamp::default();
+                self.remember(artifact.inode, stamp, b"");
+                looks.push(Look {
+                    inode: artifact.inode,
+                    stamp,
+                    path: Vec::new(),
+                    opener: artifact.opener,
+                    fd: None,
+                    cgroup: pending.header.cgroup,
+                    cacheable: false,
+                });
             }
         }
         self.waiting.push_back(Waiting { deadline_ns: now_ns + self.scan_wait_ns, pending });
+        looks
     }
 
     /// Acts that have waited enough. `lineage_known` says whether all is known of a process that can be.
@@ -402,8 +418,8 @@ mod tests {
             exe: Executable { inode: MODEL, path: b"/bin/python".to_vec(), uid: 0, mode: 0, dir_uid: 0, dir_mode: 0 },
             argv: Argv::default(),
             fd: Some(3),
-            candidate: true,
             ancestors: vec![],
+            writers: 0,
             fs_magic: 0,
             role: role::UNDECIDED,
         }
@@ -505,6 +521,24 @@ mod tests {
         changed.stamp.size += 1;
         assert!(correlator.opened(&changed).is_some());
         assert_eq!(correlator.looked(MODEL, STAMP, judged(Verdict::Clean)), None, "the old content's verdict is void");
+    }
+
+    #[test]
+    fn a_file_that_somebody_writes_is_looked_at_again() {
+        let mut correlator = Correlator::new(WAIT);
+        correlator.opened(&open());
+        correlator.looked(MODEL, STAMP, judged(Verdict::Clean));
+        let mut written = open();
+        written.writers = sensor_abi::record::writers::MAPPED;
+        assert!(!correlator.opened(&written).expect("the verdict is no longer sure").cacheable);
+    }
+
+    #[test]
+    fn a_file_whose_open_was_not_announced_is_looked_at_when_its_loader_acts() {
+        let mut correlator = Correlator::new(WAIT);
+        let looks = correlator.acted(act(20), 20);
+        assert_eq!((looks.len(), looks[0].inode, looks[0].opener), (1, MODEL, TASK));
+        assert!(correlator.acted(act(21), 21).is_empty(), "once is enough");
     }
 
     #[test]

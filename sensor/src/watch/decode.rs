@@ -75,9 +75,9 @@ fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
         },
         argv: arguments(argv, fixed.truncated & 4 != 0),
         fd: (fixed.fd != raw::NO_FD).then_some(fixed.fd),
-        candidate: fixed.candidate != 0,
         ancestors: fixed.ancestors.iter().take_while(|key| key.tgid != 0).copied().map(task).collect(),
         role: fixed.role,
+        writers: fixed.writers,
         fs_magic: fixed.fs_magic,
     })))
 }

@@ -180,8 +180,8 @@ impl Watch {
     }
 
     /// The inode of the last model-like file that a process of our own opened, as the hooks saw it.
-    pub fn own_open(&self, tgid: u32) -> Option<sensor_abi::identity::InodeKey> {
-        self.kernel.own_open(tgid)
+    pub fn take_own_open(&mut self, tgid: u32) -> Option<sensor_abi::identity::InodeKey> {
+        self.kernel.take_own_open(tgid)
     }
 
     /// Acts that have waited enough.
@@ -304,7 +304,8 @@ impl Joined {
         // Who it is now: it may run another program by the time that the act leaves.
         let process = self.processes.show(header.task);
         let now_ns = header.time_ns;
-        self.correlator.acted(Pending { header, kind, load, process }, now_ns);
+        let looks = self.correlator.acted(Pending { header, kind, load, process }, now_ns);
+        self.asks.extend(looks.into_iter().map(Ask::Look));
     }
 
     fn act(&self, ready: Ready) -> Act {

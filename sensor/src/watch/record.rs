@@ -30,12 +30,12 @@ pub struct Open {
     pub argv: Argv,
     /// `None` where the hook runs before the descriptor exists.
     pub fd: Option<u32>,
-    /// The kernel hasn't heard yet what the content is.
-    pub candidate: bool,
     /// Nearest first.
     pub ancestors: Vec<TaskKey>,
     /// [`sensor_abi::mark::role`] as known at the open.
     pub role: u8,
+    /// [`sensor_abi::record::writers`]
+    pub writers: u32,
     /// `super_block.s_magic`
     pub fs_magic: u64,
 }

@@ -172,9 +172,11 @@ impl Kernel {
         self.exes.insert(bytes(&exe), role, 0)
     }
 
-    /// The inode of the last model-named regular file that a process of our own opened, as the hooks saw it.
-    pub fn own_open(&self, tgid: u32) -> Option<InodeKey> {
+    /// The inode of the last model-like file that a process of our own opened, as the hooks saw it. Taken out, so that
+    /// it can't stand in for a later open that was missed.
+    pub fn take_own_open(&mut self, tgid: u32) -> Option<InodeKey> {
         let raw = self.own_opens.get(&tgid, 0).ok()?;
+        let _ = self.own_opens.remove(&tgid);
         zerocopy::FromBytes::read_from_bytes(&raw).ok()
     }
 }
