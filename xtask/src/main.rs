@@ -1,6 +1,7 @@
 //! The project's chores, one file per verb. `cargo xtask VERB --help` says what each needs and does.
 
 mod build_ebpf;
+mod demo;
 mod image;
 mod setup;
 mod stamp;
@@ -27,6 +28,7 @@ enum Verb {
     Test(test::Options),
     Vm(vm::Options),
     Image(image::Options),
+    Demo(demo::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Vm(options) => vm::run(&options),
         Verb::Image(options) => image::run(&options),
+        Verb::Demo(options) => demo::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
