@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 /// Longest that any one step of an actor may take; an emulated machine is some ten times slower than a real one.
@@ -105,7 +105,21 @@ impl Actor {
         }
         let status = self.child.wait()?;
         let stderr = self.take_stderr();
-        Ok(Finished { status, said: std::mem::take(&mut self.said), stderr, command: std::mem::take(&mut self.command) })
+        Ok(Finished {
+            status,
+            said: std::mem::take(&mut self.said),
+            stderr,
+            command: std::mem::take(&mut self.command),
+        })
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("its pid")?;
+        kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.command))
     }
 
     /// Kills it and its group.
@@ -125,7 +139,7 @@ impl Actor {
 
 impl Drop for Actor {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if self.is_running() {
             self.kill();
         }
     }

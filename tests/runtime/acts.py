@@ -16,6 +16,9 @@ MODEL = sys.argv[1] if len(sys.argv) > 1 else None
 HELPER = os.environ.get("SENSOR_TEST_HELPER")
 SENT = b"seen"
 
+# What the socket module imports at its first use; an actor that becomes another user could not read it then.
+"".encode("idna")
+
 
 def say(**words):
     os.write(1, json.dumps(words).encode() + b"\n")
@@ -40,12 +43,15 @@ def process(folder):
 
 
 def who():
-    """This process and its ancestors below pid 1, nearest first."""
+    """This process and its ancestors below pid 1, nearest first, as far as it may look."""
     parent, me = process("thread-self")  # The leader may be gone.
     me["uid"] = os.getuid()
     me["ancestors"] = []
     while parent > 1:
-        parent, ancestor = process(str(parent))
+        try:
+            parent, ancestor = process(str(parent))
+        except PermissionError:
+            break
         me["ancestors"].append(ancestor)
     return me
 

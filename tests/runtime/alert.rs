@@ -7,8 +7,10 @@ use serde_json::Value;
 
 use crate::lab::Room;
 
-/// From the quietest to the loudest.
-pub const SEVERITIES: [&str; 5] = ["info", "low", "medium", "high", "critical"];
+/// Place of a severity, from the quietest to the loudest.
+fn loudness(severity: &str) -> Option<usize> {
+    ["info", "low", "medium", "high", "critical"].iter().position(|name| *name == severity)
+}
 
 /// One line of the daemon's standard output.
 #[derive(Debug, Clone)]
@@ -32,22 +34,6 @@ impl Alert {
         let wanted = wanted.into();
         ensure!(self.at(pointer) == &wanted, "{pointer} is {} and not {wanted} in\n{}", self.at(pointer), self.line);
         Ok(self)
-    }
-
-    /// The value at `pointer` is one of `wanted`.
-    pub fn is_one_of(&self, pointer: &str, wanted: &[&str]) -> Result<&Self> {
-        ensure!(
-            wanted.contains(&self.text(pointer)),
-            "{pointer} is {} and none of {wanted:?} in\n{}",
-            self.at(pointer),
-            self.line
-        );
-        Ok(self)
-    }
-
-    /// Its place in [`SEVERITIES`].
-    pub fn loudness(&self) -> usize {
-        SEVERITIES.iter().position(|name| *name == self.text("/severity")).unwrap_or(SEVERITIES.len())
     }
 
     /// The model's path is `path`.
@@ -101,8 +87,14 @@ impl Alerts {
 
     /// None is louder than `limit`.
     pub fn none_above(&self, limit: &str, what: &str) -> Result<()> {
-        let limit = SEVERITIES.iter().position(|name| *name == limit).context("no such severity")?;
-        self.filter(|alert| alert.loudness() > limit).none(what)
+        let limit = loudness(limit);
+        self.filter(|alert| loudness(alert.text("/severity")) > limit).none(what)
+    }
+
+    /// None is quieter than `limit`.
+    pub fn none_below(&self, limit: &str, what: &str) -> Result<()> {
+        let limit = loudness(limit);
+        self.filter(|alert| loudness(alert.text("/severity")) < limit).none(what)
     }
 }
 

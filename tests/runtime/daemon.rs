@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::actor::STEP_LIMIT;
@@ -52,7 +52,7 @@ pub fn command(dir: &Path, config: &str) -> Result<(Command, PathBuf)> {
     std::fs::write(&config_file, config)?;
     let ready_file = dir.join("ready");
     let mut command = Command::new(SENSOR);
-    command.args(["run", "--output", "jsonl", "--config"]).arg(config_file).arg("--ready-file").arg(&ready_file);
+    command.arg("run").arg("--config").arg(config_file).arg("--ready-file").arg(&ready_file);
     Ok((command, ready_file))
 }
 
@@ -60,7 +60,7 @@ impl Daemon {
     /// Starts it and waits until every hook is attached.
     pub fn start(dir: &Path, config: &str) -> Result<Self> {
         let (mut command, ready_file) = command(dir, config)?;
-        let mut daemon = Self::spawn(&mut command, ready_file)?;
+        let mut daemon = Self::spawn(command.args(["--output", "jsonl"]), ready_file)?;
         daemon.wait_ready()?;
         Ok(daemon)
     }
@@ -95,15 +95,9 @@ impl Daemon {
     }
 
     fn wait_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + STEP_LIMIT;
-        while !self.ready_file.exists() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("sensor run ended with {status} before it was ready:\n{}", self.stderr());
-            }
-            ensure!(Instant::now() < deadline, "sensor run was not ready after {STEP_LIMIT:?}:\n{}", self.stderr());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        let child = &mut self.child;
+        let ready = wait_for_file(&self.ready_file, || matches!(child.try_wait(), Ok(None)));
+        ready.with_context(|| format!("sensor run: {}", self.stderr()))
     }
 
     /// Waits for an alert.
@@ -125,6 +119,13 @@ impl Daemon {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("its pid")?;
         kill_process(pid, signal).context("cannot signal sensor run")
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Signals it and waits for its end; every line that it printed has to be an alert by the schema.
@@ -154,6 +155,17 @@ impl Daemon {
     pub fn stderr(&self) -> String {
         self.ear.lock().stderr.clone()
     }
+}
+
+/// Waits until a daemon has written its ready file.
+pub fn wait_for_file(ready_file: &Path, mut runs: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + STEP_LIMIT;
+    while !ready_file.exists() {
+        ensure!(runs(), "it ended before it was ready");
+        ensure!(Instant::now() < deadline, "it was not ready after {STEP_LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 impl Drop for Daemon {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use rustix::process::Signal;
 
 use crate::alert::Alerts;
@@ -17,16 +17,18 @@ use crate::{cases, namespace};
 
 /// Judges what a case did by all that the daemon said.
 pub type Check = Box<dyn FnOnce(&Alerts) -> Result<()> + Send>;
-type Act = Box<dyn FnOnce(&Room<'_>) -> Result<Check> + Send>;
+type Act = Step<Check>;
+/// One step of a case, in its room.
+type Step<T> = Box<dyn FnOnce(&Room<'_>) -> Result<T> + Send>;
 
 /// What a case does, and when.
 pub enum Body {
     /// Acts under the shared daemon.
     Shared(Act),
     /// Begins before the shared daemon starts, acts under it.
-    Before(Box<dyn FnOnce(&Room<'_>) -> Result<Act> + Send>),
+    Before(Step<Act>),
     /// Starts its own daemons, alone.
-    Alone(Box<dyn FnOnce(&Room<'_>) -> Result<()> + Send>),
+    Alone(Step<()>),
 }
 
 pub struct Case {
@@ -62,6 +64,9 @@ impl Case {
 /// The shared daemon's configuration. A long wait for the scanner, so that a slow machine gives the same alerts as a
 /// fast one.
 pub const CONFIG: &str = "scan_wait_ms = 20000\n";
+
+/// The shared daemon's folder among those of the cases.
+pub const SHARED_DAEMON: &str = "shared-daemon";
 
 /// Actors that run side by side: most of their time is Python's start.
 const ACTORS_AT_ONCE: usize = 6;
@@ -158,14 +163,14 @@ fn run(cases: Vec<Case>, keep: bool) -> Result<(usize, usize)> {
 }
 
 /// A case between two steps.
-struct Step<'a, T> {
+struct Stand<'a, T> {
     name: String,
     room: Room<'a>,
     next: Result<T>,
 }
 
 fn run_shared(lab: &Lab, cases: Vec<Case>, tally: &mut Tally) -> Result<()> {
-    let mut steps: Vec<Step<'_, Act>> = Vec::new();
+    let mut steps: Vec<Stand<'_, Act>> = Vec::new();
     for case in cases {
         let room = lab.room(&case.name)?;
         let next = match case.body {
@@ -173,9 +178,9 @@ fn run_shared(lab: &Lab, cases: Vec<Case>, tally: &mut Tally) -> Result<()> {
             Body::Shared(act) => Ok(act),
             Body::Alone(_) => continue,
         };
-        steps.push(Step { name: case.name, room, next });
+        steps.push(Stand { name: case.name, room, next });
     }
-    let daemon = Daemon::start(&lab.dir.join("shared-daemon"), CONFIG)?;
+    let daemon = Daemon::start(&lab.dir.join(SHARED_DAEMON), CONFIG)?;
     let checks = act_all(steps);
     let (alerts, stderr) = match end(lab, daemon) {
         Ok(stopped) => {
@@ -187,7 +192,7 @@ fn run_shared(lab: &Lab, cases: Vec<Case>, tally: &mut Tally) -> Result<()> {
             (alerts, stderr)
         }
     };
-    for Step { name, room, next } in checks {
+    for Stand { name, room, next } in checks {
         let result = next.and_then(|check| guarded(|| check(&alerts)));
         tally.report(&name, result, || explain(&alerts.of(&room), &stderr));
     }
@@ -195,7 +200,7 @@ fn run_shared(lab: &Lab, cases: Vec<Case>, tally: &mut Tally) -> Result<()> {
 }
 
 /// Lets all act, a few at once.
-fn act_all(steps: Vec<Step<'_, Act>>) -> Vec<Step<'_, Check>> {
+fn act_all(steps: Vec<Stand<'_, Act>>) -> Vec<Stand<'_, Check>> {
     let count = steps.len();
     let queue: Mutex<VecDeque<_>> = Mutex::new(steps.into_iter().enumerate().collect());
     let done = Mutex::new(Vec::with_capacity(count));
@@ -204,9 +209,9 @@ fn act_all(steps: Vec<Step<'_, Act>>) -> Vec<Step<'_, Check>> {
             scope.spawn(|| {
                 loop {
                     let step = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                    let Some((index, Step { name, room, next })) = step else { break };
+                    let Some((index, Stand { name, room, next })) = step else { break };
                     let next = next.and_then(|act| guarded(|| act(&room)).context("while it acted"));
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push((index, Step { name, room, next }));
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((index, Stand { name, room, next }));
                 }
             });
         }

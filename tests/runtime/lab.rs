@@ -1,11 +1,10 @@
 //! What all cases share (an interpreter, a writer of model files, ports), and a room for each of them.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -169,19 +168,6 @@ impl Listener {
         Ok(())
     }
 
-    /// Nothing connected here. (To be asked when the actor has ended: the queue is the kernel's.)
-    pub fn was_not_reached(&self) -> Result<()> {
-        let arrived = match &self.socket {
-            Socket::Tcp(listener) => listener.accept().map(|_| ()),
-            Socket::Udp(socket) => socket.recv_from(&mut [0; 1]).map(|_| ()),
-        };
-        match arrived {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => bail!("{}: {error}", self.address),
-            Ok(()) => bail!("something arrived at {}", self.address),
-        }
-    }
-
     fn take(&self, into: &mut Vec<u8>) -> std::io::Result<()> {
         use std::io::Read;
         match &self.socket {
@@ -198,13 +184,5 @@ impl Listener {
                 Ok(())
             }
         }
-    }
-}
-
-/// `ip` as an alert writes it: v4-mapped addresses as IPv4.
-pub fn as_alerts_write(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V6(six) => six.to_ipv4_mapped().map_or_else(|| Ipv6Addr::to_string(&six), |four| four.to_string()),
-        IpAddr::V4(four) => four.to_string(),
     }
 }

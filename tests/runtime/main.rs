@@ -14,6 +14,7 @@
 
 mod actor;
 mod alert;
+mod bpf;
 mod cases;
 mod daemon;
 mod harness;

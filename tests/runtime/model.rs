@@ -61,7 +61,8 @@ impl Writer {
 
     pub fn write(&self, path: &Path, content: Content<'_>) -> Result<()> {
         let (kind, code) = content.words();
-        let request = serde_json::json!({ "path": STANDARD.encode(path.as_os_str().as_bytes()), "kind": kind, "code": code });
+        let request =
+            serde_json::json!({ "path": STANDARD.encode(path.as_os_str().as_bytes()), "kind": kind, "code": code });
         let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         writeln!(pipe.0, "{request}")?;
         pipe.0.flush()?;

@@ -22,7 +22,8 @@ pub fn enter() -> Result<()> {
     // SAFETY: no other thread exists yet, and the descriptor table is not unshared.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWNET) }
         .context("cannot make a mount and a network namespace: run as root")?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("mount --make-rprivate /")?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .context("mount --make-rprivate /")?;
     // The instance lock and the status socket of these tests, not of a sensor that watches this machine.
     mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755"))
         .context("cannot mount a tmpfs on /run")?;
@@ -35,11 +36,6 @@ pub fn enter() -> Result<()> {
 
 fn ip(arguments: &[&str]) -> Result<()> {
     let output = Command::new("ip").args(arguments).output().context("cannot run `ip` (package iproute2)")?;
-    ensure!(
-        output.status.success(),
-        "ip {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
+    ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }

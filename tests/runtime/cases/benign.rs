@@ -75,13 +75,7 @@ const CELLS: [Cell; 28] = [
     cell("array_public_after", Content::Array, After, Connect(PUBLIC4), "info"),
 ];
 
-const fn cell(
-    name: &'static str,
-    content: Content<'static>,
-    when: When,
-    what: What,
-    severity: &'static str,
-) -> Cell {
+const fn cell(name: &'static str, content: Content<'static>, when: When, what: What, severity: &'static str) -> Cell {
     let (verdict, class) = match content {
         Content::Payload(_) | Content::Shell(_) => ("malicious", "code"),
         Content::Gadget(_) => ("suspicious", "code"),
@@ -92,7 +86,10 @@ const fn cell(
 }
 
 pub fn cases() -> Vec<Case> {
-    CELLS.into_iter().map(|cell| Case::shared(format!("severity::{}", cell.name), move |room| run(room, cell))).collect()
+    CELLS
+        .into_iter()
+        .map(|cell| Case::shared(format!("severity::{}", cell.name), move |room| run(room, cell)))
+        .collect()
 }
 
 fn run(room: &Room<'_>, cell: Cell) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {

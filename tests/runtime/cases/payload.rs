@@ -189,9 +189,7 @@ fn call_alert<'a>(
 ) -> Result<&'a Alert> {
     let kind = if transport == "tcp" { "connect" } else { "send" };
     let alert = alerts.0.iter().rfind(|alert| {
-        room.own(alert)
-            && alert.text("/event/kind") == kind
-            && alert.at("/event/port") == &Value::from(listener.port())
+        room.own(alert) && alert.text("/event/kind") == kind && alert.at("/event/port") == &Value::from(listener.port())
     });
     let alert = alert.with_context(|| format!("no alert of the {kind} to {}", listener.address))?;
     let family = if listener.address.is_ipv4() { "inet" } else { "inet6" };
@@ -202,9 +200,10 @@ fn call_alert<'a>(
 /// The alert of the shell that said its pid.
 fn shell_alert<'a>(alerts: &'a Alerts, room: &Trace, model: &Path, truth: &Finished) -> Result<&'a Alert> {
     let pid = &truth.what("shell")?["shell"];
-    let alert = alerts.0.iter().rfind(|alert| {
-        room.own(alert) && alert.text("/event/kind") == "exec" && alert.at("/process/pid") == pid
-    });
+    let alert = alerts
+        .0
+        .iter()
+        .rfind(|alert| room.own(alert) && alert.text("/event/kind") == "exec" && alert.at("/process/pid") == pid);
     let alert = loud(alert.with_context(|| format!("no alert of the shell {pid}"))?, model)?;
     let shell = std::fs::canonicalize("/bin/sh")?;
     alert.is("/event/exe", shell.to_str().context("a path that is text")?)?;

@@ -56,7 +56,10 @@ pub fn cases() -> Vec<Case> {
         }),
         // What libraries run at an import, after a clean load (`platform`, h5py, torch).
         ordinary("uname", "import platform\nplatform.uname().processor\n"),
-        ordinary("ldconfig", "import subprocess\nsubprocess.run(['/sbin/ldconfig', '-p'], stdout=subprocess.DEVNULL)\n"),
+        ordinary(
+            "ldconfig",
+            "import subprocess\nsubprocess.run(['/sbin/ldconfig', '-p'], stdout=subprocess.DEVNULL)\n",
+        ),
         ordinary("find_library", "import ctypes.util\nctypes.util.find_library('m')\n"),
         ordinary("fork_workers", WORKERS_FORK),
         ordinary("spawn_workers", WORKERS_SPAWN),
