@@ -74,6 +74,10 @@ offsets! {
     socket_type: "socket"."type";
     sock_family: "sock_common"."skc_family";
     sock_protocol: "sock"."sk_protocol";
+    sock_daddr: "sock_common"."skc_daddr";
+    /// Network byte order.
+    sock_dport: "sock_common"."skc_dport";
+    sock_v6_daddr: "sock_common"."skc_v6_daddr";
     msghdr_name: "msghdr"."msg_name";
     msghdr_namelen: "msghdr"."msg_namelen";
 }

@@ -32,6 +32,9 @@ pub mod kind {
     pub const SEND: u16 = 6;
 }
 
+/// A [`Header::uid`] that isn't known; never a user's (`INVALID_UID`).
+pub const UNKNOWN_UID: u32 = u32::MAX;
+
 /// First bytes of every record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -45,7 +48,9 @@ pub struct Header {
     pub task: TaskKey,
     /// `real_parent`'s group: its creator, or who it was given to.
     pub parent: TaskKey,
+    /// cgroup v2 id; 0 where it isn't known.
     pub cgroup: u64,
+    /// Or [`UNKNOWN_UID`].
     pub uid: u32,
     pub reserved: u32,
     pub comm: [u8; 16],

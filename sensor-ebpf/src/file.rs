@@ -22,6 +22,9 @@ pub const FMODE_NOACCOUNT: u32 = 0x2000_0000;
 /// O_TRUNC; gone from `f_flags` once the open is over.
 pub const O_TRUNC: u32 = 0x200;
 
+/// `include/linux/fs.h`: I_CTIME_QUERIED; from 6.13 `i_ctime_nsec` says in its top bit that somebody asked for the time.
+const CTIME_QUERIED: u32 = 1 << 31;
+
 const S_IFMT: u16 = 0o170_000;
 const S_IFREG: u16 = 0o100_000;
 /// Longest name of a component with its NUL (NAME_MAX + 1).
@@ -55,6 +58,7 @@ pub fn stamp_of(inode: Address) -> Option<ContentStamp> {
     } else {
         read(inode, ns)?
     };
+    let ctime_ns = ctime_ns & !CTIME_QUERIED;
     Some(ContentStamp { size: field!(inode, inode_size, u64)?, ctime_s, ctime_ns, reserved: 0 })
 }
 

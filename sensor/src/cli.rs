@@ -16,6 +16,8 @@ pub struct Cli {
 pub enum Command {
     Scan(command::scan::Args),
     Doctor(command::doctor::Args),
+    Run(command::run::Args),
+    Status(command::status::Args),
 }
 
 fn version() -> &'static str {

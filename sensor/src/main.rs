@@ -2,7 +2,9 @@
 
 mod cli;
 mod command;
+pub mod escape;
 pub mod event;
+mod health;
 mod watch;
 
 use std::process::ExitCode;
@@ -13,5 +15,7 @@ fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Scan(args) => command::scan::run(args),
         cli::Command::Doctor(args) => command::doctor::run(args),
+        cli::Command::Run(args) => command::run::run(args),
+        cli::Command::Status(args) => command::status::run(args),
     }
 }

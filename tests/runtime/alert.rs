@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::lab::Room;
+use crate::schema::Schema;
 
 /// Place of a severity, from the quietest to the loudest.
 fn loudness(severity: &str) -> Option<usize> {
@@ -98,25 +99,10 @@ impl Alerts {
     }
 }
 
-/// Holds lines to `schemas/alert.schema.json`.
-pub struct Schema(jsonschema::Validator);
-
-impl Schema {
-    pub fn new() -> Result<Self> {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/alert.schema.json");
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-        let schema: Value = serde_json::from_str(&text).with_context(|| format!("{path} is no JSON"))?;
-        Ok(Self(jsonschema::validator_for(&schema).map_err(|error| anyhow::anyhow!("{path}: {error}"))?))
-    }
-
-    /// One line as an alert; an error says what is wrong with it.
-    pub fn read(&self, line: &[u8]) -> Result<Alert> {
-        let line = std::str::from_utf8(line).context("a line of the output is not UTF-8")?.to_owned();
-        ensure!(!line.contains(|c: char| c.is_control()), "control characters in a line of the output: {line:?}");
-        let json: Value = serde_json::from_str(&line).with_context(|| format!("no JSON: {line}"))?;
-        let faults: Vec<String> =
-            self.0.iter_errors(&json).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
-        ensure!(faults.is_empty(), "not as the schema says: {}\n{line}", faults.join("; "));
-        Ok(Alert { line, json })
-    }
+/// One line of standard output as an alert; an error says what is wrong with it.
+pub fn read(line: &[u8], schema: &Schema) -> Result<Alert> {
+    let line = std::str::from_utf8(line).context("a line of the output is not UTF-8")?.to_owned();
+    ensure!(!line.contains(|c: char| c.is_control()), "control characters in a line of the output: {line:?}");
+    let json = schema.read(&line)?;
+    Ok(Alert { line, json })
 }

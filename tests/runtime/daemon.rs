@@ -12,8 +12,9 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::actor::STEP_LIMIT;
-use crate::alert::{Alert, Alerts, Schema};
+use crate::alert::{self, Alert, Alerts};
 use crate::lab::SENSOR;
+use crate::schema::Schema;
 
 /// What its two outputs said so far.
 #[derive(Default)]
@@ -66,7 +67,7 @@ impl Daemon {
     }
 
     fn spawn(command: &mut Command, ready_file: PathBuf) -> Result<Self> {
-        let schema = Schema::new()?;
+        let schema = Schema::named("alert")?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         #[expect(unsafe_code, reason = "runs between fork and exec")]
         // SAFETY: one prctl(2), which is async-signal-safe. (No daemon stays behind when the tests are killed.)
@@ -182,7 +183,7 @@ impl Ear {
 
     fn hear_alerts(&self, stdout: impl Read, schema: &Schema) {
         for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
-            let read = schema.read(&line);
+            let read = alert::read(&line, schema);
             let mut heard = self.lock();
             match read {
                 Ok(alert) => heard.alerts.0.push(alert),

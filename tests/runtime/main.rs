@@ -22,6 +22,7 @@ mod helper;
 mod lab;
 mod model;
 mod namespace;
+mod schema;
 
 use std::process::ExitCode;
 

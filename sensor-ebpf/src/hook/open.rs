@@ -10,7 +10,7 @@ use sensor_abi::counter::Counter;
 use sensor_abi::identity::{ContentStamp, InodeKey, TaskKey};
 use sensor_abi::mark::{Artifact, InodeInfo, class, role, suffix, verdict};
 use sensor_abi::name::suffix_len;
-use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, kind, reason};
+use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, UNKNOWN_UID, kind, reason};
 
 use crate::emit::{self, Area};
 use crate::field::{Address, config, field, read};
@@ -248,6 +248,11 @@ fn send(
     // SAFETY: the area is larger than the record's fixed part.
     unsafe {
         task::write_header(&raw mut (*record).header, kind::OPEN, opened.task, opened.key);
+        if !opened.is_current {
+            // Those were read of the sensor itself.
+            (*record).header.cgroup = 0;
+            (*record).header.uid = UNKNOWN_UID;
+        }
         (*record).inode = inode;
         (*record).stamp = stamp;
         (*record).exe = exe;

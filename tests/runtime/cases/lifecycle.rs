@@ -13,6 +13,7 @@ use crate::daemon::{self, Daemon};
 use crate::harness::{CONFIG, Case};
 use crate::lab::{Room, SENSOR};
 use crate::model::Content;
+use crate::schema::Schema;
 
 /// `run`, `scan` and the others could not do their job.
 const COULD_NOT: i32 = 2;
@@ -30,6 +31,8 @@ pub fn cases() -> Vec<Case> {
         }),
         Case::shared("lifecycle::status_while_it_runs", |room| {
             room.run(Command::new(SENSOR).arg("status"))?;
+            let told = json_output(&["status"], "status")?;
+            ensure!(told["degraded"].as_array().is_some_and(Vec::is_empty), "degraded: {told}");
             Ok(|_: &Alerts| Ok(()))
         }),
         Case::shared("lifecycle::doctor_while_it_runs", |room| {
@@ -132,16 +135,29 @@ fn refused(room: &Room<'_>, command: &mut Command) -> Result<String> {
     Ok(sentence.to_owned())
 }
 
-/// `doctor` says what this host can see, to people and to programs.
+/// `doctor` says what this host can see, to people and to programs, and every hook that it has was seen to run.
 fn doctor(room: &Room<'_>) -> Result<()> {
     let human = room.run(Command::new(SENSOR).arg("doctor"))?;
     ensure!(!human.said.is_empty(), "doctor says nothing");
-    let mut command = Command::new(SENSOR);
-    let output = command.args(["doctor", "--format", "json"]).output()?;
-    ensure!(output.status.success(), "doctor --format json: {}", output.status);
-    let json: Value = serde_json::from_slice(&output.stdout).context("doctor --format json is no JSON")?;
-    ensure!(json.is_object(), "doctor --format json is no object: {json}");
+    let told = json_output(&["doctor"], "doctor")?;
+    ensure!(told["error"].is_null(), "{told}");
+    let hooks = told["hooks"].as_array().context("hooks")?;
+    for hook in hooks {
+        ensure!(!hook["rung"].is_null() && hook["proven"] == true, "a hook is missing or never ran: {hook}");
+    }
+    // Where BPF LSM is on, the best rung is used.
+    if std::fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|list| list.split(',').any(|lsm| lsm == "bpf")) {
+        ensure!(hooks.iter().any(|hook| hook["rung"] == "lsm"), "BPF LSM is on and isn't used: {told}");
+    }
     Ok(())
+}
+
+/// Runs `sensor ARGUMENTS --format json` and holds its output to a schema.
+fn json_output(arguments: &[&str], schema: &str) -> Result<Value> {
+    let output = Command::new(SENSOR).args(arguments).args(["--format", "json"]).output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "sensor {arguments:?}: {}\n{error}", output.status);
+    Schema::named(schema)?.read(&String::from_utf8(output.stdout)?)
 }
 
 /// Connections that the burst makes at most: one to each of that many private networks.

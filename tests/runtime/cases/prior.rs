@@ -2,7 +2,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-
 use crate::actor::Actor;
 use crate::alert::Alerts;
 use crate::harness::Case;
