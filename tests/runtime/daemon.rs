@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 
 use crate::actor::STEP_LIMIT;
 use crate::alert::{self, Alert, Alerts};
-use crate::lab::SENSOR;
+use crate::lab;
 use crate::schema::Schema;
 
 /// What its two outputs said so far.
@@ -52,7 +52,7 @@ pub fn command(dir: &Path, config: &str) -> Result<(Command, PathBuf)> {
     let config_file = dir.join("sensor.toml");
     std::fs::write(&config_file, config)?;
     let ready_file = dir.join("ready");
-    let mut command = Command::new(SENSOR);
+    let mut command = lab::sensor();
     command.arg("run").arg("--config").arg(config_file).arg("--ready-file").arg(&ready_file);
     Ok((command, ready_file))
 }

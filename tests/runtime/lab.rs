@@ -19,6 +19,17 @@ const FIRST_PORT: u16 = 20_000;
 /// The binary under test.
 pub const SENSOR: &str = env!("CARGO_BIN_EXE_sensor");
 
+/// The binary under test, with none of the variables that would configure it.
+pub fn sensor() -> Command {
+    let mut command = Command::new(SENSOR);
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"SENSOR_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
 pub struct Lab {
     pub dir: PathBuf,
     /// The real interpreter, no version manager's shim.

@@ -11,7 +11,7 @@ use crate::actor::Actor;
 use crate::alert::Alerts;
 use crate::daemon::{self, Daemon};
 use crate::harness::{CONFIG, Case};
-use crate::lab::{Room, SENSOR};
+use crate::lab::{self, Room, SENSOR};
 use crate::model::Content;
 use crate::schema::Schema;
 
@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
             Ok(|_: &Alerts| Ok(()))
         }),
         Case::shared("lifecycle::status_while_it_runs", |room| {
-            room.run(Command::new(SENSOR).arg("status"))?;
+            room.run(lab::sensor().arg("status"))?;
             let told = json_output(&["status"], "status")?;
             ensure!(told["degraded"].as_array().is_some_and(Vec::is_empty), "degraded: {told}");
             Ok(|_: &Alerts| Ok(()))
@@ -41,9 +41,8 @@ pub fn cases() -> Vec<Case> {
         }),
         Case::alone("lifecycle::doctor", doctor),
         Case::alone("lifecycle::status_follows_it", |room| {
-            let status = || -> Result<Option<i32>> {
-                Ok(Actor::start(Command::new(SENSOR).arg("status"))?.finish()?.status.code())
-            };
+            let status =
+                || -> Result<Option<i32>> { Ok(Actor::start(lab::sensor().arg("status"))?.finish()?.status.code()) };
             ensure!(status()? == Some(COULD_NOT), "status is not 2 before");
             let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
             ensure!(status()? == Some(0), "status is not 0 while it runs: {}", daemon.stderr());
@@ -88,7 +87,7 @@ pub fn cases() -> Vec<Case> {
             Ok(())
         }),
         Case::alone("refusal::unwritable_ready_file", |room| {
-            let mut command = Command::new(SENSOR);
+            let mut command = lab::sensor();
             command.args(["run", "--ready-file", "/proc/no-such-folder/ready"]);
             let sentence = refused(room, &mut command)?;
             ensure!(sentence.contains("/proc/no-such-folder"), "it doesn't say which file: {sentence}");
@@ -137,7 +136,7 @@ fn refused(room: &Room<'_>, command: &mut Command) -> Result<String> {
 
 /// `doctor` says what this host can see, to people and to programs, and every hook that it has was seen to run.
 fn doctor(room: &Room<'_>) -> Result<()> {
-    let human = room.run(Command::new(SENSOR).arg("doctor"))?;
+    let human = room.run(lab::sensor().arg("doctor"))?;
     ensure!(!human.said.is_empty(), "doctor says nothing");
     let told = json_output(&["doctor"], "doctor")?;
     ensure!(told["error"].is_null(), "{told}");
@@ -154,16 +153,16 @@ fn doctor(room: &Room<'_>) -> Result<()> {
 
 /// Runs `sensor ARGUMENTS --format json` and holds its output to a schema.
 fn json_output(arguments: &[&str], schema: &str) -> Result<Value> {
-    let output = Command::new(SENSOR).args(arguments).args(["--format", "json"]).output()?;
+    let output = lab::sensor().args(arguments).args(["--format", "json"]).output()?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "sensor {arguments:?}: {}\n{error}", output.status);
     Schema::named(schema)?.read(&String::from_utf8(output.stdout)?)
 }
 
-/// Connections that the burst makes at most: one to each of that many private networks.
-const BURST: usize = 1024;
-/// It is stopped when this many were made.
-const BEFORE_SIGNAL: usize = 200;
+/// Connections of the burst: one to each of that many private networks.
+const BURST: usize = 1000;
+/// The daemon is told to end when this many were made: fewer than one loader's incidents that get lines of their own.
+const BEFORE_SIGNAL: usize = 100;
 
 /// A payload connects to one network after the other; in the middle of it the daemon is told to end. Whatever happened
 /// before the signal was sent is printed.

@@ -14,13 +14,14 @@ use crate::lab::Room;
 use crate::model::Content;
 use crate::namespace::PUBLIC4;
 
-/// Documentation addresses that others refuse; nothing else on the machine goes there.
+/// Documentation addresses that others refuse; nothing else on the machine goes there. (In another network than what is
+/// allowed: each network is an incident of its own.)
 const REFUSED: [Ipv4Addr; 5] = [
-    Ipv4Addr::new(203, 0, 113, 91),
-    Ipv4Addr::new(203, 0, 113, 92),
-    Ipv4Addr::new(203, 0, 113, 93),
-    Ipv4Addr::new(203, 0, 113, 94),
-    Ipv4Addr::new(203, 0, 113, 95),
+    Ipv4Addr::new(198, 51, 100, 91),
+    Ipv4Addr::new(198, 51, 100, 92),
+    Ipv4Addr::new(198, 51, 100, 93),
+    Ipv4Addr::new(198, 51, 100, 94),
+    Ipv4Addr::new(198, 51, 100, 95),
 ];
 
 pub fn cases() -> Vec<Case> {

@@ -63,6 +63,12 @@ pub fn cases() -> Vec<Case> {
         ordinary("find_library", "import ctypes.util\nctypes.util.find_library('m')\n"),
         ordinary("fork_workers", WORKERS_FORK),
         ordinary("spawn_workers", WORKERS_SPAWN),
+        Case::shared("quiet::uname_inside_a_load", |room| {
+            let model = room.model("model.pkl", Content::CleanPickle)?;
+            let code = "with open(MODEL, 'rb') as file:\n  pickle.load(file)\n  os.popen('uname -p').read()\n";
+            room.run_python(code, &model)?;
+            Ok(below_medium(room))
+        }),
         Case::shared("quiet::workers_over_loopback", |room| {
             let model = room.model("model.pkl", Content::CleanPickle)?;
             let listener = room.tcp(LOOPBACK4)?;
@@ -113,7 +119,7 @@ with context.Pool(2) as pool:
   assert pool.map(abs, [-1, -2, -3]) == [1, 2, 3]
 ";
 
-/// After a clean load, and in the middle of one that goes on: nothing that asks for attention.
+/// After a clean load: nothing that asks for attention.
 fn ordinary(name: &'static str, code: &'static str) -> Case {
     Case::shared(format!("quiet::{name}_after_a_load"), move |room| {
         let model = room.model("model.pkl", Content::CleanPickle)?;
