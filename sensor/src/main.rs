@@ -3,12 +3,14 @@
 mod alert;
 mod cli;
 mod command;
+mod config;
 pub mod escape;
 pub mod event;
 mod health;
 mod incident;
 mod judge;
 mod policy;
+mod sink;
 mod timeline;
 mod watch;
 
