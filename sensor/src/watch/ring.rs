@@ -23,8 +23,8 @@ impl Ring {
     }
 
     /// Resolves when there is something to read. Cancel-safe.
-    pub async fn readable(&mut self) -> io::Result<()> {
-        self.fd.readable_mut().await?.clear_ready();
+    pub async fn readable(&self) -> io::Result<()> {
+        self.fd.readable().await?.clear_ready();
         Ok(())
     }
 
