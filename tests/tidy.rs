@@ -26,6 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("escape", &[]),
     ("open", &[]),
+    ("hub", &[]),
     // From an act to an alert.
     ("policy", &["event"]),
     ("timeline", &["event"]),
@@ -39,6 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "watch",
         &[
             "event",
+            "hub",
             "watch::correlate",
             "watch::decode",
             "watch::load",
@@ -52,7 +54,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch::record", &["event"]),
     ("watch::decode", &["event", "watch::record"]),
     ("watch::process", &["event", "watch::record"]),
-    ("watch::correlate", &["event", "watch::record"]),
+    ("watch::correlate", &["event", "hub", "watch::record"]),
     // Out of the house: they see what they print and nothing of how it came about.
     ("sink", &["alert", "escape"]),
     ("report", &["alert", "escape", "event"]),
@@ -76,7 +78,7 @@ const FENCED: &[(&str, &[&str], &str)] = &[
 
 /// Where the kernel, or another process, is on the other side.
 const UNSAFE: &[&str] =
-    &["sensor-ebpf/src/", "sensor/src/watch/load/tracepoint.rs", "sensor/src/worker/", "tests/runtime/"];
+    &["sensor-ebpf/src/", "sensor/src/watch/load/tracepoint.rs", "sensor/src/watch/ring.rs", "sensor/src/worker/", "tests/runtime/"];
 
 const LINES_MAX: usize = 500;
 /// Longer files, and why they are one piece.

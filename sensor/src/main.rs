@@ -7,12 +7,14 @@ mod config;
 pub mod escape;
 pub mod event;
 mod health;
+mod hub;
 mod incident;
 mod judge;
 mod policy;
 mod sink;
 mod timeline;
 mod watch;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Scan(args) => command::scan::run(args),
         cli::Command::Doctor(args) => command::doctor::run(args),
+        cli::Command::Worker(args) => command::worker::run(args),
         cli::Command::Run(args) => command::run::run(args),
         cli::Command::Status(args) => command::status::run(args),
     }

@@ -27,7 +27,7 @@ use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record};
 use self::ring::Ring;
-use crate::event::{Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role, TaskKey};
+use crate::event::{Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role};
 
 /// Records that are taken from one ring before somebody else gets a turn.
 const BATCH_RECORDS_MAX: usize = 512;

@@ -244,7 +244,7 @@ impl Daemon {
             uptime_s: self.started.elapsed().as_secs(),
             degraded: self.watch.plan().missing().map(|hook| format!("{}: {}", hook.event, hook.lost)).collect(),
             plan: self.watch.plan(),
-            confinement: self.pool.confinements().map(|both| both.words()).unwrap_or_default(),
+            confinement: self.pool.confinements().map(looks::confinement).unwrap_or_default(),
             counts: Counts {
                 records: self.watch.records(),
                 records_malformed: self.watch.records_malformed(),

@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use crate::event::{ContentClass, ModelFinding, Verdict};
 use crate::watch::record::Argv;
 use crate::watch::{Look, TICK_NS, Told, Word};
-use crate::worker::pool::{Answer, Job, Outcome};
+use crate::worker::pool::{Answer, Confinements, Job, Outcome};
 use crate::worker::process::{ProcessReader, Seen};
-use crate::worker::wire::{Content, Mode, NotRead, Unscannable};
+use crate::worker::wire::{self, Confinement, Content, Landlock, Mode, NotRead, Unscannable};
 
 /// How long all processes of one call may take to be read.
 const PROCESSES_MAX: Duration = Duration::from_secs(5);
@@ -50,8 +50,11 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
             // Where the loader may have read other bytes than the scanner, its good word is worth nothing; its bad one is.
             let unsure = read.changed || read.remote || !job.cacheable;
             let (class, verdict) = match verdict {
-                Verdict::Clean if unsure => (ContentClass::Code, Verdict::NotRead),
-                verdict => (class, verdict),
+                wire::Verdict::Clean if unsure => (ContentClass::Code, Verdict::NotRead),
+                wire::Verdict::Clean => (class, Verdict::Clean),
+                wire::Verdict::Suspicious => (class, Verdict::Suspicious),
+                wire::Verdict::Malicious => (class, Verdict::Malicious),
+                wire::Verdict::Unscannable => (class, Verdict::Unscannable),
             };
             let findings = read.report.findings.clone();
             (Word::Judged { class, format, verdict, findings, all_globals_safe: read.report.all_globals_safe }, None)
@@ -91,6 +94,22 @@ fn unscannable(reason: Unscannable) -> ModelFinding {
         Unscannable::BadAnswer => ("SNS-903", "the scanner's answer made no sense"),
     };
     ModelFinding { id: id.into(), severity: "info".into(), title: format!("not read to the end: {why}") }
+}
+
+/// How the children are locked in, in words.
+pub fn confinement(both: Confinements) -> Vec<String> {
+    let say = |who: &str, how: Confinement| {
+        let landlock = match how.landlock {
+            Landlock::Full => "Landlock",
+            Landlock::Partial => "Landlock in part (an older kernel)",
+            Landlock::Absent => "no Landlock (not in this kernel, or not in its lsm=)",
+            Landlock::NotForThisRole => "no Landlock (it has to look into other processes)",
+        };
+        let seccomp = if how.seccomp { "seccomp" } else { "no seccomp" };
+        let capabilities = if how.capabilities { "reduced capabilities" } else { "all capabilities" };
+        format!("{who}: {landlock}, {seccomp}, {capabilities}")
+    };
+    vec![say("opener", both.open), say("scanner", both.scan)]
 }
 
 /// What the process worker was asked, and what it said.
@@ -138,7 +157,8 @@ pub fn read_processes() -> (mpsc::UnboundedSender<Vec<u32>>, mpsc::UnboundedRece
 }
 
 fn told(seen: Seen) -> Told {
-    let argv = Argv { args: seen.argv(), truncated: seen.details.as_ref().is_some_and(|details| details.argv_truncated) };
+    let argv =
+        Argv { args: seen.argv(), truncated: seen.details.as_ref().is_some_and(|details| details.argv_truncated) };
     Told {
         tgid: seen.listed.pid,
         start_ticks: seen.start_boottime_ns() / TICK_NS,

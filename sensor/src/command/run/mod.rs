@@ -3,6 +3,7 @@
 mod daemon;
 mod looks;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -66,7 +67,9 @@ const FAILED: u8 = 2;
 
 pub fn run(args: Args) -> ExitCode {
     let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colour);
+    log.with_writer(std::io::stderr).init();
     match start(args) {
         Ok(code) => code,
         Err(error) => {
