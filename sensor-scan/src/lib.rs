@@ -8,12 +8,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod context;
 pub mod finding;
+pub mod format;
 pub mod limits;
 pub mod report;
+pub mod rule;
 pub mod source;
 pub mod verdict;
 
+pub use context::{Context, Door, Piece};
 pub use finding::{Evidence, Finding, Severity};
 pub use limits::Limits;
 pub use report::{Content, Coverage, Report};

@@ -1,0 +1,3 @@
+//! One folder per format: readers that turn bytes into findings.
+
+pub mod pickle;
