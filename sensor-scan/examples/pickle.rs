@@ -15,7 +15,8 @@ fn main() -> std::io::Result<()> {
     let verbose = std::env::var_os("VERBOSE").is_some();
     for path in std::env::args_os().skip(1) {
         let path = Path::new(&path);
-        let source = FileSource::new(std::fs::File::open(path)?, path.file_name().unwrap_or_default().as_encoded_bytes())?;
+        let source =
+            FileSource::new(std::fs::File::open(path)?, path.file_name().unwrap_or_default().as_encoded_bytes())?;
         let limits = Limits::default();
         let mut context = Context::new(&limits, door);
         let started = Instant::now();
@@ -37,7 +38,14 @@ fn main() -> std::io::Result<()> {
         );
         if verbose {
             for finding in &findings {
-                println!("    {} {} @{:?} {:?}: {}", finding.id, finding.severity.name(), finding.offset, finding.opcode, finding.title);
+                println!(
+                    "    {} {} @{:?} {:?}: {}",
+                    finding.id,
+                    finding.severity.name(),
+                    finding.offset,
+                    finding.opcode,
+                    finding.title
+                );
                 println!("        {:?}", finding.evidence);
             }
         }

@@ -2,7 +2,11 @@
 
 mod cli;
 mod command;
+mod escape;
 pub mod event;
+mod open;
+mod report;
+mod walk;
 mod watch;
 
 use std::process::ExitCode;

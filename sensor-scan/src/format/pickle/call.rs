@@ -82,7 +82,9 @@ impl Machine<'_, '_, '_> {
                 let flags = self.arena.flags(args).with(Flags::DANGEROUS);
                 self.arena.object(What::Result, callee, args, flags)
             }
-            Level::Unknown => self.call_unlisted(callee, index, args, matches!(self.opcode, op::NEWOBJ | op::NEWOBJ_EX)),
+            Level::Unknown => {
+                self.call_unlisted(callee, index, args, matches!(self.opcode, op::NEWOBJ | op::NEWOBJ_EX))
+            }
             Level::Safe => {
                 let flags = self.arena.flags(args);
                 if flags.has(Flags::DANGEROUS) {
@@ -118,7 +120,8 @@ impl Machine<'_, '_, '_> {
             }
             Does::CallsEach { callable } => {
                 let inner = argument(self, usize::from(callable))?;
-                let rest: Vec<Id> = self.arena.children(args).get(usize::from(callable) + 1..).unwrap_or_default().to_vec();
+                let rest: Vec<Id> =
+                    self.arena.children(args).get(usize::from(callable) + 1..).unwrap_or_default().to_vec();
                 // Elements of the first iterable are what the function gets.
                 let elements = rest.first().map(|&first| self.arena.children(first).to_vec()).unwrap_or_default();
                 let elements = if elements.is_empty() { rest } else { elements };
@@ -288,7 +291,8 @@ impl Machine<'_, '_, '_> {
             matches!(object.what, What::Result | What::Attr) && !object.flags.has(Flags::DANGEROUS.with(Flags::UNKNOWN))
         });
         // Calling an instance of an unknown class with plain data is odd; everything else may be anything.
-        let severity = if plain_instance && self.worst_look(args).0 == Look::Plain { Severity::Medium } else { Severity::High };
+        let severity =
+            if plain_instance && self.worst_look(args).0 == Look::Plain { Severity::Medium } else { Severity::High };
         let mut finding = self.finding("SNS-102", severity, text);
         self.add_call(&mut finding, callee, args);
         self.context.report(finding);
@@ -308,8 +312,7 @@ impl Machine<'_, '_, '_> {
         let class = globals::is_class_name(&path);
         let (is_module, imitates, via) = (global.is_module, global.imitates.is_some(), global.via);
         let listed = global.rule.is_some();
-        let old_instance =
-            class && matches!(self.opcode, op::INST | op::OBJ) && self.arena.children(args).is_empty();
+        let old_instance = class && matches!(self.opcode, op::INST | op::OBJ) && self.arena.children(args).is_empty();
         if is_module {
             return Id::UNKNOWN;
         }
@@ -325,7 +328,11 @@ impl Machine<'_, '_, '_> {
         let active = payload::is_active_name(&path);
         let severity = if flags.has(Flags::DANGEROUS) || imitates {
             Severity::High
-        } else if flags.has(Flags::FUNCTION) && !class && !module.starts_with("cloudpickle") && !module.starts_with("dill") {
+        } else if flags.has(Flags::FUNCTION)
+            && !class
+            && !module.starts_with("cloudpickle")
+            && !module.starts_with("dill")
+        {
             Severity::High
         } else if exception {
             Severity::Low
@@ -388,7 +395,11 @@ impl Machine<'_, '_, '_> {
 
     /// A listed class that is given something it has no use for.
     fn check_unlisted_arguments(&mut self, callee: Id, args: Id) {
-        let only_text = self.arena.children(args).iter().any(|&arg| matches!(self.arena.node(arg), Some(Node::Text { .. } | Node::Owned { .. })));
+        let only_text = self
+            .arena
+            .children(args)
+            .iter()
+            .any(|&arg| matches!(self.arena.node(arg), Some(Node::Text { .. } | Node::Owned { .. })));
         if !only_text {
             return;
         }
@@ -437,7 +448,8 @@ impl Machine<'_, '_, '_> {
         effect: Effect,
     ) {
         let id = if effect == Effect::Deserialise { "SNS-110" } else { "SNS-101" };
-        let mut finding = self.finding(id, severity, format!("{} is called: {}", self.name_of(callee), effect.phrase()));
+        let mut finding =
+            self.finding(id, severity, format!("{} is called: {}", self.name_of(callee), effect.phrase()));
         self.add_call(&mut finding, callee, args);
         finding.evidence.insert("effect", Evidence::Text(effect.name().to_owned()));
         finding.evidence.insert("reason", Evidence::Text(rule.reason.to_owned()));
@@ -483,7 +495,11 @@ impl Machine<'_, '_, '_> {
             return self.unresolved(callee, args, "an attribute whose name is computed");
         };
         let module_base = self.arena.as_object(base).is_some_and(|object| object.what == What::Module)
-            || self.arena.as_global(base).and_then(|index| self.globals.get(index)).is_some_and(|global| global.is_module);
+            || self
+                .arena
+                .as_global(base)
+                .and_then(|index| self.globals.get(index))
+                .is_some_and(|global| global.is_module);
         let dunder = name.starts_with("__") && name.ends_with("__");
         let tainted = self.arena.flags(base).has(Flags::DANGEROUS);
         if module_base || dunder || tainted || base == Id::UNKNOWN || name.contains('.') {
@@ -613,7 +629,8 @@ impl Machine<'_, '_, '_> {
         let writes = modes.iter().any(|mode| is_mode(mode) && mode.bytes().any(|b| b"wax+".contains(&b)));
         let reads = texts.len() == 1 || modes.iter().any(|mode| is_mode(mode));
         let unknown = texts.iter().any(Option::is_none) && !writes && modes.is_empty() && texts.len() > 1;
-        let url = texts.first().and_then(Option::as_ref).is_some_and(|path| payload::look(path.as_bytes()) == Look::Url);
+        let url =
+            texts.first().and_then(Option::as_ref).is_some_and(|path| payload::look(path.as_bytes()) == Look::Url);
         let (severity, effect) = if writes || unknown || (!reads && texts.len() != 1) {
             (Severity::Critical, Effect::FileWrite)
         } else if url {

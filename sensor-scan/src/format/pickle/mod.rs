@@ -166,9 +166,11 @@ fn report_break(stream: &Stream<'_>, context: &mut Context<'_>, at: u64, reason:
     let (id, severity, text) = match reason {
         Break::Limit => return,
         Break::Unreadable => ("SNS-903", Severity::Medium, "the bytes could not be read".to_owned()),
-        Break::TooLong { length } => {
-            ("SNS-207", Severity::Medium, format!("an operand of {length} bytes is longer than what is left of the input"))
-        }
+        Break::TooLong { length } => (
+            "SNS-207",
+            Severity::Medium,
+            format!("an operand of {length} bytes is longer than what is left of the input"),
+        ),
         Break::Truncated if imports == 0 => ("SNS-903", Severity::Medium, "the stream ends before STOP".to_owned()),
         Break::Truncated => ("SNS-202", Severity::Medium, "the stream ends before STOP, after it imported".to_owned()),
         Break::Opcode(byte) => ("SNS-202", Severity::Medium, format!("the stream breaks: {byte:#04x} is no opcode")),
