@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
-use sensor_scan::format::pickle::{self, Dialect, Stream};
+use sensor_scan::format::pickle::{self, Stream};
 use sensor_scan::source::FileSource;
 use sensor_scan::{Context, Limits, Piece, Source, Verdict};
 
 fn door(piece: &Piece<'_>, context: &mut Context<'_>) -> bool {
-    pickle::scan_all(&Stream::of(piece, Dialect::Plain), context).plausible
+    pickle::scan_all(&Stream::sniffed(piece), context).plausible
 }
 
 fn main() -> std::io::Result<()> {
@@ -20,7 +20,7 @@ fn main() -> std::io::Result<()> {
         let limits = Limits::default();
         let mut context = Context::new(&limits, door);
         let started = Instant::now();
-        let stream = Stream { source: &source, start: 0, end: source.len(), dialect: Dialect::Plain, member: None };
+        let stream = Stream::sniffed(&Piece { source: &source, start: 0, end: source.len(), member: None });
         let outcome = pickle::scan_all(&stream, &mut context);
         let elapsed = started.elapsed();
         let complete = context.complete();

@@ -207,7 +207,7 @@ impl Machine<'_, '_, '_> {
             Does::TypeByName => {
                 let name = first.and_then(|name| self.string_of(name))?;
                 self.settle_quietly(index);
-                Some(self.global("types", &name))
+                Some(self.global_by_name("cloudpickle", &format!("_builtin_type.{name}")))
             }
             Does::Open => Some(self.open(callee, index, rule, args)),
             Does::ReadPath => Some(self.read_path(callee, index, rule, args)),
@@ -552,13 +552,17 @@ impl Machine<'_, '_, '_> {
         let canonical = globals::canonical_module(&module).unwrap_or_else(|| module.clone());
         let harmful = globals::lookup(&canonical, "*").is_some_and(|(rule, _)| rule.imported == Level::Dangerous)
             || matches!(canonical.as_str(), "os" | "builtins" | "sys" | "importlib");
+        let known = globals::is_known_module(root);
         let severity = match rule.called {
             Level::Dangerous => Severity::Critical,
             _ if harmful => Severity::High,
-            _ if globals::is_known_module(root) => Severity::Low,
+            _ if known => Severity::Low,
             _ => Severity::Medium,
         };
         self.report_effect_as(callee, index, rule, args, severity, Effect::Import);
+        if severity == Severity::Medium {
+            self.unknown_module.get_or_insert((self.at, self.opcode));
+        }
         self.context.trace(&module, "");
         let text = self.arena.owned_text(Text::Str, module.into_bytes());
         let flags = if severity >= Severity::High { Flags::DANGEROUS } else { Flags::NONE };
@@ -578,7 +582,7 @@ impl Machine<'_, '_, '_> {
                     let text = self.arena.owned_text(Text::Str, module.into_bytes());
                     self.arena.object(What::Module, callee, text, Flags::DANGEROUS)
                 } else {
-                    self.global(&module, &name)
+                    self.global_by_name(&module, &name)
                 }
             }
             None => Id::UNKNOWN,

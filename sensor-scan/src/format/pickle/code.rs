@@ -57,7 +57,10 @@ const TEXTS_MAX: usize = 512;
 impl Machine<'_, '_, '_> {
     /// `types.CodeType(...)`: the names are a tuple of strings among the arguments, wherever the version puts it.
     pub(super) fn make_code(&mut self, callee: Id, index: u32, rule: &'static Rule, args: Id) -> Id {
-        let severity = self.code_severity(args);
+        let mut severity = self.code_severity(args);
+        if rule.called == Level::Dangerous {
+            severity.0 = severity.0.max(Severity::High);
+        }
         let text = "a code object is made while loading";
         let mut finding = self.finding("SNS-111", severity.0, text);
         if !severity.1.is_empty() {
@@ -99,6 +102,7 @@ impl Machine<'_, '_, '_> {
 
     /// A function from a code object: low by itself, since it runs when it is used.
     pub(super) fn make_function(&mut self, callee: Id, index: u32, rule: &'static Rule, args: Id) -> Id {
+        self.made_function = true;
         let flags = self.arena.flags(args);
         let code = self.arena.children(args).first().copied();
         let by_value = code.and_then(|code| self.arena.as_object(code)).is_some_and(|code| code.what == What::Code);

@@ -73,10 +73,6 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub fn source(&self) -> &'a dyn Source {
-        self.source
-    }
-
     pub fn end(&self) -> u64 {
         self.end
     }

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use super::cursor::{Break, Cursor, Frames, Range};
 use super::resolve::Globals;
 use super::value::{Arena, Flags, Id, Kind, Text, What};
-use super::{Outcome, STREAMS_MAX, Stream, opcode as op, report_break};
+use super::{Dialect, Outcome, STREAMS_MAX, Stream, opcode as op, report_break};
 use crate::context::Context;
 use crate::finding::{Evidence, Finding, Severity};
 
+/// Magic, protocol, system, object, storage keys.
+const TORCH_LEGACY_STREAMS: u64 = 5;
 /// Opcodes between two looks at the clock.
 const CLOCK_OPCODES: u64 = 1 << 16;
 /// Bytes of a text line or name that are looked at.
@@ -18,6 +20,7 @@ const MEMO_SLACK: usize = 1 << 10;
 /// Open marks, stack left at STOP, nesting and unfolded size beyond which the stream is built to exhaust its reader.
 const MARKS_ODD: usize = 5_000;
 const STACK_ODD: usize = 1_000;
+const DUPS_ODD: u32 = 10_000;
 const DEPTH_ODD: u16 = 1_000;
 const WEIGHT_ODD: u32 = 50_000_000;
 /// A memo index from which CPython's memo, a plain array of twice the index, takes gigabytes.
@@ -93,11 +96,16 @@ pub struct Machine<'s, 'c, 'l> {
     /// Something was called that is not listed as safe.
     pub(super) effects: bool,
     pub(super) wrapped_array: bool,
+    /// A function was made from its code.
+    pub(super) made_function: bool,
+    /// Where a module that no table knows was first imported by name.
+    pub(super) unknown_module: Option<(u64, u8)>,
     /// Values and texts that may be inert nested content, looked at so far.
     pub(super) inert_looked_at: u32,
     long: Option<u128>,
     /// Worst sizes were reported.
     odd: u8,
+    dups: u32,
     /// The arena ran full, reported once.
     full: bool,
     /// The last two texts, for names after the arena is full.
@@ -125,9 +133,12 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             opcodes: 0,
             effects: false,
             wrapped_array: false,
+            made_function: false,
+            unknown_module: None,
             inert_looked_at: 0,
             long: None,
             odd: 0,
+            dups: 0,
             full: false,
             recent: [Range { start: 0, len: 0 }; 2],
         }
@@ -179,6 +190,10 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             if !self.mode.all || self.cursor.left() == 0 {
                 break;
             }
+            if self.stream.dialect == Dialect::TorchLegacy && run.outcome.streams == TORCH_LEGACY_STREAMS {
+                // The storages follow.
+                break;
+            }
             if run.outcome.streams >= STREAMS_MAX {
                 let at = self.cursor.position();
                 let member = self.stream.member.as_deref();
@@ -187,6 +202,7 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             }
             self.next_stream();
         }
+        self.report_unknown_module();
         self.report_references();
         run.outcome.opcodes = self.opcodes;
         run.outcome.imports = imports;
@@ -195,6 +211,17 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
         self.context.bytes_read += self.cursor.bytes_read;
         self.context.opcodes_left = self.context.opcodes_left.saturating_sub(self.opcodes & (CLOCK_OPCODES - 1));
         run
+    }
+
+    /// cloudpickle imports modules for the functions that it brings along; without such a function, the import is the
+    /// purpose.
+    fn report_unknown_module(&mut self) {
+        if let Some((at, opcode)) = self.unknown_module.filter(|_| !self.made_function) {
+            (self.at, self.opcode) = (at, opcode);
+            let text = "an unknown module is imported, which runs its code, and no function here needs it";
+            let finding = self.finding("SNS-101", Severity::High, text);
+            self.context.report(finding);
+        }
     }
 
     fn started_with_proto(&mut self, start: u64) -> bool {
@@ -409,6 +436,11 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             op::DUP => {
                 let top = self.top()?;
                 self.push(top);
+                self.dups += 1;
+                if self.dups > DUPS_ODD && self.odd & 64 == 0 {
+                    self.odd |= 64;
+                    self.report_206("values are duplicated on the stack in masses, which no pickler does".to_owned());
+                }
             }
             op::INT | op::LONG => {
                 let value = self.number()?;

@@ -14,6 +14,7 @@ mod nested;
 mod opcode;
 mod payload;
 mod resolve;
+mod resync;
 mod sniff;
 mod state;
 mod value;
@@ -31,6 +32,9 @@ pub use sniff::looks_like;
 
 /// Streams in one input that are read one by one; what comes after is reported as not read.
 const STREAMS_MAX: u64 = 100_000;
+
+/// The pickle of torch's magic number, 0x1950a86a20f9469cfc6c, as `torch.save` wrote it before 1.6.
+pub const TORCH_LEGACY_MAGIC: &[u8; 14] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 
 /// Which loader reads the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +80,14 @@ pub struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
+    /// A piece, read as what its first bytes say: torch's old files start with their magic number as a pickle.
+    pub fn sniffed(piece: &Piece<'a>) -> Self {
+        let mut head = [0; TORCH_LEGACY_MAGIC.len()];
+        let read = piece.source.read_at(piece.start, &mut head).unwrap_or(0);
+        let legacy = read == head.len() && head == *TORCH_LEGACY_MAGIC;
+        Self::of(piece, if legacy { Dialect::TorchLegacy } else { Dialect::Plain })
+    }
+
     /// A piece, read as what `dialect` says.
     pub fn of(piece: &Piece<'a>, dialect: Dialect) -> Self {
         let Piece { source, start, end, member } = piece.clone();
@@ -124,10 +136,15 @@ fn run(stream: &Stream<'_>, context: &mut Context<'_>, all: bool) -> Outcome {
     let mut outcome = first.outcome;
     if !outcome.plausible {
         // Limits stay a finding whatever the bytes were.
-        findings.into_iter().filter(Finding::is_coverage).for_each(|finding| context.report(finding));
+        findings.into_iter().filter(|finding| finding.id == "SNS-901").for_each(|finding| context.report(finding));
         return outcome;
     }
-    findings.into_iter().for_each(|finding| context.report(finding));
+    if !outcome.stopped && !(first.wrapped_array && !mode.arrays) {
+        resync::sweep(stream, context, outcome.end);
+    }
+    // Where raw arrays follow, a reader that does not know of them breaks inside the first one: that is no news.
+    let broken_view = first.wrapped_array && !mode.arrays;
+    report_view(findings, broken_view, context);
     if let Some(offset) = first.straddled {
         let mut finding = Finding::new(
             "SNS-201",
@@ -143,6 +160,9 @@ fn run(stream: &Stream<'_>, context: &mut Context<'_>, all: bool) -> Outcome {
     if first.wrapped_array && !mode.arrays {
         // A plain reader runs on into the first array's bytes; joblib steps over them.
         outcome = second_view(stream, context, Mode { arrays: true, ..mode }).unwrap_or(outcome);
+        if !outcome.stopped {
+            resync::sweep(stream, context, outcome.end);
+        }
     } else if mode.arrays && first.wrapped_array {
         second_view(stream, context, Mode { arrays: false, ..mode });
     }
@@ -152,13 +172,17 @@ fn run(stream: &Stream<'_>, context: &mut Context<'_>, all: bool) -> Outcome {
 /// The same bytes for another reader: only what it finds counts, not where it breaks.
 fn second_view(stream: &Stream<'_>, context: &mut Context<'_>, mode: Mode) -> Option<Outcome> {
     let (run, findings) = context.isolated(|context| Machine::new(stream, context, mode).run());
-    for finding in findings {
-        let broken_view = !mode.arrays && matches!(finding.id, "SNS-202" | "SNS-203" | "SNS-204");
-        if !broken_view {
-            context.report(finding);
-        }
-    }
+    report_view(findings, run.wrapped_array && !mode.arrays, context);
     run.outcome.plausible.then_some(run.outcome)
+}
+
+/// Reports what one view found; of a view that breaks by design, not how it broke.
+fn report_view(findings: Vec<Finding>, breaks_by_design: bool, context: &mut Context<'_>) {
+    let broken = |finding: &Finding| finding.id.starts_with("SNS-2") || finding.id == "SNS-903";
+    findings
+        .into_iter()
+        .filter(|finding| !(breaks_by_design && broken(finding)))
+        .for_each(|finding| context.report(finding));
 }
 
 /// Reports how a stream broke, where it had done something before.

@@ -3,7 +3,6 @@
 use super::cursor::Range;
 use super::machine::Machine;
 use super::value::{Flags, Id, Node, Text, What};
-use super::{Dialect, Stream, scan_all};
 use crate::context::{Context, Piece};
 use crate::finding::{Evidence, Finding, Severity};
 use crate::rule::globals::{Does, Effect, Rule};
@@ -34,21 +33,14 @@ impl Machine<'_, '_, '_> {
         self.inert_looked_at += 1;
         let at = self.at;
         let findings = if raw {
-            let stream = Stream {
-                source: self.stream.source,
-                start: range.start,
-                end: range.start + range.len,
-                dialect: Dialect::Plain,
-                member: self.stream.member.clone(),
-            };
-            isolated(self.context, &stream)
+            let (source, member) = (self.stream.source, self.stream.member.clone());
+            isolated(self.context, &Piece { source, start: range.start, end: range.start + range.len, member })
         } else {
             let bytes = self.cursor.bytes(range, INERT_DECODED_MAX as usize);
             let Some(bytes) = super::fold::base64(&bytes) else { return };
             let source = MemorySource::new(&bytes, b"");
             let member = self.member_with("base64", at);
-            let stream = Stream { source: &source, start: 0, end: bytes.len() as u64, dialect: Dialect::Plain, member };
-            isolated(self.context, &stream)
+            isolated(self.context, &Piece { source: &source, start: 0, end: bytes.len() as u64, member })
         };
         let worst = findings.iter().filter(|finding| !finding.is_coverage()).max_by_key(|finding| finding.severity);
         let Some(worst) = worst.filter(|worst| worst.severity >= Severity::Medium) else { return };
@@ -117,9 +109,6 @@ impl Machine<'_, '_, '_> {
     }
 }
 
-fn isolated(context: &mut Context<'_>, stream: &Stream<'_>) -> Vec<Finding> {
-    let member = stream.member.clone();
-    let (_, findings) =
-        context.isolated(|context| context.deeper(member.as_deref(), |context| scan_all(stream, context)));
-    findings
+fn isolated(context: &mut Context<'_>, piece: &Piece<'_>) -> Vec<Finding> {
+    context.isolated(|context| context.nested(piece)).1
 }

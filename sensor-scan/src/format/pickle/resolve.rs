@@ -52,10 +52,6 @@ impl Global {
         if self.path.is_empty() { self.module.to_string() } else { format!("{}.{}", self.module, self.path) }
     }
 
-    pub fn level_called(&self) -> Level {
-        self.rule.map_or(Level::Unknown, |rule| rule.called)
-    }
-
     pub fn is_class(&self) -> bool {
         globals::is_class_name(&self.path)
     }
@@ -296,14 +292,23 @@ impl Machine<'_, '_, '_> {
         Ok(id)
     }
 
-    /// A global by its names, as the stream writes them.
+    /// A global that the stream imports, by its names as it writes them.
     pub(super) fn global(&mut self, module: &str, name: &str) -> Id {
         self.globals.imports += 1;
+        let before = self.globals.entries.len();
+        let id = self.global_by_name(module, name);
+        if self.globals.entries.len() > before {
+            self.context.trace(module, name);
+        }
+        id
+    }
+
+    /// A global that is reached without the stream importing it.
+    pub(super) fn global_by_name(&mut self, module: &str, name: &str) -> Id {
         let key = (Box::from(module), Box::from(name));
         if let Some(&known) = self.globals.by_name.get(&key) {
             return known;
         }
-        self.context.trace(module, name);
         if self.globals.entries.len() >= GLOBALS_MAX {
             let at = self.at;
             let member = self.stream.member.clone();
@@ -347,7 +352,8 @@ impl Machine<'_, '_, '_> {
         let written = format!("{}.{}", global.written.0, global.written.1);
         if let Some(imitated) = global.imitates {
             let text = format!("{} looks like {imitated}, but is not", global.written.0);
-            let mut finding = self.finding("SNS-113", Severity::Medium, text);
+            let severity = if global.written.0.is_ascii() { Severity::Medium } else { Severity::High };
+            let mut finding = self.finding("SNS-113", severity, text);
             finding.evidence.insert("global", Evidence::Text(written.clone()));
             self.context.report(finding);
         }
@@ -431,7 +437,7 @@ impl Machine<'_, '_, '_> {
             _ => None,
         };
         match home {
-            Some((module, path)) => self.global(&module, &path),
+            Some((module, path)) => self.global_by_name(&module, &path),
             None => {
                 let flags = self.arena.flags(base).with(Flags::CALLABLE);
                 let text = self.arena.owned_text(super::value::Text::Str, name.as_bytes().to_vec());
