@@ -77,8 +77,13 @@ const FENCED: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Where the kernel, or another process, is on the other side.
-const UNSAFE: &[&str] =
-    &["sensor-ebpf/src/", "sensor/src/watch/load/tracepoint.rs", "sensor/src/watch/ring.rs", "sensor/src/worker/", "tests/runtime/"];
+const UNSAFE: &[&str] = &[
+    "sensor-ebpf/src/",
+    "sensor/src/watch/load/tracepoint.rs",
+    "sensor/src/watch/ring.rs",
+    "sensor/src/worker/",
+    "tests/runtime/",
+];
 
 const LINES_MAX: usize = 500;
 /// Longer files, and why they are one piece.
