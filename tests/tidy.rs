@@ -28,6 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // What `scan` is given: folders, links, and files that may be pipes or devices.
     ("open", &[]),
     ("walk", &["open"]),
+    ("config", &["policy"]),
     // From an act to an alert.
     ("policy", &["event"]),
     ("timeline", &["event"]),
