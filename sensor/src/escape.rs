@@ -45,7 +45,7 @@ fn push_byte(out: &mut String, byte: u8) {
 /// zero-width ones, line and paragraph separators, fillers, interlinear annotation, tags.
 ///
 /// Source: Unicode general categories Cc, Cf, Zl, Zp, and the blank letters of UTS 39.
-fn deceives(character: char) -> bool {
+pub fn deceives(character: char) -> bool {
     matches!(
         character,
         '\u{80}'..='\u{9f}'

@@ -1,10 +1,17 @@
 //! The binary: parse, run one verb, turn the result into an exit status.
 
+mod alert;
 mod cli;
 mod command;
+mod config;
 pub mod escape;
 pub mod event;
 mod health;
+mod incident;
+mod judge;
+mod policy;
+mod sink;
+mod timeline;
 mod watch;
 
 use std::process::ExitCode;
