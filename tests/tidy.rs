@@ -25,8 +25,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The vocabulary: what happened, in our words.
     ("event", &[]),
     ("escape", &[]),
+    // What `scan` is given: folders, links, and files that may be pipes or devices.
     ("open", &[]),
     ("hub", &[]),
+    ("walk", &["open"]),
+    ("config", &["policy"]),
     // From an act to an alert.
     ("policy", &["event"]),
     ("timeline", &["event"]),
@@ -65,7 +68,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const FENCED: &[(&str, &[&str], &str)] = &[
     ("aya", &["watch"], "the loader is replaceable only while nobody else knows it"),
     ("aya_obj", &["watch"], "the loader is replaceable only while nobody else knows it"),
-    ("sensor_abi", &["watch"], "everybody else speaks the vocabulary of `event`"),
+    ("sensor_abi", &["watch", "policy", "worker", "command"], "who shows or judges speaks the vocabulary of `event`"),
     (
         "sensor_scan",
         &["command", "report", "worker"],
@@ -73,7 +76,7 @@ const FENCED: &[(&str, &[&str], &str)] = &[
     ),
     ("landlock", &["worker"], "confinement is in one place"),
     ("seccompiler", &["worker"], "confinement is in one place"),
-    ("clap", &["main", "cli", "command"], "the command line is in one place"),
+    ("clap", &["main", "cli", "command", "worker"], "the command line is in one place"),
 ];
 
 /// Where the kernel, or another process, is on the other side.

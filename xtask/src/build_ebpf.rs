@@ -4,7 +4,6 @@
 //! libstd-rust-web-dev-bpf). That rustc and bpf-linker have to use the same LLVM.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::stamp::{OBJECT, Stamp, sources};
-use crate::tool::{cargo, found, output, root, run as run_command, sha256, target};
+use crate::tool::{cargo, cargo_home, found, output, path_with, root, run as run_command, sha256, target};
 
 /// Build the kernel object from sensor-ebpf/ and write it, with its stamp, to sensor-ebpf/object/
 ///
@@ -98,13 +97,10 @@ fn build() -> Result<(PathBuf, BTreeMap<String, String>)> {
     let folder = target().join("ebpf");
     // Sources have to be there before their folders can be renamed in the debug information.
     run_command(cargo().args(["fetch", "--quiet", "--locked"]))?;
-    let mut path = OsString::from(&llvm);
-    path.push(":");
-    path.push(std::env::var_os("PATH").unwrap_or_default());
     let mut build = cargo();
     build
         .args(["build", "--quiet", "--release", "--locked", "--package", "sensor-ebpf", "--target", TRIPLE])
-        .env("PATH", path)
+        .env("PATH", path_with(&[&llvm]))
         .env("RUSTC", RUSTC)
         // aya-ebpf reads registers by inline assembly, which is unstable for this target alone.
         .env("RUSTC_BOOTSTRAP", "aya_ebpf,sensor_ebpf")
@@ -132,12 +128,8 @@ fn build() -> Result<(PathBuf, BTreeMap<String, String>)> {
 fn flags() -> Result<String> {
     let mut flags = vec!["-Cdebuginfo=2".to_owned(), "-Clink-arg=--btf".to_owned()];
     flags.push(format!("--remap-path-prefix={}=/sensor", root().display()));
-    let home = match std::env::var_os("CARGO_HOME") {
-        Some(home) => PathBuf::from(home),
-        None => PathBuf::from(std::env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?).join(".cargo"),
-    };
     // One folder per registry, named by a hash that differs where a mirror is used.
-    for entry in fs::read_dir(home.join("registry/src")).context("cargo's home has no sources")? {
+    for entry in fs::read_dir(cargo_home()?.join("registry/src")).context("cargo's home has no sources")? {
         flags.push(format!("--remap-path-prefix={}=/registry", entry?.path().display()));
     }
     Ok(flags.join("\u{1f}"))
@@ -156,7 +148,7 @@ fn tools(llvm: &Path) -> Result<BTreeMap<String, String>> {
     let rustc = output(Command::new(RUSTC).arg("-vV"))?;
     let llvm_of_rustc = rustc.lines().find_map(|line| line.strip_prefix("LLVM version: ")).unwrap_or("unknown");
     Ok(BTreeMap::from([
-        ("bpf-linker".to_owned(), output(Command::new("bpf-linker").arg("--version"))?),
+        ("bpf-linker".to_owned(), output(Command::new("bpf-linker").arg("--version").env("PATH", path_with(&[])))?),
         ("cargo".to_owned(), output(cargo().arg("--version"))?),
         ("llvm".to_owned(), output(Command::new(llvm.join("llvm-config")).arg("--version"))?),
         ("rustc".to_owned(), format!("{}, LLVM {llvm_of_rustc}", rustc.lines().next().unwrap_or("unknown"))),

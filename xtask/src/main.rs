@@ -1,5 +1,6 @@
 //! The project's chores, one file per verb. `cargo xtask VERB --help` says what each needs and does.
 
+mod bench;
 mod build_ebpf;
 mod demo;
 mod image;
@@ -27,6 +28,7 @@ enum Verb {
     BuildEbpf(build_ebpf::Options),
     Test(test::Options),
     Vm(vm::Options),
+    Bench(bench::Options),
     Image(image::Options),
     Demo(demo::Options),
 }
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Verb::BuildEbpf(options) => build_ebpf::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Vm(options) => vm::run(&options),
+        Verb::Bench(options) => bench::run(&options),
         Verb::Image(options) => image::run(&options),
         Verb::Demo(options) => demo::run(&options),
     };

@@ -1,13 +1,12 @@
 //! `cargo xtask setup`: what build, tests and virtual machines need, on Debian and Ubuntu.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
 use crate::build_ebpf::LLVM;
-use crate::tool::{as_root, cargo, found, output, run as run_command, target};
+use crate::tool::{as_root, cargo, found, output, path_with, run as run_command, target};
 use crate::vm::kernel::Kernel;
 
 /// Install what the kernel object, the tests and the virtual machines need
@@ -145,17 +144,17 @@ fn available(name: &str) -> bool {
 
 fn bpf_linker(options: &Options) -> Result<()> {
     let there = found("bpf-linker")
-        && output(Command::new("bpf-linker").arg("--version")).is_ok_and(|version| version.ends_with(BPF_LINKER));
+        && output(Command::new("bpf-linker").arg("--version").env("PATH", path_with(&[])))
+            .is_ok_and(|version| version.ends_with(BPF_LINKER));
     if there || !say(options, "bpf-linker", "links the kernel object; built by cargo install, about two minutes") {
         return Ok(());
     }
-    let mut path = OsString::from(format!("/usr/lib/llvm-{LLVM}/bin:"));
-    path.push(std::env::var_os("PATH").unwrap_or_default());
+    let llvm = PathBuf::from(format!("/usr/lib/llvm-{LLVM}/bin"));
     run_command(
         cargo()
             .args(["install", "--quiet", "--locked", "--version", BPF_LINKER, "--no-default-features", "--features"])
             .args([&format!("llvm-{LLVM}"), "bpf-linker"])
-            .env("PATH", path)
+            .env("PATH", path_with(&[&llvm]))
             .env_remove("CARGO_TARGET_DIR"),
     )
 }

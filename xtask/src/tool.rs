@@ -1,6 +1,6 @@
 //! What every verb needs: where the workspace is, and how other programs are run.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -46,10 +46,26 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Command {
     }
 }
 
-/// Is `program` on PATH?
+/// Cargo's home: sources of dependencies, and what `cargo install` made.
+pub fn cargo_home() -> Result<PathBuf> {
+    if let Some(home) = std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty()) {
+        return Ok(PathBuf::from(home));
+    }
+    let home = std::env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?;
+    Ok(PathBuf::from(home).join(".cargo"))
+}
+
+/// PATH with these folders first, and what cargo installed last: its folder need not be on PATH.
+pub fn path_with(first: &[&Path]) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = cargo_home().map(|home| home.join("bin"));
+    let folders = first.iter().map(PathBuf::from).chain(std::env::split_paths(&path)).chain(installed);
+    std::env::join_paths(folders).unwrap_or(path)
+}
+
+/// Is `program` where programs are?
 pub fn found(program: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths)
+    std::env::split_paths(&path_with(&[]))
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .any(|folder| folder.join(program).is_file())
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::tool::{cargo, output, root, run as run_command, sha256, target};
+use crate::tool::{cargo, cargo_home, output, root, run as run_command, sha256, target};
 
 /// Build a static binary and pack it into a reproducible OCI image
 ///
@@ -71,13 +71,11 @@ fn triple() -> String {
 
 /// The release binary, static: it needs nothing of the image but itself.
 pub fn build() -> Result<PathBuf> {
-    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
-    let home = home.context("neither CARGO_HOME nor HOME is set")?;
     let flags = [
         "-Ctarget-feature=+crt-static".to_owned(),
         // No path of this machine in a panic's message.
         format!("--remap-path-prefix={}=/sensor", root().display()),
-        format!("--remap-path-prefix={home}=/cargo"),
+        format!("--remap-path-prefix={}=/cargo", cargo_home()?.display()),
     ];
     run_command(
         cargo()

@@ -31,7 +31,9 @@ pub const ALL: [Part; 12] = [
 ];
 
 /// Tests that are a part of their own; every other test target runs in `unit`.
-const NAMED: [&str; 4] = ["tidy", "cli", "corpus", "runtime"];
+const NAMED: [&str; 5] = ["tidy", "cli", "corpus", "runtime", "worker"];
+/// Of these, the ones that need root.
+const AS_ROOT: [&str; 2] = ["worker", "runtime"];
 const MACHINE_LIMIT_S: u64 = 900;
 const MACHINE_MEMORY_MIB: u32 = 3072;
 /// What the manifest and the unit grant. `rights` runs the sensor with exactly these, `deploy` looks for them there.
@@ -93,15 +95,21 @@ fn runtime(context: &mut Context) -> Result<Outcome> {
     if !is_root() && !found("sudo") {
         return Ok(Outcome::Skipped("needs root, and there is no sudo".to_owned()));
     }
-    let binary = vm::test_binary("runtime", context.cargo())?;
-    // By `env`, because sudo keeps no variables.
-    let mut command = as_root("env");
-    for name in vm::VARIABLES {
-        if let Ok(value) = std::env::var(name) {
-            command.arg(format!("{name}={value}"));
-        }
+    let targets = test_targets()?;
+    if !targets.iter().any(|target| target == "runtime") {
+        bail!("no crate has a test named runtime");
     }
-    run(command.arg(binary).current_dir(root().join("sensor")))?;
+    for name in AS_ROOT.iter().filter(|name| targets.iter().any(|target| target == *name)) {
+        let binary = vm::test_binary(name, context.cargo())?;
+        // By `env`, because sudo keeps no variables.
+        let mut command = as_root("env");
+        for name in vm::VARIABLES {
+            if let Ok(value) = std::env::var(name) {
+                command.arg(format!("{name}={value}"));
+            }
+        }
+        run(command.arg(binary).current_dir(root().join("sensor")))?;
+    }
     Ok(Outcome::Passed)
 }
 
