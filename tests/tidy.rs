@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("escape", &[]),
     // What `scan` is given: folders, links, and files that may be pipes or devices.
     ("open", &[]),
+    ("hub", &[]),
     ("walk", &["open"]),
     ("config", &["event", "policy", "sink"]),
     // From an act to an alert.
@@ -42,6 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "watch",
         &[
             "event",
+            "hub",
             "watch::correlate",
             "watch::decode",
             "watch::load",
@@ -55,7 +57,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch::record", &["event"]),
     ("watch::decode", &["event", "watch::record"]),
     ("watch::process", &["event", "watch::record"]),
-    ("watch::correlate", &["event", "watch::record"]),
+    ("watch::correlate", &["event", "hub", "watch::record"]),
     // Out of the house: they see what they print and nothing of how it came about.
     ("sink", &["alert", "escape", "event"]),
     ("report", &["alert", "escape", "event"]),
@@ -78,8 +80,13 @@ const FENCED: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Where the kernel, or another process, is on the other side.
-const UNSAFE: &[&str] =
-    &["sensor-ebpf/src/", "sensor/src/watch/load/tracepoint.rs", "sensor/src/worker/", "tests/runtime/"];
+const UNSAFE: &[&str] = &[
+    "sensor-ebpf/src/",
+    "sensor/src/watch/load/tracepoint.rs",
+    "sensor/src/watch/ring.rs",
+    "sensor/src/worker/",
+    "tests/runtime/",
+];
 
 const LINES_MAX: usize = 500;
 /// Longer files, and why they are one piece.

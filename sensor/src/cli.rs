@@ -17,6 +17,8 @@ pub enum Command {
     Scan(command::scan::Args),
     Doctor(command::doctor::Args),
     Run(command::run::Args),
+    #[command(hide = true)]
+    Worker(command::worker::Args),
     Status(command::status::Args),
 }
 

@@ -5,6 +5,11 @@
 //! bytes were there: the backslash is escaped too, so no two inputs look the same.
 
 use std::fmt::Write as _;
+use std::io;
+
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::{CompactFormatter, Formatter};
 
 /// Shows `bytes` on one line. Control characters (C0, DEL) and bytes that are not UTF-8 become `\xNN` (`\n`, `\r`,
 /// `\t` by their letters), C1 controls and characters that are invisible or change the order of text `\u{…}`, a
@@ -20,6 +25,32 @@ pub fn terminal(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// Serialises `value` as JSON whose strings hold nothing that deceives: it is written as `\uNNNN`, the same value, safe
+/// to look at. (Control characters are escaped by every JSON writer but for DEL and C1.)
+pub fn json<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(4096);
+    value.serialize(&mut Serializer::with_formatter(&mut out, SafeStrings))?;
+    Ok(out)
+}
+
+struct SafeStrings;
+
+impl Formatter for SafeStrings {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(|character| character == '\u{7f}' || deceives(character)) {
+            let (plain, tail) = rest.split_at(at);
+            CompactFormatter.write_string_fragment(writer, plain)?;
+            let Some(character) = tail.chars().next() else { break };
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            rest = &tail[character.len_utf8()..];
+        }
+        CompactFormatter.write_string_fragment(writer, rest)
+    }
 }
 
 fn push(out: &mut String, character: char) {
@@ -108,6 +139,15 @@ mod tests {
         // A sequence that is cut, and an encoded surrogate.
         assert_eq!(terminal(b"\xe2\x82"), "\\xe2\\x82");
         assert_eq!(terminal(b"\xed\xa0\x80"), "\\xed\\xa0\\x80");
+    }
+
+    #[test]
+    fn json_stays_the_same_value() {
+        let value = serde_json::json!({"a": "x\u{9b}\u{202e}\u{1b}é\u{7f}\u{e0041}\"\\"});
+        let text = String::from_utf8(json(&value).unwrap()).unwrap();
+        assert!(!text.chars().any(|c| c.is_control() || deceives(c)), "{text}");
+        assert!(text.contains('é'));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]

@@ -63,7 +63,7 @@ struct Report<'a> {
 pub fn run(args: Args) -> ExitCode {
     let wishes = Wishes { without_lsm: args.without_lsm, ..Wishes::default() };
     let (plan, error) = match Kernel::load(wishes, &[]) {
-        Ok((_kernel, _rings, plan)) => (plan, None),
+        Ok((_kernel, _rings, _own_opens, plan)) => (plan, None),
         Err(LoadError::Nothing(plan)) => {
             let error = LoadError::Nothing(plan.clone()).to_string();
             (plan, Some(error))

@@ -4,3 +4,4 @@ pub mod doctor;
 pub mod run;
 pub mod scan;
 pub mod status;
+pub mod worker;

@@ -1,4 +1,4 @@
-//! Which names are a reason to look at a file, and what a path in a hub cache says. Data: `rules/formats.toml`.
+//! Which names are a reason to look at a file. Data: `rules/formats.toml`.
 
 use std::collections::BTreeMap;
 
@@ -42,24 +42,6 @@ fn parse(text: &str) -> Result<Vec<(u64, u8)>, String> {
     Ok(classes.into_iter().collect())
 }
 
-/// Repository and revision as the layout of a hub cache shows them:
-/// `…/models--ORG--NAME/snapshots/REVISION/…`, or `…/models--ORG--NAME/blobs/…` (no revision). A path is a claim of
-/// whoever wrote it, not a proof.
-pub fn hub_cache(path: &[u8]) -> Option<(String, Option<String>)> {
-    let mut components = path.split(|byte| *byte == b'/');
-    let folder = components.by_ref().find_map(|component| component.strip_prefix(b"models--"))?;
-    let repo = String::from_utf8(folder.to_vec()).ok().filter(|repo| !repo.is_empty())?.replacen("--", "/", 1);
-    let revision = match components.next() {
-        Some(b"snapshots") => components
-            .next()
-            .filter(|revision| !revision.is_empty())
-            .and_then(|revision| String::from_utf8(revision.to_vec()).ok()),
-        Some(b"blobs") => None,
-        _ => return None,
-    };
-    Some((repo, revision))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,19 +66,5 @@ mod tests {
         assert!(parse("model = ['.pt']\nstrip = []\nother = []").is_err());
         // `.pt` stays a model.
         assert_eq!(parse("model = ['.pt']\nstrip = ['.PT']").unwrap(), [(key_of_name(b".pt"), suffix::MODEL)]);
-    }
-
-    #[test]
-    fn a_hub_cache_path_names_its_repository() {
-        let of = |path: &str| hub_cache(path.as_bytes());
-        assert_eq!(
-            of("/root/.cache/huggingface/hub/models--org--name/snapshots/abc123/model.bin"),
-            Some(("org/name".into(), Some("abc123".into())))
-        );
-        assert_eq!(of("/c/models--bert-base/blobs/0f"), Some(("bert-base".into(), None)));
-        assert_eq!(of("/c/models--org--na--me/blobs/0f"), Some(("org/na--me".into(), None)));
-        assert_eq!(of("/c/models--org--name/x"), None);
-        assert_eq!(of("/c/models--/blobs/x"), None);
-        assert_eq!(of("/c/model.bin"), None);
     }
 }

@@ -13,6 +13,7 @@ use super::record::{Header, Load, Open};
 use crate::event::{
     ActKind, Artifact, Basis, ContentClass, InodeKey, Model, ModelFinding, Process, Role, TaskKey, Verdict,
 };
+use crate::hub;
 
 /// Models that are remembered; the oldest give way and are looked at again.
 const MODELS_MAX: usize = 8_192;
@@ -206,7 +207,7 @@ impl Correlator {
             let Some(oldest) = self.models_order.pop_front() else { break };
             self.models.remove(&oldest);
         }
-        let (repo, revision) = hub_identity(path);
+        let (repo, revision) = hub::identity(path).map_or((None, None), |(repo, revision)| (Some(repo), revision));
         let model = Arc::new(Model {
             inode,
             path: path.to_vec(),
@@ -381,18 +382,6 @@ impl Correlator {
         self.sums.acts_provisional += u64::from(provisional);
         Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, process })
     }
-}
-
-/// Repository and revision from the hub cache's layout: `models--ORG--NAME/snapshots/REVISION/…` or `…/blobs/…`.
-fn hub_identity(path: &[u8]) -> (Option<String>, Option<String>) {
-    let Ok(path) = std::str::from_utf8(path) else { return (None, None) };
-    let mut parts = path.split('/');
-    let Some(repo) = parts.find_map(|part| part.strip_prefix("models--")) else { return (None, None) };
-    let revision = match parts.next() {
-        Some("snapshots") => parts.next().map(str::to_owned),
-        _ => None,
-    };
-    (Some(repo.replacen("--", "/", 1)), revision)
 }
 
 #[cfg(test)]

@@ -22,12 +22,12 @@ use sensor_abi::mark::{InodeInfo, role};
 use self::correlate::{Correlator, Pending, Ready, Tell};
 pub use self::correlate::{Look, Sums, Word};
 use self::load::plan::Plan;
-use self::load::{Kernel, LoadError, Wishes};
+use self::load::{Kernel, LoadError, OwnOpens, Wishes};
 use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record};
 use self::ring::Ring;
-use crate::event::{Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role, TaskKey};
+use crate::event::{Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role};
 
 /// Records that are taken from one ring before somebody else gets a turn.
 const BATCH_RECORDS_MAX: usize = 512;
@@ -89,8 +89,8 @@ impl Watch {
         suffixes: &[(u64, u8)],
         scan_wait: Duration,
         decide: Decide,
-    ) -> Result<Self, LoadError> {
-        let (kernel, rings, plan) = Kernel::load(wishes, suffixes)?;
+    ) -> Result<(Self, OwnOpens), LoadError> {
+        let (kernel, rings, own_opens, plan) = Kernel::load(wishes, suffixes)?;
         let reactor = |error: std::io::Error| LoadError::Object(error.to_string());
         let scan_wait_ns = u64::try_from(scan_wait.as_nanos()).unwrap_or(u64::MAX);
         let joined = Joined {
@@ -110,7 +110,7 @@ impl Watch {
             told_losses: BTreeMap::new(),
         };
         watch.set_clock();
-        Ok(watch)
+        Ok((watch, own_opens))
     }
 
     pub fn plan(&self) -> &Plan {
@@ -123,7 +123,7 @@ impl Watch {
     }
 
     /// Resolves when the kernel has sent something. Cancel-safe.
-    pub async fn readable(&mut self) -> std::io::Result<()> {
+    pub async fn readable(&self) -> std::io::Result<()> {
         tokio::select! {
             ready = self.priority.readable() => ready,
             ready = self.bulk.readable() => ready,
@@ -179,9 +179,9 @@ impl Watch {
         self.joined.processes.gone(tgid);
     }
 
-    /// The inode of the last model-like file that a process of our own opened, as the hooks saw it.
-    pub fn take_own_open(&mut self, tgid: u32) -> Option<sensor_abi::identity::InodeKey> {
-        self.kernel.take_own_open(tgid)
+    /// Detaches every hook. What was sent before can still be taken.
+    pub fn detach(&mut self) {
+        self.kernel.detach();
     }
 
     /// Acts that have waited enough.

@@ -1,5 +1,7 @@
 //! Waiting for the kernel's ring buffers without spinning.
 
+#![expect(unsafe_code, reason = "tokio asks for the promise that the kernel's descriptor stays the same")]
+
 use std::io;
 
 use aya::maps::{MapData, RingBuf};
@@ -19,12 +21,14 @@ impl std::fmt::Debug for Ring {
 impl Ring {
     /// Errors: the reactor refuses the descriptor (no runtime, out of descriptors).
     pub fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
-        Ok(Self { fd: AsyncFd::new(ring)? })
+        // SAFETY: a ring names the one descriptor that it owns until it is dropped, and it is dropped with the `AsyncFd`.
+        let fd = unsafe { AsyncFd::register(ring) };
+        Ok(Self { fd: fd.map_err(|error| error.into_parts().1)? })
     }
 
     /// Resolves when there is something to read. Cancel-safe.
-    pub async fn readable(&mut self) -> io::Result<()> {
-        self.fd.readable_mut().await?.clear_ready();
+    pub async fn readable(&self) -> io::Result<()> {
+        self.fd.readable().await?.clear_ready();
         Ok(())
     }
 

@@ -67,13 +67,33 @@ impl Default for Wishes {
 /// The loaded kernel half. Dropping it detaches everything.
 pub struct Kernel {
     /// Holds the links.
-    _ebpf: Ebpf,
-    _tracepoints: Vec<TracepointLink>,
+    ebpf: Option<Ebpf>,
+    tracepoints: Vec<TracepointLink>,
     counters: PerCpuArray<MapData, u64>,
     inodes: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     inodes_malicious: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     exes: BpfHashMap<MapData, [u8; 16], u8>,
-    own_opens: BpfHashMap<MapData, u32, [u8; 16]>,
+}
+
+/// What the hooks recorded of the sensor's own opens: how it proves that it looked at the right file.
+pub struct OwnOpens {
+    map: BpfHashMap<MapData, u32, [u8; 16]>,
+}
+
+impl std::fmt::Debug for OwnOpens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OwnOpens")
+    }
+}
+
+impl OwnOpens {
+    /// Was `expected` the last model-like file that our process `tgid` opened? The record is taken out, so that it can't
+    /// stand in for a later open that was missed. `None` where there is none.
+    pub fn confirm(&mut self, tgid: u32, expected: &InodeKey) -> Option<bool> {
+        let raw = self.map.get(&tgid, 0).ok()?;
+        let _ = self.map.remove(&tgid);
+        Some(raw == bytes::<_, 16>(expected))
+    }
 }
 
 /// The two streams of records.
@@ -90,7 +110,7 @@ impl std::fmt::Debug for Kernel {
 
 impl Kernel {
     /// Loads, attaches what can be attached, proves it, and says what came of it.
-    pub fn load(wishes: Wishes, suffixes: &[(u64, u8)]) -> Result<(Self, Rings, Plan), LoadError> {
+    pub fn load(wishes: Wishes, suffixes: &[(u64, u8)]) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
         let offsets = btf::offsets()?;
         let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(e.to_string()))?;
         let mut ebpf = create(&btf, offsets, wishes)?;
@@ -140,9 +160,8 @@ impl Kernel {
         let inodes_malicious = take_hash(&mut ebpf, "INODES_MALICIOUS")?;
         let exes = take_hash(&mut ebpf, "EXES")?;
         let own_opens = take_hash(&mut ebpf, "OWN_OPENS")?;
-        let kernel =
-            Self { _ebpf: ebpf, _tracepoints: tracepoints, counters, inodes, inodes_malicious, exes, own_opens };
-        Ok((kernel, rings, plan))
+        let kernel = Self { ebpf: Some(ebpf), tracepoints, counters, inodes, inodes_malicious, exes };
+        Ok((kernel, rings, OwnOpens { map: own_opens }, plan))
     }
 
     /// All counters, summed over CPUs, in [`Counter`] order.
@@ -172,12 +191,10 @@ impl Kernel {
         self.exes.insert(bytes(&exe), role, 0)
     }
 
-    /// The inode of the last model-like file that a process of our own opened, as the hooks saw it. Taken out, so that
-    /// it can't stand in for a later open that was missed.
-    pub fn take_own_open(&mut self, tgid: u32) -> Option<InodeKey> {
-        let raw = self.own_opens.get(&tgid, 0).ok()?;
-        let _ = self.own_opens.remove(&tgid);
-        zerocopy::FromBytes::read_from_bytes(&raw).ok()
+    /// Detaches every hook; the maps stay.
+    pub fn detach(&mut self) {
+        self.ebpf = None;
+        self.tracepoints.clear();
     }
 }
 

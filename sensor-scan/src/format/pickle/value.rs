@@ -1,0 +1,398 @@
+//! Symbolic values of the machine: an arena of small nodes, shared by stack and memo.
+//!
+//! Text is not copied: a node is a range of the source. Containers that can be mutated are shared by identity, because
+//! aliasing is the point of most evasions. Every container carries the union of its contents' [`Flags`], so no question
+//! about a value has to walk it.
+
+use super::cursor::Range;
+
+/// Children that a mutable container keeps; flags cover all of them.
+const CHILDREN_MAX: usize = 4096;
+
+/// A value. Small integers and singletons need no node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Id(u32);
+
+const SMALL_INT: u32 = 1 << 31;
+const FIRST_NODE: u32 = 8;
+
+impl Id {
+    pub const NONE: Self = Self(0);
+    pub const TRUE: Self = Self(1);
+    pub const FALSE: Self = Self(2);
+    /// Plain data whose value is not kept: floats, big integers, what comes after the arena is full.
+    pub const DATA: Self = Self(3);
+    /// Anything, also a callable.
+    pub const UNKNOWN: Self = Self(4);
+    /// An out-of-band buffer.
+    pub const BUFFER: Self = Self(5);
+    /// No value: a free slot.
+    pub const EMPTY: Self = Self(6);
+
+    pub fn int(value: i64) -> Self {
+        match u32::try_from(value) {
+            Ok(small) if small < SMALL_INT => Self(small | SMALL_INT),
+            _ => Self::DATA,
+        }
+    }
+
+    pub fn as_int(self) -> Option<u32> {
+        (self.0 & SMALL_INT != 0).then_some(self.0 & !SMALL_INT)
+    }
+
+    fn node(self) -> Option<usize> {
+        (self.0 & SMALL_INT == 0).then(|| self.0.checked_sub(FIRST_NODE)).flatten().map(|index| index as usize)
+    }
+}
+
+/// What a value holds anywhere inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags(u8);
+
+impl Flags {
+    pub const NONE: Self = Self(0);
+    /// A callable that is listed as dangerous or risky, or that was made from one.
+    pub const DANGEROUS: Self = Self(1);
+    /// A callable that is not a plain class.
+    pub const CALLABLE: Self = Self(2);
+    /// Something that could not be resolved.
+    pub const UNKNOWN: Self = Self(4);
+    /// A function made from a code object.
+    pub const FUNCTION: Self = Self(8);
+    /// The container is inside another one or was an argument: who changes it changes that too.
+    pub const CAPTURED: Self = Self(128);
+
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// As part of an instance: harmless callables inside are its own business.
+    pub fn of_instance(self) -> Self {
+        Self(self.0 & !(Self::CALLABLE.0 | Self::CAPTURED.0))
+    }
+
+    fn inherited(self) -> Self {
+        Self(self.0 & !Self::CAPTURED.0)
+    }
+}
+
+/// Which type a text node has in Python.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Text {
+    Str,
+    Bytes,
+    /// `bytes` that the source holds as UTF-8 of Latin-1 text: how protocol 2 writes them.
+    BytesAsUtf8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    List,
+    Dict,
+    Set,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Node {
+    /// A range of the source.
+    Text {
+        text: Text,
+        len: u32,
+        start: u64,
+    },
+    /// Text that was computed or unescaped, in [`Arena::owned`].
+    Owned {
+        text: Text,
+        index: u32,
+    },
+    Tuple {
+        index: u32,
+    },
+    /// List, dictionary (children alternate), set.
+    Box {
+        kind: Kind,
+        index: u32,
+    },
+    Global {
+        index: u32,
+    },
+    Object {
+        index: u32,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tuple {
+    start: u32,
+    len: u32,
+    weight: u32,
+    depth: u16,
+    flags: Flags,
+}
+
+#[derive(Debug, Default)]
+pub struct Shared {
+    pub children: Vec<Id>,
+    /// Children in all.
+    pub total: u64,
+    weight: u32,
+    depth: u16,
+    flags: Flags,
+}
+
+/// What a call or an attribute access gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// An instance or result of `callee(args)`; nothing is known but where it comes from.
+    Result,
+    /// `functools.partial` and the like: calls `callee` with `args` first.
+    Partial,
+    /// `operator.attrgetter`: `args` holds the names.
+    AttrGetter,
+    /// `operator.methodcaller`: `args` holds name and arguments.
+    MethodCaller,
+    /// A module by name: `args` is the text.
+    Module,
+    /// Attribute `args` of `callee`, which is no global.
+    Attr,
+    /// A function made from a code object.
+    Function,
+    Code,
+    /// A class made by the stream.
+    Class,
+    /// A persistent id.
+    Persistent,
+    /// Bytes wrapped as a file: `args` holds the bytes.
+    File,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Object {
+    pub what: What,
+    pub callee: Id,
+    pub args: Id,
+    /// Last state of BUILD.
+    pub state: Id,
+    pub flags: Flags,
+}
+
+/// All values of one machine.
+#[derive(Debug, Default)]
+pub struct Arena {
+    nodes: Vec<Node>,
+    tuples: Vec<Tuple>,
+    items: Vec<Id>,
+    boxes: Vec<Shared>,
+    objects: Vec<Object>,
+    owned: Vec<Box<[u8]>>,
+    owned_bytes: usize,
+    used: u64,
+    max: u64,
+    /// Flags of globals, by index (see `resolve`).
+    pub global_flags: Vec<Flags>,
+}
+
+/// Bytes of computed text in all.
+const OWNED_BYTES_MAX: usize = 32 << 20;
+
+impl Arena {
+    pub fn new(max: u64) -> Self {
+        Self { max: max.min(u64::from(SMALL_INT - FIRST_NODE) / 2), ..Self::default() }
+    }
+
+    /// No more values are kept: new ones degrade to [`Id::DATA`] or [`Id::UNKNOWN`].
+    pub fn full(&self) -> bool {
+        self.used >= self.max
+    }
+
+    /// More than half of the room is taken.
+    pub fn half_full(&self) -> bool {
+        self.used >= self.max / 2
+    }
+
+    fn push(&mut self, node: Node, cost: u64) -> Id {
+        let id = Id(self.nodes.len() as u32 + FIRST_NODE);
+        self.nodes.push(node);
+        self.used += 1 + cost;
+        id
+    }
+
+    pub fn node(&self, id: Id) -> Option<Node> {
+        id.node().and_then(|index| self.nodes.get(index)).copied()
+    }
+
+    #[inline]
+    pub fn text(&mut self, text: Text, range: Range) -> Id {
+        match u32::try_from(range.len) {
+            Ok(len) if !self.full() => self.push(Node::Text { text, len, start: range.start }, 0),
+            _ => Id::DATA,
+        }
+    }
+
+    pub fn owned_text(&mut self, text: Text, bytes: Vec<u8>) -> Id {
+        if self.full() || self.owned_bytes + bytes.len() > OWNED_BYTES_MAX {
+            return Id::DATA;
+        }
+        self.owned_bytes += bytes.len() + 16;
+        self.owned.push(bytes.into_boxed_slice());
+        self.push(Node::Owned { text, index: self.owned.len() as u32 - 1 }, 1)
+    }
+
+    pub fn owned(&self, index: u32) -> &[u8] {
+        self.owned.get(index as usize).map_or(&[], |bytes| bytes)
+    }
+
+    pub fn global(&mut self, index: u32) -> Id {
+        // A global is never lost: its number is bounded by what the stream spells out, and it is what matters.
+        self.push(Node::Global { index }, 0)
+    }
+
+    pub fn as_global(&self, id: Id) -> Option<u32> {
+        match self.node(id)? {
+            Node::Global { index } => Some(index),
+            _ => None,
+        }
+    }
+
+    pub fn tuple(&mut self, items: &[Id]) -> Id {
+        let flags = self.flags_of_all(items);
+        if self.full() {
+            return if flags == Flags::NONE { Id::DATA } else { self.degraded(flags) };
+        }
+        let mut tuple = Tuple { start: self.items.len() as u32, len: items.len() as u32, weight: 1, depth: 1, flags };
+        for &item in items {
+            let (weight, depth) = self.size_of(item);
+            tuple.weight = tuple.weight.saturating_add(weight);
+            tuple.depth = tuple.depth.max(depth.saturating_add(1));
+            self.capture(item);
+        }
+        self.items.extend_from_slice(items);
+        self.tuples.push(tuple);
+        self.push(Node::Tuple { index: self.tuples.len() as u32 - 1 }, items.len() as u64 + 1)
+    }
+
+    pub fn new_box(&mut self, kind: Kind) -> Id {
+        if self.full() {
+            return Id::DATA;
+        }
+        self.boxes.push(Shared { weight: 1, depth: 1, ..Shared::default() });
+        self.push(Node::Box { kind, index: self.boxes.len() as u32 - 1 }, 2)
+    }
+
+    pub fn object(&mut self, what: What, callee: Id, args: Id, flags: Flags) -> Id {
+        let flags = flags.inherited();
+        if self.full() {
+            return self.degraded(flags);
+        }
+        self.capture(args);
+        self.objects.push(Object { what, callee, args, state: Id::NONE, flags });
+        self.push(Node::Object { index: self.objects.len() as u32 - 1 }, 1)
+    }
+
+    /// What is left of a value when the arena is full.
+    fn degraded(&mut self, flags: Flags) -> Id {
+        if flags == Flags::NONE { Id::DATA } else { Id::UNKNOWN }
+    }
+
+    pub fn as_object(&self, id: Id) -> Option<&Object> {
+        match self.node(id)? {
+            Node::Object { index } => self.objects.get(index as usize),
+            _ => None,
+        }
+    }
+
+    pub fn as_object_mut(&mut self, id: Id) -> Option<&mut Object> {
+        match self.node(id)? {
+            Node::Object { index } => self.objects.get_mut(index as usize),
+            _ => None,
+        }
+    }
+
+    /// Elements of a tuple, list or set; keys and values of a dictionary in turn.
+    pub fn children(&self, id: Id) -> &[Id] {
+        match self.node(id) {
+            Some(Node::Tuple { index }) => self
+                .tuples
+                .get(index as usize)
+                .and_then(|tuple| self.items.get(tuple.start as usize..(tuple.start + tuple.len) as usize))
+                .unwrap_or_default(),
+            Some(Node::Box { index, .. }) => self.boxes.get(index as usize).map_or(&[], |shared| &shared.children),
+            _ => &[],
+        }
+    }
+
+    pub fn shared(&self, id: Id) -> Option<(Kind, &Shared)> {
+        match self.node(id)? {
+            Node::Box { kind, index } => self.boxes.get(index as usize).map(|shared| (kind, shared)),
+            _ => None,
+        }
+    }
+
+    /// Adds children to a mutable container. `Some(true)`: a dangerous value went into a container that something
+    /// already holds. `None`: this is no container.
+    pub fn extend(&mut self, id: Id, items: &[Id]) -> Option<bool> {
+        let Some(Node::Box { index, .. }) = self.node(id) else { return None };
+        let added = self.flags_of_all(items);
+        let (mut weight, mut depth) = (0u32, 0u16);
+        for &item in items {
+            let (item_weight, item_depth) = self.size_of(item);
+            weight = weight.saturating_add(item_weight);
+            depth = depth.max(item_depth);
+            self.capture(item);
+        }
+        let full = self.full();
+        let shared = self.boxes.get_mut(index as usize)?;
+        let room = if full { 0 } else { CHILDREN_MAX.saturating_sub(shared.children.len()) };
+        let kept = items.get(..room.min(items.len())).unwrap_or_default();
+        shared.children.extend_from_slice(kept);
+        self.used += kept.len() as u64;
+        shared.total += items.len() as u64;
+        shared.weight = shared.weight.saturating_add(weight);
+        shared.depth = shared.depth.max(depth.saturating_add(1));
+        let late =
+            shared.flags.has(Flags::CAPTURED) && added.has(Flags::DANGEROUS) && !shared.flags.has(Flags::DANGEROUS);
+        shared.flags = shared.flags.with(added);
+        Some(late)
+    }
+
+    fn capture(&mut self, id: Id) {
+        if let Some(Node::Box { index, .. }) = self.node(id)
+            && let Some(shared) = self.boxes.get_mut(index as usize)
+        {
+            shared.flags = shared.flags.with(Flags::CAPTURED);
+        }
+    }
+
+    #[inline]
+    pub fn flags(&self, id: Id) -> Flags {
+        match self.node(id) {
+            None if id == Id::UNKNOWN => Flags::UNKNOWN,
+            None | Some(Node::Text { .. } | Node::Owned { .. }) => Flags::NONE,
+            Some(Node::Tuple { index }) => self.tuples.get(index as usize).map_or(Flags::NONE, |tuple| tuple.flags),
+            Some(Node::Box { index, .. }) => {
+                self.boxes.get(index as usize).map_or(Flags::NONE, |shared| shared.flags.inherited())
+            }
+            Some(Node::Global { index }) => self.global_flags.get(index as usize).copied().unwrap_or(Flags::UNKNOWN),
+            Some(Node::Object { index }) => {
+                self.objects.get(index as usize).map_or(Flags::UNKNOWN, |object| object.flags)
+            }
+        }
+    }
+
+    fn flags_of_all(&self, items: &[Id]) -> Flags {
+        items.iter().fold(Flags::NONE, |flags, &item| flags.with(self.flags(item)))
+    }
+
+    /// Nodes when all sharing is unfolded, and nesting; both saturate.
+    pub fn size_of(&self, id: Id) -> (u32, u16) {
+        match self.node(id) {
+            Some(Node::Tuple { index }) => self.tuples.get(index as usize).map_or((1, 1), |it| (it.weight, it.depth)),
+            Some(Node::Box { index, .. }) => self.boxes.get(index as usize).map_or((1, 1), |it| (it.weight, it.depth)),
+            _ => (1, 0),
+        }
+    }
+}
