@@ -98,6 +98,7 @@ pub mod writers {
 pub const NO_FD: u32 = u32::MAX;
 
 /// `path_len` bytes of components (leaf first, each ended by NUL), `exe_len` likewise, `argv_len` bytes of arguments.
+/// The last two only of a process that was not marked before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Open {

@@ -62,7 +62,8 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
     readers.extend(codec.filter(|codec| !codec.is_weak()).map(Reader::Compressed));
     if torch_legacy::claims(&head) {
         readers.push(Reader::TorchLegacy);
-    } else if stream::looks_like(piece) {
+    } else if !zip_first && stream::looks_like(piece) {
+        // In an archive the `P` would be PERSID, which plain loaders refuse before anything else.
         readers.push(Reader::Pickle);
     }
     readers.extend(codec.filter(|codec| codec.is_weak()).map(Reader::Compressed));

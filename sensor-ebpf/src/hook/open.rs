@@ -188,11 +188,12 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
         tid: field!(opened.task, task_pid, u32)?,
         fd: opened.fd,
     };
+    let is_new = mark::find(&opened.key).is_none();
     let added = mark::add(&opened.key, &exe, decided, &artifact);
     if limited || (added == Added::Again && known) {
         return None;
     }
-    send(opened, inode, stamp, class, exe_file, exe, decided)
+    send(opened, inode, stamp, class, exe_file, exe, decided, is_new)
 }
 
 /// May this inode be sent as a candidate now? Remembers that it was.
@@ -236,6 +237,7 @@ fn send(
     exe_file: Address,
     exe: InodeKey,
     decided: u8,
+    is_new: bool,
 ) -> Option<()> {
     let exe_inode: Address = field!(exe_file, file_inode, Address)?;
     let exe_dentry: Address = field!(exe_file, file_path_dentry, Address)?;
@@ -274,9 +276,14 @@ fn send(
     let fixed = size_of::<Open>() as u64;
     let path = file::write_path(bytes, fixed, opened.file, PATH_BYTES_MAX as u64);
     let path_end = path & 0xffff;
-    let exe_path = file::write_path(bytes, path_end, exe_file, EXE_BYTES_MAX as u64);
+    // Who a marked process is was said when it was marked, or when it was executed since.
+    let exe_path = if is_new {
+        file::write_path(bytes, path_end, exe_file, EXE_BYTES_MAX as u64)
+    } else {
+        path_end | file::TRUNCATED
+    };
     let exe_end = exe_path & 0xffff;
-    let argv = if opened.is_current { emit::write_argv(bytes, exe_end, mm) } else { exe_end | emit::CUT };
+    let argv = if is_new && opened.is_current { emit::write_argv(bytes, exe_end, mm) } else { exe_end | emit::CUT };
     let end = argv & 0xffff;
     // SAFETY: as above.
     unsafe {

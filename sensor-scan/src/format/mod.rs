@@ -140,7 +140,7 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::Safetensors => Some(safetensors::scan(piece, context)),
             Reader::Zip => Some(zip::scan(piece, context)),
             Reader::Tar => Some(tar::scan(piece, context)),
-            Reader::TorchLegacy => Some(torch_legacy::scan(piece, context)),
+            Reader::TorchLegacy => torch_legacy::scan(piece, context),
             Reader::Pickle => stream::scan(piece, context),
             Reader::Compressed(codec) => compressed::scan(piece, *codec, context),
         });

@@ -164,7 +164,7 @@ fn join(components: &[u8], truncated: bool) -> Bytes {
     }
     let components = components.strip_suffix(b"\0").unwrap_or(components);
     if components.is_empty() {
-        return path;
+        return Vec::new();
     }
     for component in components.rsplit(|byte| *byte == 0) {
         path.push(b'/');

@@ -272,9 +272,13 @@ impl Joined {
 
     fn opened(&mut self, open: &Open) {
         let task = open.header.task;
-        self.processes.runs(&open.header, &open.exe.path, &open.argv);
+        if open.exe.path.is_empty() {
+            self.processes.seen(&open.header);
+        } else {
+            self.processes.runs(&open.header, &open.exe.path, &open.argv);
+        }
         self.processes.descends(task, &open.ancestors);
-        if open.role == role::UNDECIDED {
+        if open.role == role::UNDECIDED && !open.exe.path.is_empty() {
             let decided = (self.decide)(&open.exe);
             self.correlator.decided(open.exe.inode, decided);
             self.roles.push((open.exe.inode, decided));

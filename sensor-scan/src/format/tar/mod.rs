@@ -112,6 +112,10 @@ impl Walk<'_, '_> {
             let finding = Finding::new("SNS-903", Severity::Low, "archive ends within a member").member(Some(&name));
             context.report(finding.number("bytes_missing", size - have));
         }
+        if format::file_name(&raw_name) == b"model_config.yaml" {
+            // NeMo instantiates what the configuration names; only the weights are understood.
+            format::unsupported(&Piece { member: Some(name.clone()), ..self.piece.clone() }, "nemo", context);
+        }
         let content = Piece { source: &source, start: 0, end: have, member: Some(name) };
         // torch unpickles these three whatever they look like.
         let legacy = match format::file_name(&raw_name) {

@@ -7,8 +7,10 @@ use crate::finding::{Finding, Severity};
 use crate::format::pickle::{self, Dialect, Stream};
 use crate::format::{Seen, stream};
 use crate::report::Content;
+use crate::slice::read;
 
-/// 0x1950a86a20f9469cfc6c, little endian: the result of the first pickle.
+/// The result of the first pickle, and how it is written.
+const MAGIC_NUMBER: u128 = 0x1950_a86a_20f9_469c_fc6c;
 const MAGIC: &[u8; 10] = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 /// The second pickle: protocol version 1001.
 const VERSION: &[u8; 7] = b".\x80\x02M\xe9\x03.";
@@ -24,16 +26,21 @@ pub fn claims(head: &[u8]) -> bool {
             || head.windows(VERSION.len()).any(|window| window == VERSION))
 }
 
-pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
-    let mut at = piece.start;
-    for index in 0..STREAMS {
-        let mut stream = Stream::of(piece, Dialect::TorchLegacy);
-        stream.start = at;
-        let outcome = pickle::scan(&stream, context);
+/// `None`: nor is it any other pickle.
+pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Option<Seen> {
+    let (first, findings) = context.isolated(|context| pickle::scan(&stream_at(piece, piece.start), context));
+    let version = read(piece.source, first.end, VERSION.len() - 1);
+    if !first.stopped || (first.long != Some(MAGIC_NUMBER) && version != VERSION[1..]) {
+        return stream::scan(piece, context);
+    }
+    findings.into_iter().for_each(|finding| context.report(finding));
+    let mut at = first.end;
+    for index in 1..STREAMS {
+        let outcome = pickle::scan(&stream_at(piece, at), context);
         if !outcome.stopped {
             let finding = Finding::new("SNS-903", Severity::Low, "torch file ends within its pickles");
             context.report(finding.member(piece.member.as_deref()).at(outcome.end).number("pickle", index.into()));
-            return SEEN;
+            return Some(SEEN);
         }
         at = outcome.end;
     }
@@ -49,7 +56,11 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
             context.report(finding.member(piece.member.as_deref()).at(at));
         }
     }
-    SEEN
+    Some(SEEN)
+}
+
+fn stream_at<'a>(piece: &Piece<'a>, start: u64) -> Stream<'a> {
+    Stream { start, ..Stream::of(piece, Dialect::TorchLegacy) }
 }
 
 const SEEN: Seen = Seen { format: "torch-legacy", content: Content::Code };

@@ -8,7 +8,8 @@ use crate::slice::read;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavour {
-    /// Written by `torch.save` or `torch.jit.save`: `<top>/data.pkl`, tensors in `<top>/data/<key>`.
+    /// Written by `torch.save` or `torch.jit.save` (`<top>/data.pkl`, tensors in `<top>/data/<key>`), or by
+    /// `torch.package` (`<top>/.data/extern_modules`).
     Torch,
     /// `numpy.savez`: arrays only.
     Npz,
@@ -39,7 +40,7 @@ pub fn of<'a>(names: impl Iterator<Item = &'a [u8]>) -> Flavour {
     for name in names {
         let name = folded(name);
         let (top, rest) = split_top(&name);
-        if !top.is_empty() && is_torch_pickle(rest) {
+        if !top.is_empty() && (is_torch_pickle(rest) || rest == b".data/extern_modules") {
             return Flavour::Torch;
         }
         match name.as_slice() {
@@ -73,9 +74,14 @@ impl Flavour {
         Seen { format, content }
     }
 
-    /// Formats of which the configuration decides, and that is not understood yet.
-    pub fn is_unsupported(self) -> bool {
-        matches!(self, Self::Keras | Self::Skops)
+    /// Formats where a configuration or source decides, which is not understood yet.
+    pub fn is_unsupported<'a>(self, mut names: impl Iterator<Item = &'a [u8]>) -> bool {
+        match self {
+            Self::Keras | Self::Skops => true,
+            // The handler runs when the archive is registered.
+            Self::Mar => names.any(|name| folded(name).ends_with(b".py")),
+            Self::Torch | Self::Npz | Self::Plain => false,
+        }
     }
 
     pub fn role(self, name: &[u8]) -> Role {

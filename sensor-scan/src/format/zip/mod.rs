@@ -49,11 +49,12 @@ pub fn ending(piece: &Piece<'_>, search_bytes: usize) -> Ending {
 
 pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     let directory = directory::parse(piece.source, directory::END_SEARCH_BYTES, context.members_left);
-    let flavour = flavour::of(directory.entries.iter().map(|entry| entry.header().name.as_slice()));
+    let names = || directory.entries.iter().map(|entry| entry.header().name.as_slice());
+    let flavour = flavour::of(names());
     whole(piece, &directory, context);
     check::names(piece, &directory.entries, context);
 
-    if flavour.is_unsupported() {
+    if flavour.is_unsupported(names()) {
         format::unsupported(piece, flavour.seen().format, context);
     }
     let mut content = flavour.seen().content;
