@@ -311,7 +311,7 @@ impl Machine<'_, '_, '_> {
         let old_instance =
             class && matches!(self.opcode, op::INST | op::OBJ) && self.arena.children(args).is_empty();
         if is_module {
-            return Id::UNKNOWN;
+            return self.unresolved(callee, args, "a module is called: what its name really is cannot be told");
         }
         if (new_object || old_instance) && !imitates && via == Via::Direct {
             self.unknown_class(callee, index, args, class);
@@ -342,6 +342,7 @@ impl Machine<'_, '_, '_> {
                 Look::Plain if root == "__main__" => Severity::Medium,
                 Look::Plain if stdlib => Severity::Medium,
                 Look::Plain if class && !active => Severity::Low,
+                Look::Plain if active && !class && self.has_text(args) => Severity::High,
                 Look::Plain if active => Severity::Medium,
                 Look::Plain if flags.has(Flags::CALLABLE.with(Flags::UNKNOWN)) => Severity::Medium,
                 Look::Plain if globals::is_known_module(root) && !self.arena.children(args).is_empty() => Severity::Low,
@@ -361,6 +362,16 @@ impl Machine<'_, '_, '_> {
         self.settle(index, finding);
         let flags = if severity >= Severity::High { flags.with(Flags::UNKNOWN) } else { flags.of_instance() };
         self.arena.object(What::Result, callee, args, flags)
+    }
+
+    /// Is any argument a text? What is loaded, run or fetched is named by one.
+    fn has_text(&self, args: Id) -> bool {
+        let is_text = |id: &Id| match self.arena.node(*id) {
+            Some(Node::Text { text, len, .. }) => text == Text::Str && len > 0,
+            Some(Node::Owned { text, .. }) => text == Text::Str,
+            _ => false,
+        };
+        self.arena.children(args).iter().any(is_text)
     }
 
     /// A class of which an instance is made without its constructor.

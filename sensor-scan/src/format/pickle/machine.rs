@@ -20,7 +20,7 @@ const MEMO_SLACK: usize = 1 << 10;
 /// Open marks, stack left at STOP, nesting and unfolded size beyond which the stream is built to exhaust its reader.
 const MARKS_ODD: usize = 5_000;
 const STACK_ODD: usize = 1_000;
-const DUPS_ODD: u32 = 10_000;
+const DUPS_ODD: u32 = 1_000;
 const DEPTH_ODD: u16 = 1_000;
 const WEIGHT_ODD: u32 = 50_000_000;
 /// A memo index from which CPython's memo, a plain array of twice the index, takes gigabytes.
