@@ -63,10 +63,15 @@ impl Machine<'_, '_, '_> {
             self.settle(index, finding);
             return Id::UNKNOWN;
         }
-        if let Some(rule) = rule {
-            return self.call_listed(callee, index, rule, args, chain);
+        let class = self.globals.get(index).is_some_and(super::resolve::Global::is_class);
+        let Some(rule) = rule else { return self.call_unlisted(callee, index, args, new_object) };
+        // A pattern says what the functions of a module do; its exceptions are values, and a class that is only made
+        // without its constructor has done nothing yet.
+        let is_value = is_exception(&self.name_of(callee)) || (new_object && rule.called < Level::Dangerous);
+        if rule.does == Does::Plain && !exact && class && is_value {
+            return self.call_unlisted(callee, index, args, new_object);
         }
-        self.call_unlisted(callee, index, args, new_object)
+        self.call_listed(callee, index, rule, args, chain)
     }
 
     fn call_listed(&mut self, callee: Id, index: u32, rule: &'static Rule, args: Id, chain: u32) -> Id {
@@ -79,7 +84,8 @@ impl Machine<'_, '_, '_> {
         match rule.called {
             Level::Dangerous | Level::Risky => {
                 self.report_effect(callee, index, rule, args);
-                let flags = self.arena.flags(args).with(Flags::DANGEROUS);
+                let taint = if rule.called == Level::Dangerous { Flags::DANGEROUS } else { Flags::UNKNOWN };
+                let flags = self.arena.flags(args).with(taint);
                 self.arena.object(What::Result, callee, args, flags)
             }
             Level::Unknown => self.call_unlisted(callee, index, args, matches!(self.opcode, op::NEWOBJ | op::NEWOBJ_EX)),
@@ -128,6 +134,15 @@ impl Machine<'_, '_, '_> {
                 if self.context.worst() >= Some(Severity::High) && self.context.worst() != before {
                     self.settle_quietly(index);
                     return Some(Id::UNKNOWN);
+                }
+                // How type unions are pickled: `reduce(operator.or_, types)`.
+                let pure = self.arena.as_global(inner).and_then(|index| self.globals.get(index)).is_some_and(|inner| {
+                    &*inner.module == "operator" && inner.rule.is_some_and(|rule| rule.effect == Effect::None)
+                });
+                if pure {
+                    self.settle_quietly(index);
+                    let flags = self.arena.flags(args);
+                    return Some(self.arena.object(What::Result, callee, args, flags.of_instance()));
                 }
                 None
             }
@@ -321,7 +336,7 @@ impl Machine<'_, '_, '_> {
         self.look_at_bytes(args);
         let stdlib = globals::is_stdlib(root);
         let rebuild = globals::is_rebuild_name(&path);
-        let exception = class && ["Error", "Exception", "Warning"].iter().any(|end| path.ends_with(end));
+        let exception = class && is_exception(&path);
         let active = payload::is_active_name(&path);
         let severity = if flags.has(Flags::DANGEROUS) || imitates {
             Severity::High
@@ -339,9 +354,9 @@ impl Machine<'_, '_, '_> {
                 Look::Plain if listed && !active => Severity::Low,
                 Look::Plain if rebuild => Severity::Low,
                 Look::Plain if via != Via::Direct => Severity::Medium,
-                Look::Plain if root == "__main__" => Severity::Medium,
-                Look::Plain if stdlib => Severity::Medium,
+                Look::Plain if root == "__main__" && self.arena.children(args).is_empty() => Severity::Medium,
                 Look::Plain if class && !active => Severity::Low,
+                Look::Plain if stdlib => Severity::Medium,
                 Look::Plain if active && !class && self.has_text(args) => Severity::High,
                 Look::Plain if active => Severity::Medium,
                 Look::Plain if flags.has(Flags::CALLABLE.with(Flags::UNKNOWN)) => Severity::Medium,
@@ -408,7 +423,7 @@ impl Machine<'_, '_, '_> {
             return;
         }
         let path = self.name_of(callee);
-        if ["Error", "Exception", "Warning"].iter().any(|end| path.ends_with(end)) {
+        if is_exception(&path) {
             return;
         }
         let mut finding = self.finding("SNS-103", Severity::Medium, format!("{path} is called with {}", look.phrase()));
@@ -522,12 +537,14 @@ impl Machine<'_, '_, '_> {
         for name in self.arena.children(args).to_vec().into_iter().take(16) {
             match self.string_of(name) {
                 Some(name) if name.contains("__") || name.contains('.') => {
-                    let severity = if name.contains("__") { Severity::High } else { Severity::Medium };
+                    let severity = if name.contains("__") { Severity::High } else { Severity::Low };
                     let text = format!("attribute {name} is reached by {}", self.name_of(callee));
                     let mut finding = self.finding("SNS-105", severity, text);
                     self.add_call(&mut finding, callee, args);
                     self.context.report(finding);
-                    flags = flags.with(Flags::DANGEROUS);
+                    if severity >= Severity::High {
+                        flags = flags.with(Flags::DANGEROUS);
+                    }
                 }
                 Some(_) => {}
                 None if self.arena.flags(name).has(Flags::UNKNOWN) => flags = flags.with(Flags::DANGEROUS),
@@ -797,6 +814,11 @@ impl Machine<'_, '_, '_> {
             },
         }
     }
+}
+
+/// An exception by its name: a value, whatever its text says.
+fn is_exception(name: &str) -> bool {
+    ["Error", "Exception", "Warning", "Err", "Timeout", "Interrupt"].iter().any(|end| name.ends_with(end))
 }
 
 /// The start of a text for evidence.
