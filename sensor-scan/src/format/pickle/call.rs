@@ -67,8 +67,9 @@ impl Machine<'_, '_, '_> {
         let Some(rule) = rule else { return self.call_unlisted(callee, index, args, new_object) };
         // A pattern says what the functions of a module do; its exceptions are values, and a class that is only made
         // without its constructor has done nothing yet.
-        let is_value = is_exception(&self.name_of(callee)) || (new_object && rule.called < Level::Dangerous);
-        if rule.does == Does::Plain && !exact && class && is_value {
+        let is_value = class && !exact && is_exception(&self.name_of(callee));
+        let bare = new_object && rule.called < Level::Dangerous && (class || self.arena.children(args).is_empty());
+        if (rule.does == Does::Plain && is_value) || bare {
             return self.call_unlisted(callee, index, args, new_object);
         }
         self.call_listed(callee, index, rule, args, chain)
@@ -209,6 +210,8 @@ impl Machine<'_, '_, '_> {
                 Some(Id::NONE)
             }
             Does::MakeClass => self.make_class(callee, args),
+            Does::MakeOwnClass => Some(self.make_own_class(callee, index, args)),
+            Does::SetAttribute => self.set_attribute(callee, index, args),
             Does::Loads | Does::LoadsOwn => Some(self.loads(callee, index, rule, args)),
             Does::BytesFile => {
                 let flags = self.arena.flags(args);
@@ -512,6 +515,12 @@ impl Machine<'_, '_, '_> {
             || self.arena.as_global(base).and_then(|index| self.globals.get(index)).is_some_and(|global| global.is_module);
         let dunder = name.starts_with("__") && name.ends_with("__");
         let tainted = self.arena.flags(base).has(Flags::DANGEROUS);
+        // How an enumeration's `__new__` is pickled.
+        let constructor = matches!(name.as_str(), "__new__" | "__init__")
+            && self.arena.as_global(base).and_then(|index| self.globals.get(index)).is_some_and(|base| {
+                base.via == Via::Direct && base.rule.is_some_and(|rule| rule.imported == Level::Safe)
+            });
+        let dunder = dunder && !constructor;
         if module_base || dunder || tainted || base == Id::UNKNOWN || name.contains('.') {
             let severity = if base == Id::UNKNOWN || (dunder && name != "__init__" && name != "__new__") || tainted {
                 Severity::High
@@ -565,6 +574,13 @@ impl Machine<'_, '_, '_> {
         let harmful = globals::lookup(&canonical, "*").is_some_and(|(rule, _)| rule.imported == Level::Dangerous)
             || matches!(canonical.as_str(), "os" | "builtins" | "sys" | "importlib");
         let known = globals::is_known_module(root);
+        // `os.system` instead of a module: dill resolves it.
+        let mut parent = canonical.as_str();
+        let mut harmful = harmful;
+        while let Some((shorter, last)) = parent.rsplit_once('.') {
+            harmful |= globals::lookup(shorter, last).is_some_and(|(rule, _)| rule.called == Level::Dangerous);
+            parent = shorter;
+        }
         let severity = match rule.called {
             Level::Dangerous => Severity::Critical,
             _ if harmful => Severity::High,
@@ -576,6 +592,12 @@ impl Machine<'_, '_, '_> {
             self.unknown_module.get_or_insert((self.at, self.opcode));
         }
         self.context.trace(&module, "");
+        if let Some((parent, name)) = module.rsplit_once('.')
+            && !globals::is_known_module(&module)
+            && globals::is_known_module(parent)
+        {
+            return self.global_by_name(parent, name);
+        }
         let text = self.arena.owned_text(Text::Str, module.into_bytes());
         let flags = if severity >= Severity::High { Flags::DANGEROUS } else { Flags::NONE };
         self.arena.object(What::Module, callee, text, flags)
@@ -624,6 +646,39 @@ impl Machine<'_, '_, '_> {
         self.context.all_globals_safe = false;
         self.effects = true;
         Some(self.arena.object(What::Class, callee, args, flags))
+    }
+
+    /// A user's class by value: its methods run when it is used.
+    fn make_own_class(&mut self, callee: Id, index: u32, args: Id) -> Id {
+        let flags = self.arena.flags(args);
+        let severity = if flags.has(Flags::DANGEROUS) {
+            Severity::Critical
+        } else if flags.has(Flags::UNKNOWN) {
+            Severity::Medium
+        } else {
+            Severity::Low
+        };
+        let mut finding = self.finding("SNS-111", severity, "a class is made by value while loading");
+        self.add_call(&mut finding, callee, args);
+        self.settle(index, finding);
+        self.made_function = true;
+        self.arena.object(What::Class, callee, args, flags.of_instance())
+    }
+
+    /// `setattr`: on an object that the stream made, with plain data, it is how dill finishes it.
+    fn set_attribute(&mut self, callee: Id, index: u32, args: Id) -> Option<Id> {
+        let [target, _, value] = *self.arena.children(args) else { return None };
+        let own = self.arena.as_object(target).is_some_and(|object| {
+            matches!(object.what, What::Class | What::Function | What::Result)
+                && !object.flags.has(Flags::DANGEROUS.with(Flags::UNKNOWN))
+        });
+        if !own || self.arena.flags(value).has(Flags::DANGEROUS.with(Flags::UNKNOWN)) {
+            return None;
+        }
+        let mut finding = self.finding("SNS-106", Severity::Low, "an attribute of an object by value is set");
+        self.add_call(&mut finding, callee, args);
+        self.settle(index, finding);
+        Some(Id::NONE)
     }
 
     // --- Files ------------------------------------------------------------------------------------------------------

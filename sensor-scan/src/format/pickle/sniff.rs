@@ -138,7 +138,7 @@ mod tests {
             b"In the beginning\n",
             b"# Title\n",
             b"PK\x03\x04\x14\x00",
-            b"GGUF\x03\x00\x00\x00",
+            b"GGUF\x03\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00",
             b"\x93NUMPY\x01\x00",
             b"",
             b"import os\n",
