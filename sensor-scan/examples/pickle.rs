@@ -16,7 +16,8 @@ fn main() -> std::io::Result<()> {
     let torch = std::env::var_os("TORCH").is_some();
     for path in std::env::args_os().skip(1) {
         let path = Path::new(&path);
-        let source = FileSource::new(std::fs::File::open(path)?, path.file_name().unwrap_or_default().as_encoded_bytes())?;
+        let source =
+            FileSource::new(std::fs::File::open(path)?, path.file_name().unwrap_or_default().as_encoded_bytes())?;
         let limits = Limits::default();
         let mut context = Context::new(&limits, door);
         let started = Instant::now();
@@ -39,7 +40,14 @@ fn main() -> std::io::Result<()> {
         );
         if verbose {
             for finding in &findings {
-                println!("    {} {} @{:?} {:?}: {}", finding.id, finding.severity.name(), finding.offset, finding.opcode, finding.title);
+                println!(
+                    "    {} {} @{:?} {:?}: {}",
+                    finding.id,
+                    finding.severity.name(),
+                    finding.offset,
+                    finding.opcode,
+                    finding.title
+                );
                 println!("        {:?}", finding.evidence);
             }
         }

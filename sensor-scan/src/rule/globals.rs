@@ -93,11 +93,18 @@ pub enum Does {
     /// Nothing beyond the effect.
     Plain,
     /// Calls argument `callable` with the sequence in argument `with`.
-    Calls { callable: u8, with: u8 },
+    Calls {
+        callable: u8,
+        with: u8,
+    },
     /// Calls argument `callable` with the arguments behind it, now or later.
-    CallsRest { callable: u8 },
+    CallsRest {
+        callable: u8,
+    },
     /// Calls argument `callable` with elements of the others (`map`, `reduce`).
-    CallsEach { callable: u8 },
+    CallsEach {
+        callable: u8,
+    },
     /// `functools.partial`.
     Partial,
     /// `cls.__new__(cls, *args)`.
@@ -174,7 +181,11 @@ struct Module {
 include!(concat!(env!("OUT_DIR"), "/globals.rs"));
 
 fn find<T: Copy>(table: &'static [(&'static str, T)], key: &str) -> Option<T> {
-    table.binary_search_by(|(name, _)| (*name).cmp(key)).ok().and_then(|index| table.get(index)).map(|(_, value)| *value)
+    table
+        .binary_search_by(|(name, _)| (*name).cmp(key))
+        .ok()
+        .and_then(|index| table.get(index))
+        .map(|(_, value)| *value)
 }
 
 /// Looks up a name in the module that defines it; the flag says that the entry spells the name out. Both have to be
@@ -230,9 +241,27 @@ pub fn is_class_name(name: &str) -> bool {
 /// A function that frameworks name as the maker of their objects in `__reduce__`.
 pub fn is_rebuild_name(name: &str) -> bool {
     const PREFIXES: &[&str] = &[
-        "_reconstruct", "__reconstruct", "reconstruct_", "_rebuild", "rebuild_", "_unpickle", "__pyx_unpickle", "unpickle_",
-        "_new_", "__new", "_newobj", "newObj", "_restore", "_from_state", "_frombuffer", "_mareconstruct", "_create_from",
-        "_make_from", "_construct", "_recreate", "_deserialize_from_state",
+        "_reconstruct",
+        "__reconstruct",
+        "reconstruct_",
+        "_rebuild",
+        "rebuild_",
+        "_unpickle",
+        "__pyx_unpickle",
+        "unpickle_",
+        "_new_",
+        "__new",
+        "_newobj",
+        "newObj",
+        "_restore",
+        "_from_state",
+        "_frombuffer",
+        "_mareconstruct",
+        "_create_from",
+        "_make_from",
+        "_construct",
+        "_recreate",
+        "_deserialize_from_state",
     ];
     const SUFFIXES: &[&str] =
         &["_ctor", "_reconstruct", "_reconstructor", "_rebuild", "_unpickle", "_unpickler", "_constructor", "_newobj"];

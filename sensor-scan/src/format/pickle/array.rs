@@ -19,9 +19,10 @@ enum Item {
 
 impl Machine<'_, '_, '_> {
     pub(super) fn is_wrapped_array(&self, object: &Object) -> bool {
-        self.arena.as_global(object.callee).and_then(|index| self.globals.get(index)).is_some_and(|class| {
-            &*class.path == "NumpyArrayWrapper" && class.module.ends_with("numpy_pickle")
-        })
+        self.arena
+            .as_global(object.callee)
+            .and_then(|index| self.globals.get(index))
+            .is_some_and(|class| &*class.path == "NumpyArrayWrapper" && class.module.ends_with("numpy_pickle"))
     }
 
     /// The wrapper has its state: the array follows.

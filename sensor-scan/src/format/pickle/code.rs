@@ -7,13 +7,49 @@ use crate::rule::globals::{Level, Rule};
 
 /// Names in a code object that mean an effect wherever they are reached from.
 const EFFECTS: &[&str] = &[
-    "system", "popen", "Popen", "check_output", "check_call", "getoutput", "getstatusoutput", "spawnl", "spawnv", "execv",
-    "execve", "execl", "execvp", "fork", "eval", "exec", "__import__", "import_module", "socket", "create_connection",
-    "urlopen", "urlretrieve", "subprocess", "ctypes", "CDLL", "pty", "marshal", "rmtree", "unlink", "remove", "putenv",
-    "b64decode", "__subclasses__", "__globals__", "__builtins__", "startfile", "posix_spawn", "run_module", "run_path",
+    "system",
+    "popen",
+    "Popen",
+    "check_output",
+    "check_call",
+    "getoutput",
+    "getstatusoutput",
+    "spawnl",
+    "spawnv",
+    "execv",
+    "execve",
+    "execl",
+    "execvp",
+    "fork",
+    "eval",
+    "exec",
+    "__import__",
+    "import_module",
+    "socket",
+    "create_connection",
+    "urlopen",
+    "urlretrieve",
+    "subprocess",
+    "ctypes",
+    "CDLL",
+    "pty",
+    "marshal",
+    "rmtree",
+    "unlink",
+    "remove",
+    "putenv",
+    "b64decode",
+    "__subclasses__",
+    "__globals__",
+    "__builtins__",
+    "startfile",
+    "posix_spawn",
+    "run_module",
+    "run_path",
 ];
 /// Names that are ordinary in functions, but worth a look.
-const ODD: &[&str] = &["os", "sys", "open", "compile", "getattr", "setattr", "globals", "requests", "pickle", "shutil", "importlib"];
+const ODD: &[&str] =
+    &["os", "sys", "open", "compile", "getattr", "setattr", "globals", "requests", "pickle", "shutil", "importlib"];
 
 /// Names and constants of a code object that are looked at.
 const TEXTS_MAX: usize = 512;

@@ -173,7 +173,8 @@ pub fn explodes(pattern: &str) -> bool {
             b')' => {
                 let inner = groups.pop().unwrap_or(false);
                 let repeated = matches!(bytes.get(at + 1), Some(b'+' | b'*'))
-                    || (bytes.get(at + 1) == Some(&b'{') && bytes.get(at + 2..).unwrap_or_default().iter().take(8).any(|&b| b == b','));
+                    || (bytes.get(at + 1) == Some(&b'{')
+                        && bytes.get(at + 2..).unwrap_or_default().iter().take(8).any(|&b| b == b','));
                 if inner && repeated {
                     return true;
                 }
@@ -239,7 +240,9 @@ impl Machine<'_, '_, '_> {
                 let bytes = self.whole(first)?;
                 let out = match normal(&codec).as_str() {
                     "utf8" | "ascii" | "u8" | "utf" | "usascii" => bytes,
-                    "latin1" | "iso88591" | "latin" | "l1" => bytes.iter().map(|&byte| char::from(byte)).collect::<String>().into_bytes(),
+                    "latin1" | "iso88591" | "latin" | "l1" => {
+                        bytes.iter().map(|&byte| char::from(byte)).collect::<String>().into_bytes()
+                    }
                     "rot13" | "rot" => rot13(&bytes),
                     "hex" | "hexcodec" => from_hex(&bytes)?,
                     "base64" | "base64codec" => base64(&bytes)?,
@@ -265,7 +268,11 @@ impl Machine<'_, '_, '_> {
             Does::Join => {
                 let parts = *arguments.get(1)?;
                 let separator = self.whole(first)?;
-                if self.arena.shared(parts).is_some_and(|(kind, shared)| kind == Kind::Dict || shared.total > shared.children.len() as u64) {
+                if self
+                    .arena
+                    .shared(parts)
+                    .is_some_and(|(kind, shared)| kind == Kind::Dict || shared.total > shared.children.len() as u64)
+                {
                     return None;
                 }
                 let parts = self.arena.children(parts).to_vec();
@@ -353,9 +360,18 @@ mod tests {
 
     #[test]
     fn integers_as_any_reader_takes_them() {
-        for (text, value) in
-            [("7", 7), (" 1", 1), ("+1", 1), ("-3", -3), ("0x10", 16), ("0x10L", 16), ("010", 10), ("1_0", 10), ("1\0junk", 1), ("0 ", 0)]
-        {
+        for (text, value) in [
+            ("7", 7),
+            (" 1", 1),
+            ("+1", 1),
+            ("-3", -3),
+            ("0x10", 16),
+            ("0x10L", 16),
+            ("010", 10),
+            ("1_0", 10),
+            ("1\0junk", 1),
+            ("0 ", 0),
+        ] {
             assert_eq!(integer(text.as_bytes()), Some(value), "{text:?}");
         }
         assert_eq!(integer(b"x"), None);

@@ -5,16 +5,24 @@
 //! C from a stream, pure Python, torch, joblib), and by what ran before it broke.
 
 mod array;
+mod attribute;
 mod call;
 mod code;
 mod cursor;
+mod describe;
+mod effect;
 mod fold;
+mod grade;
 mod machine;
+mod memo;
 mod nested;
+mod odd;
 mod opcode;
+mod operand;
 mod payload;
 mod resolve;
 mod resync;
+mod run;
 mod sniff;
 mod state;
 mod value;
@@ -139,11 +147,11 @@ fn run(stream: &Stream<'_>, context: &mut Context<'_>, all: bool) -> Outcome {
         findings.into_iter().filter(|finding| finding.id == "SNS-901").for_each(|finding| context.report(finding));
         return outcome;
     }
-    if !outcome.stopped && !(first.wrapped_array && !mode.arrays) {
-        resync::sweep(stream, context, outcome.end);
-    }
     // Where raw arrays follow, a reader that does not know of them breaks inside the first one: that is no news.
     let broken_view = first.wrapped_array && !mode.arrays;
+    if !outcome.stopped && !broken_view {
+        resync::sweep(stream, context, outcome.end);
+    }
     report_view(findings, broken_view, context);
     if let Some(offset) = first.straddled {
         let mut finding = Finding::new(
@@ -190,9 +198,11 @@ fn report_break(stream: &Stream<'_>, context: &mut Context<'_>, at: u64, reason:
     let (id, severity, text) = match reason {
         Break::Limit => return,
         Break::Unreadable => ("SNS-903", Severity::Medium, "the bytes could not be read".to_owned()),
-        Break::TooLong { length } => {
-            ("SNS-207", Severity::Medium, format!("an operand of {length} bytes is longer than what is left of the input"))
-        }
+        Break::TooLong { length } => (
+            "SNS-207",
+            Severity::Medium,
+            format!("an operand of {length} bytes is longer than what is left of the input"),
+        ),
         Break::Truncated if imports == 0 => ("SNS-903", Severity::Medium, "the stream ends before STOP".to_owned()),
         Break::Truncated => ("SNS-202", Severity::Medium, "the stream ends before STOP, after it imported".to_owned()),
         Break::Opcode(byte) => ("SNS-202", Severity::Medium, format!("the stream breaks: {byte:#04x} is no opcode")),

@@ -20,7 +20,10 @@ impl Machine<'_, '_, '_> {
     pub(super) fn look_at_inert(&mut self, text: Text, range: Range) {
         let head = self.cursor.bytes(Range { start: range.start, len: range.len.min(8) }, 8);
         let raw = text == Text::Bytes && matches!(head.as_slice(), [0x80, 2..=5, ..]);
-        let encoded = matches!(head.as_slice(), [b'g', b'A', b'I' | b'J' | b'K' | b'M' | b'N' | b'Q' | b'R' | b'S' | b'U' | b'V' | b'W', ..]);
+        let encoded = matches!(
+            head.as_slice(),
+            [b'g', b'A', b'I' | b'J' | b'K' | b'M' | b'N' | b'Q' | b'R' | b'S' | b'U' | b'V' | b'W', ..]
+        );
         if !raw && !encoded {
             return;
         }
@@ -62,7 +65,8 @@ impl Machine<'_, '_, '_> {
         }
         let own = rule.does == Does::LoadsOwn;
         let accepted = given.and_then(|given| self.scan_constant(given));
-        let constant = matches!(given.and_then(|given| self.arena.node(given)), Some(Node::Text { .. } | Node::Owned { .. }));
+        let constant =
+            matches!(given.and_then(|given| self.arena.node(given)), Some(Node::Text { .. } | Node::Owned { .. }));
         let severity = match accepted {
             // What is inside was scanned and speaks for itself.
             Some(true) if own => Severity::Info,
@@ -78,7 +82,8 @@ impl Machine<'_, '_, '_> {
     /// Bytes that an unknown function is given may be a pickle that it loads.
     pub(super) fn look_at_bytes(&mut self, args: Id) {
         for value in self.arena.children(args).iter().take(8).copied().collect::<Vec<_>>() {
-            if let Some(Node::Text { text: Text::Bytes, .. } | Node::Owned { text: Text::Bytes, .. }) = self.arena.node(value)
+            if let Some(Node::Text { text: Text::Bytes, .. } | Node::Owned { text: Text::Bytes, .. }) =
+                self.arena.node(value)
                 && matches!(self.text_up_to(value, 2).as_deref(), Some([0x80, 2..=5]))
             {
                 self.scan_constant(value);

@@ -36,17 +36,104 @@ impl Look {
 }
 
 const COMMANDS: &[&str] = &[
-    "bash", "cat", "chmod", "chown", "cmd", "cmd.exe", "cp", "curl", "dd", "echo", "env", "id", "kill", "ln", "ls", "mkdir",
-    "mv", "nc", "ncat", "netcat", "nohup", "perl", "php", "ping", "pip", "pip3", "powershell", "powershell.exe", "python",
-    "python2", "python3", "rm", "ruby", "scp", "sh", "socat", "ssh", "sudo", "tar", "touch", "uname", "wget", "whoami", "zsh",
-    "calc", "calc.exe", "open", "xterm", "xcalc", "osascript", "base64", "mkfifo", "tee", "head", "sleep", "export", "sed",
-    "awk", "find", "printf", "test", "true", "ifconfig", "ip", "hostname", "nslookup", "dig", "certutil", "mshta", "notepad",
+    "bash",
+    "cat",
+    "chmod",
+    "chown",
+    "cmd",
+    "cmd.exe",
+    "cp",
+    "curl",
+    "dd",
+    "echo",
+    "env",
+    "id",
+    "kill",
+    "ln",
+    "ls",
+    "mkdir",
+    "mv",
+    "nc",
+    "ncat",
+    "netcat",
+    "nohup",
+    "perl",
+    "php",
+    "ping",
+    "pip",
+    "pip3",
+    "powershell",
+    "powershell.exe",
+    "python",
+    "python2",
+    "python3",
+    "rm",
+    "ruby",
+    "scp",
+    "sh",
+    "socat",
+    "ssh",
+    "sudo",
+    "tar",
+    "touch",
+    "uname",
+    "wget",
+    "whoami",
+    "zsh",
+    "calc",
+    "calc.exe",
+    "open",
+    "xterm",
+    "xcalc",
+    "osascript",
+    "base64",
+    "mkfifo",
+    "tee",
+    "head",
+    "sleep",
+    "export",
+    "sed",
+    "awk",
+    "find",
+    "printf",
+    "test",
+    "true",
+    "ifconfig",
+    "ip",
+    "hostname",
+    "nslookup",
+    "dig",
+    "certutil",
+    "mshta",
+    "notepad",
 ];
 
 const CODE: &[&str] = &[
-    "import ", "__import__", "eval(", "exec(", "open(", "os.", "sys.", "subprocess", "lambda ", "lambda:", "print(", "compile(",
-    "getattr(", "globals(", "__builtins__", "__class__", "__subclasses__", "socket.", ".system(", ".popen(", "def ", "class ",
-    ").read()", ".write(", ".decode(",
+    "import ",
+    "__import__",
+    "eval(",
+    "exec(",
+    "open(",
+    "os.",
+    "sys.",
+    "subprocess",
+    "lambda ",
+    "lambda:",
+    "print(",
+    "compile(",
+    "getattr(",
+    "globals(",
+    "__builtins__",
+    "__class__",
+    "__subclasses__",
+    "socket.",
+    ".system(",
+    ".popen(",
+    "def ",
+    "class ",
+    ").read()",
+    ".write(",
+    ".decode(",
 ];
 
 /// What a text looks like.
@@ -66,7 +153,9 @@ pub fn look(text: &[u8]) -> Look {
     if matches!(trimmed, "sh" | "bash" | "whoami" | "id" | "calc.exe" | "calc" | "powershell" | "cmd.exe") {
         return Look::Command;
     }
-    if ["; ", " && ", " || ", " | ", "$(", "`", " >/", " > /", " 2>&1", "/dev/tcp/"].iter().any(|meta| trimmed.contains(meta))
+    if ["; ", " && ", " || ", " | ", "$(", "`", " >/", " > /", " 2>&1", "/dev/tcp/"]
+        .iter()
+        .any(|meta| trimmed.contains(meta))
         && trimmed.contains(['/', '-', '$'])
         && trimmed.len() < 2048
     {
@@ -119,7 +208,10 @@ fn names_danger(text: &str) -> bool {
         return false;
     }
     let text = text.replace(':', ".");
-    if matches!(text.as_str(), "os" | "subprocess" | "posix" | "nt" | "pty" | "runpy" | "ctypes" | "builtins" | "importlib" | "socket") {
+    if matches!(
+        text.as_str(),
+        "os" | "subprocess" | "posix" | "nt" | "pty" | "runpy" | "ctypes" | "builtins" | "importlib" | "socket"
+    ) {
         return true;
     }
     let Some((module, name)) = text.rsplit_once('.') else { return false };
@@ -132,17 +224,63 @@ fn names_danger(text: &str) -> bool {
 /// Does a name say that the function runs, loads, writes or fetches something?
 pub fn is_active_name(path: &str) -> bool {
     const WORDS: &[&str] = &[
-        "run", "exec", "execute", "eval", "system", "popen", "spawn", "shell", "command", "cmd", "call", "load", "loads",
-        "import", "open", "read", "write", "save", "dump", "download", "fetch", "urlopen", "request", "connect", "send",
-        "install", "launch", "start", "compile", "script", "invoke", "apply", "unpickle", "deserialize", "instantiate",
-        "pretrained", "checkpoint", "remove", "delete", "unlink", "kill", "upload", "listen", "serve", "getoutput", "decode",
-        "evaluate", "source", "main", "entry", "process", "subprocess", "thread", "hook", "register",
+        "run",
+        "exec",
+        "execute",
+        "eval",
+        "system",
+        "popen",
+        "spawn",
+        "shell",
+        "command",
+        "cmd",
+        "call",
+        "load",
+        "loads",
+        "import",
+        "open",
+        "read",
+        "write",
+        "save",
+        "dump",
+        "download",
+        "fetch",
+        "urlopen",
+        "request",
+        "connect",
+        "send",
+        "install",
+        "launch",
+        "start",
+        "compile",
+        "script",
+        "invoke",
+        "apply",
+        "unpickle",
+        "deserialize",
+        "instantiate",
+        "pretrained",
+        "checkpoint",
+        "remove",
+        "delete",
+        "unlink",
+        "kill",
+        "upload",
+        "listen",
+        "serve",
+        "getoutput",
+        "decode",
+        "evaluate",
+        "source",
+        "main",
+        "entry",
+        "process",
+        "subprocess",
+        "thread",
+        "hook",
+        "register",
     ];
-    path.rsplit('.')
-        .next()
-        .unwrap_or(path)
-        .split('_')
-        .any(|word| WORDS.contains(&word.to_ascii_lowercase().as_str()))
+    path.rsplit('.').next().unwrap_or(path).split('_').any(|word| WORDS.contains(&word.to_ascii_lowercase().as_str()))
 }
 
 /// Letters of other scripts that look like Latin ones.
@@ -180,8 +318,26 @@ fn confusable(c: char) -> Option<char> {
 
 /// Packages that are worth imitating.
 const IMITATED: &[&str] = &[
-    "torch", "numpy", "sklearn", "pandas", "tensorflow", "keras", "transformers", "joblib", "scipy", "xgboost", "lightgbm",
-    "catboost", "collections", "builtins", "subprocess", "diffusers", "tokenizers", "torchvision", "datetime", "pathlib",
+    "torch",
+    "numpy",
+    "sklearn",
+    "pandas",
+    "tensorflow",
+    "keras",
+    "transformers",
+    "joblib",
+    "scipy",
+    "xgboost",
+    "lightgbm",
+    "catboost",
+    "collections",
+    "builtins",
+    "subprocess",
+    "diffusers",
+    "tokenizers",
+    "torchvision",
+    "datetime",
+    "pathlib",
 ];
 
 /// The known package that a module's root imitates: by letters of other scripts, or by one letter more, less or other.
@@ -198,7 +354,8 @@ pub fn imitated_root(module: &str) -> Option<&'static str> {
         return None;
     }
     IMITATED.iter().copied().find(|known| {
-        let one_digit = root.strip_prefix(known).is_some_and(|rest| rest.len() == 1 && rest.bytes().all(|b| b.is_ascii_digit()));
+        let one_digit =
+            root.strip_prefix(known).is_some_and(|rest| rest.len() == 1 && rest.bytes().all(|b| b.is_ascii_digit()));
         one_digit || one_edit(root.as_bytes(), known.as_bytes())
     })
 }
@@ -232,7 +389,9 @@ mod tests {
         assert_eq!(look(b"/etc/passwd"), Look::Path);
         assert_eq!(look(b"os.system"), Look::Name);
         assert_eq!(look(b"10.0.0.1"), Look::Host);
-        for plain in ["minkowski", "large_string", "cuda:0", "utf-8", "relu", "euclidean", "(?u)\\b\\w\\w+\\b", "float32", "/"] {
+        for plain in
+            ["minkowski", "large_string", "cuda:0", "utf-8", "relu", "euclidean", "(?u)\\b\\w\\w+\\b", "float32", "/"]
+        {
             assert_eq!(look(plain.as_bytes()), Look::Plain, "{plain}");
         }
     }

@@ -108,9 +108,28 @@ fn is_dunder(segment: &str) -> bool {
     segment.len() > 4
         && segment.starts_with("__")
         && segment.ends_with("__")
-        && !matches!(segment, "__main__" | "__init__" | "__new__" | "__name__" | "__doc__" | "__torch__" | "__newobj__"
-            | "__newobj_ex__" | "__import__" | "__build_class__" | "__call__" | "__getattribute__" | "__getattr__"
-            | "__setattr__" | "__reduce__" | "__reduce_ex__" | "__add__" | "__bit_generator_ctor" | "__setstate__")
+        && !matches!(
+            segment,
+            "__main__"
+                | "__init__"
+                | "__new__"
+                | "__name__"
+                | "__doc__"
+                | "__torch__"
+                | "__newobj__"
+                | "__newobj_ex__"
+                | "__import__"
+                | "__build_class__"
+                | "__call__"
+                | "__getattribute__"
+                | "__getattr__"
+                | "__setattr__"
+                | "__reduce__"
+                | "__reduce_ex__"
+                | "__add__"
+                | "__bit_generator_ctor"
+                | "__setstate__"
+        )
 }
 
 /// Where a name leads.
@@ -194,15 +213,35 @@ fn module_named(module: &str, segment: &str, has_more: bool) -> Option<String> {
     let bare = segment.trim_start_matches('_');
     // `os`, `_os`, `sys`: imported modules show under their own names. Names that are also ordinary attributes (`code`,
     // `types`, `copy`) only count where the path goes on.
-    let plain = matches!(bare, "os" | "sys" | "subprocess" | "builtins" | "socket" | "shutil" | "importlib" | "ctypes"
-        | "runpy" | "pickle" | "posix" | "nt" | "io" | "threading" | "multiprocessing" | "pty" | "marshal" | "tempfile");
+    let plain = matches!(
+        bare,
+        "os" | "sys"
+            | "subprocess"
+            | "builtins"
+            | "socket"
+            | "shutil"
+            | "importlib"
+            | "ctypes"
+            | "runpy"
+            | "pickle"
+            | "posix"
+            | "nt"
+            | "io"
+            | "threading"
+            | "multiprocessing"
+            | "pty"
+            | "marshal"
+            | "tempfile"
+    );
     if plain || (has_more && (globals::is_stdlib(bare) || globals::is_stdlib(segment))) {
         return Some(if globals::is_stdlib(bare) { bare } else { segment }.to_owned());
     }
     let framework = match segment {
         "np" => "numpy",
         "pd" => "pandas",
-        "torch" | "numpy" | "pandas" | "sklearn" | "scipy" | "joblib" | "tensorflow" | "keras" | "transformers" => segment,
+        "torch" | "numpy" | "pandas" | "sklearn" | "scipy" | "joblib" | "tensorflow" | "keras" | "transformers" => {
+            segment
+        }
         _ => return None,
     };
     has_more.then(|| framework.to_owned())
@@ -372,9 +411,9 @@ impl Machine<'_, '_, '_> {
                 (global.module.to_string(), path)
             }),
             Some(Node::Object { .. }) => match self.arena.as_object(base).copied() {
-                Some(object) if object.what == What::Module => {
-                    self.text_of(object.args).map(|module| (String::from_utf8_lossy(&module).into_owned(), name.to_owned()))
-                }
+                Some(object) if object.what == What::Module => self
+                    .text_of(object.args)
+                    .map(|module| (String::from_utf8_lossy(&module).into_owned(), name.to_owned())),
                 Some(object) if object.what == What::Result => match self.arena.as_global(object.callee) {
                     // An instance's method is its class's.
                     Some(index) => self

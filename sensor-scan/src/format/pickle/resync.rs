@@ -39,7 +39,8 @@ pub fn sweep(stream: &Stream<'_>, context: &mut Context<'_>, from: u64) {
             }
             let place = start + at as u64;
             if let Some(worst) = interpret(stream, context, place) {
-                let mut finding = Finding::new("SNS-204", Severity::High, "a payload lies behind the place where the stream breaks");
+                let mut finding =
+                    Finding::new("SNS-204", Severity::High, "a payload lies behind the place where the stream breaks");
                 finding.member.clone_from(&stream.member);
                 finding.offset = Some(place);
                 finding.loaders = stream.dialect.loaders().to_vec();
@@ -74,13 +75,16 @@ fn interpret(stream: &Stream<'_>, context: &mut Context<'_>, place: u64) -> Opti
 /// Do these bytes spell an import: two short texts and STACK_GLOBAL, GLOBAL's two lines, or the start of a stream?
 fn starts_import(bytes: &[u8]) -> bool {
     let is_name = |text: &[u8]| {
-        !text.is_empty() && text.len() < 200 && text.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'))
+        !text.is_empty()
+            && text.len() < 200
+            && text.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'))
     };
     match bytes {
         [op::PROTO, 2..=5, next, ..] => op::name(*next).is_some() && !bytes.starts_with(TORCH_LEGACY_MAGIC),
         [op::SHORT_BINUNICODE | op::SHORT_BINSTRING, len, rest @ ..] => {
             rest.split_at_checked(usize::from(*len)).is_some_and(|(name, rest)| {
-                is_name(name) && matches!(rest, [op::SHORT_BINUNICODE | op::SHORT_BINSTRING | op::MEMOIZE | op::BINPUT, ..])
+                is_name(name)
+                    && matches!(rest, [op::SHORT_BINUNICODE | op::SHORT_BINSTRING | op::MEMOIZE | op::BINPUT, ..])
             })
         }
         [op::GLOBAL | op::INST, rest @ ..] => {

@@ -26,7 +26,8 @@ pub fn looks_like(prefix: &[u8]) -> bool {
             Operand::Counted(width) => {
                 let Some(bytes) = rest.get(..width) else { return step > 0 };
                 let len = bytes.iter().rev().fold(0u64, |len, &byte| (len << 8) | u64::from(byte));
-                let Some(next) = usize::try_from(len).ok().and_then(|len| at.checked_add(width)?.checked_add(len)) else {
+                let Some(next) = usize::try_from(len).ok().and_then(|len| at.checked_add(width)?.checked_add(len))
+                else {
                     return false;
                 };
                 at = next;
@@ -55,7 +56,9 @@ pub fn looks_like(prefix: &[u8]) -> bool {
                 let names = rest.get(module + 1..).unwrap_or_default();
                 let end = line(names);
                 let name = |text: &[u8]| {
-                    !text.is_empty() && text.len() < 1024 && text.iter().all(|&b| b.is_ascii_alphanumeric() || b"_.<> \r-".contains(&b) || b >= 0x80)
+                    !text.is_empty()
+                        && text.len() < 1024
+                        && text.iter().all(|&b| b.is_ascii_alphanumeric() || b"_.<> \r-".contains(&b) || b >= 0x80)
                 };
                 // An import is all that it takes.
                 return name(rest.get(..module).unwrap_or_default())
@@ -67,16 +70,40 @@ pub fn looks_like(prefix: &[u8]) -> bool {
             op::REDUCE | op::BUILD | op::NEWOBJ | op::APPEND | op::SETITEM if depth < 2 => return false,
             op::REDUCE | op::OBJ | op::STACK_GLOBAL => return depth > 0,
             op::EXT1 | op::EXT2 | op::EXT4 => return true,
-            op::POP | op::POP_MARK | op::APPEND | op::APPENDS | op::BUILD | op::TUPLE | op::LIST | op::DICT
-            | op::PUT | op::BINPUT | op::LONG_BINPUT | op::MEMOIZE | op::SETITEM | op::SETITEMS | op::DUP | op::TUPLE1
-            | op::TUPLE2 | op::TUPLE3 | op::BINPERSID
+            op::POP
+            | op::POP_MARK
+            | op::APPEND
+            | op::APPENDS
+            | op::BUILD
+            | op::TUPLE
+            | op::LIST
+            | op::DICT
+            | op::PUT
+            | op::BINPUT
+            | op::LONG_BINPUT
+            | op::MEMOIZE
+            | op::SETITEM
+            | op::SETITEMS
+            | op::DUP
+            | op::TUPLE1
+            | op::TUPLE2
+            | op::TUPLE3
+            | op::BINPERSID
                 if depth == 0 =>
             {
                 return false;
             }
             // Counting marks as values overestimates the stack: good enough for a hint.
-            op::PUT | op::BINPUT | op::LONG_BINPUT | op::MEMOIZE | op::FRAME | op::PROTO | op::APPEND | op::SETITEM
-            | op::POP | op::BUILD => {}
+            op::PUT
+            | op::BINPUT
+            | op::LONG_BINPUT
+            | op::MEMOIZE
+            | op::FRAME
+            | op::PROTO
+            | op::APPEND
+            | op::SETITEM
+            | op::POP
+            | op::BUILD => {}
             _ => depth += 1,
         }
     }

@@ -106,7 +106,9 @@ impl Machine<'_, '_, '_> {
     /// made.
     fn check_keys(&mut self, items: &[Id]) {
         let Some(&key) = items.iter().step_by(2).find(|&&key| {
-            self.arena.as_object(key).is_some_and(|object| self.arena.as_object(object.callee).is_some_and(|class| class.what == What::Class))
+            self.arena.as_object(key).is_some_and(|object| {
+                self.arena.as_object(object.callee).is_some_and(|class| class.what == What::Class)
+            })
         }) else {
             return;
         };
@@ -133,11 +135,9 @@ impl Machine<'_, '_, '_> {
                     _ => None,
                 }
             }
-            _ if target == Id::UNKNOWN => Some(if flags.has(Flags::DANGEROUS.with(Flags::UNKNOWN)) {
-                Severity::High
-            } else {
-                Severity::Medium
-            }),
+            _ if target == Id::UNKNOWN => {
+                Some(if flags.has(Flags::DANGEROUS.with(Flags::UNKNOWN)) { Severity::High } else { Severity::Medium })
+            }
             _ => None,
         };
         let Some(severity) = severity else { return };
@@ -155,8 +155,10 @@ impl Machine<'_, '_, '_> {
         if self.arena.as_object(callee).is_some_and(|class| class.what == What::Class) {
             return Some(Severity::High);
         }
-        let rule = self.arena.as_global(callee).and_then(|index| self.globals.get(index)).and_then(|global| global.rule)?;
-        (rule.called >= crate::rule::globals::Level::Risky || rule.does == Does::GetAttribute).then_some(Severity::Medium)
+        let rule =
+            self.arena.as_global(callee).and_then(|index| self.globals.get(index)).and_then(|global| global.rule)?;
+        (rule.called >= crate::rule::globals::Level::Risky || rule.does == Does::GetAttribute)
+            .then_some(Severity::Medium)
     }
 
     fn report_late(&mut self, target: Id, items: &[Id]) {

@@ -72,7 +72,8 @@ fn see_as(bytes: &[u8], dialect: Dialect, limits: &Limits) -> Seen {
     let mut context = Context::new(limits, door);
     let stream = Stream { source: &source, start: 0, end: bytes.len() as u64, dialect, member: None };
     let outcome = scan_all(&stream, &mut context);
-    let (complete, all_globals_safe, traced) = (context.complete(), context.all_globals_safe, context.traced().to_vec());
+    let (complete, all_globals_safe, traced) =
+        (context.complete(), context.all_globals_safe, context.traced().to_vec());
     let findings = context.into_findings();
     Seen { outcome, verdict: Verdict::of(&findings, complete), findings, traced, all_globals_safe }
 }
@@ -107,13 +108,59 @@ fn clean(bytes: &[u8]) -> Seen {
 #[test]
 fn data_of_every_kind_is_clean() {
     let values: &[&[u8]] = &[
-        b"N", b"\x88", b"\x89", b"I1\n", b"I01\n", b"I0x10\n", b"L5L\n", b"F1.5\n", b"Fnan\n", b"J\x01\0\0\0", b"K\x01", b"M\x01\0",
-        b"G\0\0\0\0\0\0\0\0", b"\x8a\x01\x01", b"\x8b\x01\0\0\0\x01", b"S'a'\n", b"T\x01\0\0\0a", b"U\x01a", b"Va\n",
-        b"X\x01\0\0\0a", b"\x8c\x01a", b"\x8d\x01\0\0\0\0\0\0\0a", b"C\x01a", b"B\x01\0\0\0a", b"\x8e\x01\0\0\0\0\0\0\0a",
-        b"\x96\x01\0\0\0\0\0\0\0a", b")", b"]", b"}", b"\x8f", b"(K\x01t", b"(K\x01l", b"(K\x01K\x02d", b"(K\x01\x91", b"N\x85",
-        b"NN\x86", b"NNN\x87", b"N2\x86", b"](K\x01e", b"]K\x01a", b"}(K\x01K\x02u", b"}K\x01K\x02s", b"\x8f(K\x01\x90", b"N(NN1",
-        b"N(0", b"Np0\n0g0\n", b"Nq\x010h\x01", b"Nr\x02\0\0\x000j\x02\0\0\0", b"N\x94", b"\x95\x01\0\0\0\0\0\0\0N", b"\x80\x02N",
-        b"X\x03\0\0\0\xed\xa0\x80", b"\x97\x98",
+        b"N",
+        b"\x88",
+        b"\x89",
+        b"I1\n",
+        b"I01\n",
+        b"I0x10\n",
+        b"L5L\n",
+        b"F1.5\n",
+        b"Fnan\n",
+        b"J\x01\0\0\0",
+        b"K\x01",
+        b"M\x01\0",
+        b"G\0\0\0\0\0\0\0\0",
+        b"\x8a\x01\x01",
+        b"\x8b\x01\0\0\0\x01",
+        b"S'a'\n",
+        b"T\x01\0\0\0a",
+        b"U\x01a",
+        b"Va\n",
+        b"X\x01\0\0\0a",
+        b"\x8c\x01a",
+        b"\x8d\x01\0\0\0\0\0\0\0a",
+        b"C\x01a",
+        b"B\x01\0\0\0a",
+        b"\x8e\x01\0\0\0\0\0\0\0a",
+        b"\x96\x01\0\0\0\0\0\0\0a",
+        b")",
+        b"]",
+        b"}",
+        b"\x8f",
+        b"(K\x01t",
+        b"(K\x01l",
+        b"(K\x01K\x02d",
+        b"(K\x01\x91",
+        b"N\x85",
+        b"NN\x86",
+        b"NNN\x87",
+        b"N2\x86",
+        b"](K\x01e",
+        b"]K\x01a",
+        b"}(K\x01K\x02u",
+        b"}K\x01K\x02s",
+        b"\x8f(K\x01\x90",
+        b"N(NN1",
+        b"N(0",
+        b"Np0\n0g0\n",
+        b"Nq\x010h\x01",
+        b"Nr\x02\0\0\x000j\x02\0\0\0",
+        b"N\x94",
+        b"\x95\x01\0\0\0\0\0\0\0N",
+        b"\x80\x02N",
+        b"X\x03\0\0\0\xed\xa0\x80",
+        b"\x97\x98",
     ];
     let mut all = Pickle::new();
     for value in values {
@@ -137,24 +184,69 @@ fn a_call_is_found_by_every_calling_opcode() {
 #[test]
 fn names_travel_through_memo_marks_and_stack() {
     // The memo is a map, MEMOIZE counts its entries, and entries are overwritten.
-    malicious(&Pickle::new().text("posix").op(b"2p5\n0(K\x0110g5\n").text("system").op(b"\x93").text("id").op(b"\x85R").stop(), "SNS-101");
-    malicious(&Pickle::new().text("posix").op(b"p100\n0").text("x").op(b"\x940h\x640h\x64").text("system").op(b"\x93").text("id").op(b"\x85R").stop(), "SNS-101");
-    malicious(&Pickle::new().text("collections").op(b"q\x000").text("posix").op(b"q\x000h\x00").text("system").op(b"\x93").text("id").op(b"\x85R").stop(), "SNS-101");
+    malicious(
+        &Pickle::new()
+            .text("posix")
+            .op(b"2p5\n0(K\x0110g5\n")
+            .text("system")
+            .op(b"\x93")
+            .text("id")
+            .op(b"\x85R")
+            .stop(),
+        "SNS-101",
+    );
+    malicious(
+        &Pickle::new()
+            .text("posix")
+            .op(b"p100\n0")
+            .text("x")
+            .op(b"\x940h\x640h\x64")
+            .text("system")
+            .op(b"\x93")
+            .text("id")
+            .op(b"\x85R")
+            .stop(),
+        "SNS-101",
+    );
+    malicious(
+        &Pickle::new()
+            .text("collections")
+            .op(b"q\x000")
+            .text("posix")
+            .op(b"q\x000h\x00")
+            .text("system")
+            .op(b"\x93")
+            .text("id")
+            .op(b"\x85R")
+            .stop(),
+        "SNS-101",
+    );
     malicious(&Pickle::new().global("posix", "system").op(b"q\x000N0h\x00").text("id").op(b"\x85R").stop(), "SNS-101");
-    malicious(&Pickle::new().text("posix").op(b"p0\n0g 0 \n").text("system").op(b"\x93").text("id").op(b"\x85R").stop(), "SNS-101");
+    malicious(
+        &Pickle::new().text("posix").op(b"p0\n0g 0 \n").text("system").op(b"\x93").text("id").op(b"\x85R").stop(),
+        "SNS-101",
+    );
     suspicious(b"\x80\x04g 0 \n.", "SNS-202");
 }
 
 #[test]
 fn names_are_decoded_as_the_readers_do() {
-    for name in [&b"S\"\\x70osix\"\n"[..], b"V\\u0070osix\n", b"U\x05posix", b"X\x05\0\0\0posix", b"\x8d\x05\0\0\0\0\0\0\0posix", b"C\x05posix"] {
+    for name in [
+        &b"S\"\\x70osix\"\n"[..],
+        b"V\\u0070osix\n",
+        b"U\x05posix",
+        b"X\x05\0\0\0posix",
+        b"\x8d\x05\0\0\0\0\0\0\0posix",
+        b"C\x05posix",
+    ] {
         malicious(&Pickle::new().op(name).text("system").op(b"\x93").text("id").op(b"\x85R").stop(), "SNS-101");
     }
     let join = Pickle::new().global("builtins", "str.join").text("").op(b"](").text("po").text("six").op(b"e\x86R");
     malicious(&join.text("system").op(b"\x93").text("id").op(b"\x85R").stop(), "SNS-101");
     let rot13 = Pickle::new().global("codecs", "decode").text("cbfvk").text("rot13").op(b"\x86R");
     malicious(&rot13.text("system").op(b"\x93").text("id").op(b"\x85R").stop(), "SNS-101");
-    let computed = Pickle::new().global("mylib", "secret_name").op(b")R").text("system").op(b"\x93").text("id").op(b"\x85R");
+    let computed =
+        Pickle::new().global("mylib", "secret_name").op(b")R").text("system").op(b"\x93").text("id").op(b"\x85R");
     malicious(&computed.stop(), "SNS-102");
 }
 
@@ -164,7 +256,10 @@ fn aliases_paths_and_python_2_names() {
     malicious(&Pickle::new().global("statistics", "random._os.system").text("id").op(b"\x85R").stop(), "SNS-101");
     malicious(&Pickle::new().global("enum", "bltns.eval").text("1").op(b"\x85R").stop(), "SNS-101");
     malicious(&Pickle::new().global("tokenize", "_builtin_open").text("/x").text("w").op(b"\x86R").stop(), "SNS-101");
-    malicious(&Pickle::new().global("copyreg", "_reconstructor.__builtins__.get").text("eval").op(b"\x85R").stop(), "SNS-105");
+    malicious(
+        &Pickle::new().global("copyreg", "_reconstructor.__builtins__.get").text("eval").op(b"\x85R").stop(),
+        "SNS-105",
+    );
     suspicious(&Pickle::new().global("collections", "_sys.modules.__class__").stop(), "SNS-105");
     malicious(b"\x80\x02ccommands\ngetoutput\nU\x02id\x85R.", "SNS-101");
     malicious(b"\x80\x02c__builtin__\neval\nU\x011\x85R.", "SNS-101");
@@ -179,9 +274,11 @@ fn trampolines_call_what_they_are_given() {
     malicious(&system(Pickle::new().global("threading", "Thread").op(b"N")).text("n").op(b"\x87R").stop(), "SNS-101");
     let rebuild = system(Pickle::new().global("torch._tensor", "_rebuild_from_type_v2").op(b"("));
     malicious(&rebuild.global("collections", "OrderedDict").text("id").op(b"\x85}tR").stop(), "SNS-101");
-    let reconstructor = Pickle::new().global("copyreg", "_reconstructor").global("builtins", "int").global("subprocess", "Popen");
+    let reconstructor =
+        Pickle::new().global("copyreg", "_reconstructor").global("builtins", "int").global("subprocess", "Popen");
     malicious(&reconstructor.text("id").op(b"\x87R").stop(), "SNS-101");
-    let import = Pickle::new().global("builtins", "getattr").global("importlib", "import_module").text("os").op(b"\x85R");
+    let import =
+        Pickle::new().global("builtins", "getattr").global("importlib", "import_module").text("os").op(b"\x85R");
     malicious(&import.text("system").op(b"\x86R").text("id").op(b"\x85R").stop(), "SNS-101");
     let caller = Pickle::new().global("operator", "methodcaller").text("system").text("id").op(b"\x86R");
     malicious(&caller.global("builtins", "__import__").text("os").op(b"\x85R\x85R").stop(), "SNS-101");
@@ -203,7 +300,11 @@ fn state_of_globals_classes_and_modules_is_not_to_be_changed() {
     let stored = Pickle::new().global("mynet", "MyNet").op(b")\x81}").text("_forward_hooks").global("posix", "system");
     malicious(&stored.op(b"sb").stop(), "SNS-115");
     // The partial is harmless when it is made, and dangerous after BUILD.
-    let partial = Pickle::new().global("functools", "partial").global("builtins", "print").op(b"\x85R(").global("posix", "system");
+    let partial = Pickle::new()
+        .global("functools", "partial")
+        .global("builtins", "print")
+        .op(b"\x85R(")
+        .global("posix", "system");
     malicious(&partial.text("id").op(b"\x85}Ntb").stop(), "SNS-101");
     // The list is inside the tuple before the callable is inside the list.
     malicious(&Pickle::new().op(b"]q\x00\x85h\x00").global("posix", "system").op(b"a0").stop(), "SNS-115");
@@ -211,7 +312,13 @@ fn state_of_globals_classes_and_modules_is_not_to_be_changed() {
 
 #[test]
 fn classes_code_and_functions() {
-    let class = Pickle::new().global("builtins", "type").text("X").op(b")}").text("append").global("posix", "system").op(b"s\x87R");
+    let class = Pickle::new()
+        .global("builtins", "type")
+        .text("X")
+        .op(b")}")
+        .text("append")
+        .global("posix", "system")
+        .op(b"s\x87R");
     malicious(&class.op(b")R").text("id").op(b"a").stop(), "SNS-107");
     let by_value = |name: &str| {
         Pickle::new()
@@ -239,7 +346,8 @@ fn classes_code_and_functions() {
 
 #[test]
 fn extensions_and_persistent_ids() {
-    let extension = Pickle::new().global("copyreg", "add_extension").text("posix").text("system").op(b"M\x34\x12\x87R0");
+    let extension =
+        Pickle::new().global("copyreg", "add_extension").text("posix").text("system").op(b"M\x34\x12\x87R0");
     let seen = malicious(&extension.op(b"\x83\x34\x12").text("id").op(b"\x85R").stop(), "SNS-101");
     assert_eq!(seen.worst("SNS-108"), Some(Severity::High));
     suspicious(b"\x80\x04\x82\x01.", "SNS-108");
@@ -300,7 +408,8 @@ fn streams_follow_streams() {
     let source = MemorySource::new(&shared, b"");
     let limits = Limits::default();
     let mut context = Context::new(&limits, door);
-    let stream = Stream { source: &source, start: 0, end: shared.len() as u64, dialect: Dialect::TorchLegacy, member: None };
+    let stream =
+        Stream { source: &source, start: 0, end: shared.len() as u64, dialect: Dialect::TorchLegacy, member: None };
     let outcome = scan(&stream, &mut context);
     assert!(outcome.stopped && outcome.end < shared.len() as u64 && outcome.streams == 1);
 }
@@ -365,7 +474,9 @@ fn unknown_callables_are_graded_by_use() {
 
 #[test]
 fn what_is_no_pickle_is_not_reported() {
-    for other in [&b"{\"a\": 1}"[..], b"I am a text\nwith two lines\n", b"", b"PK\x03\x04", b"(this is not)", b"cannot\n"] {
+    for other in
+        [&b"{\"a\": 1}"[..], b"I am a text\nwith two lines\n", b"", b"PK\x03\x04", b"(this is not)", b"cannot\n"]
+    {
         let seen = see(other);
         assert!(!seen.outcome.plausible, "{:?}", String::from_utf8_lossy(other));
         assert!(seen.findings.is_empty());
@@ -375,7 +486,8 @@ fn what_is_no_pickle_is_not_reported() {
 #[test]
 fn the_trace_names_every_import_as_written() {
     let seen = see(&Pickle::new().global("glob", "os.system").op(b"0").op(b"c__builtin__\nset\n").stop());
-    let names: Vec<(&str, &str)> = seen.traced.iter().map(|global| (global.module.as_str(), global.name.as_str())).collect();
+    let names: Vec<(&str, &str)> =
+        seen.traced.iter().map(|global| (global.module.as_str(), global.name.as_str())).collect();
     assert_eq!(names, [("glob", "os.system"), ("__builtin__", "set")]);
 }
 
@@ -403,7 +515,22 @@ fn small_limits() -> Limits {
 
 /// Opcodes with operands that are short enough to make sense.
 fn any_opcode() -> impl Strategy<Value = Vec<u8>> {
-    let names = prop::sample::select(vec!["os", "system", "builtins", "getattr", "collections", "OrderedDict", "functools", "partial", "eval", "a.b", "__class__", "type", "x", ""]);
+    let names = prop::sample::select(vec![
+        "os",
+        "system",
+        "builtins",
+        "getattr",
+        "collections",
+        "OrderedDict",
+        "functools",
+        "partial",
+        "eval",
+        "a.b",
+        "__class__",
+        "type",
+        "x",
+        "",
+    ]);
     prop_oneof![
         6 => prop::sample::select(super::opcode::ALL.to_vec()).prop_map(|opcode| vec![opcode]),
         3 => names.clone().prop_map(|name| [&[0x8c, name.len() as u8], name.as_bytes()].concat()),

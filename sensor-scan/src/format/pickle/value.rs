@@ -99,14 +99,30 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub enum Node {
     /// A range of the source.
-    Text { text: Text, len: u32, start: u64 },
+    Text {
+        text: Text,
+        len: u32,
+        start: u64,
+    },
     /// Text that was computed or unescaped, in [`Arena::owned`].
-    Owned { text: Text, index: u32 },
-    Tuple { index: u32 },
+    Owned {
+        text: Text,
+        index: u32,
+    },
+    Tuple {
+        index: u32,
+    },
     /// List, dictionary (children alternate), set.
-    Box { kind: Kind, index: u32 },
-    Global { index: u32 },
-    Object { index: u32 },
+    Box {
+        kind: Kind,
+        index: u32,
+    },
+    Global {
+        index: u32,
+    },
+    Object {
+        index: u32,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -337,9 +353,8 @@ impl Arena {
         shared.total += items.len() as u64;
         shared.weight = shared.weight.saturating_add(weight);
         shared.depth = shared.depth.max(depth.saturating_add(1));
-        let late = shared.flags.has(Flags::CAPTURED)
-            && added.has(Flags::DANGEROUS)
-            && !shared.flags.has(Flags::DANGEROUS);
+        let late =
+            shared.flags.has(Flags::CAPTURED) && added.has(Flags::DANGEROUS) && !shared.flags.has(Flags::DANGEROUS);
         shared.flags = shared.flags.with(added);
         Some(late)
     }
@@ -362,7 +377,9 @@ impl Arena {
                 self.boxes.get(index as usize).map_or(Flags::NONE, |shared| shared.flags.inherited())
             }
             Some(Node::Global { index }) => self.global_flags.get(index as usize).copied().unwrap_or(Flags::UNKNOWN),
-            Some(Node::Object { index }) => self.objects.get(index as usize).map_or(Flags::UNKNOWN, |object| object.flags),
+            Some(Node::Object { index }) => {
+                self.objects.get(index as usize).map_or(Flags::UNKNOWN, |object| object.flags)
+            }
         }
     }
 
