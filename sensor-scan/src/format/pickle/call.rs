@@ -1,21 +1,16 @@
 //! Calls: what is called with what, and what comes of it.
 
-use super::machine::{Machine, NAME_BYTES_MAX};
+use super::grade::is_exception;
+use super::machine::Machine;
 use super::opcode as op;
-use super::payload::{self, Look};
+use super::payload::Look;
 use super::resolve::Via;
-use super::value::{Flags, Id, Kind, Node, Text, What};
-use crate::finding::{Evidence, Finding, Severity};
-use crate::rule::globals::{self, Does, Effect, Level, Rule};
+use super::value::{Flags, Id, Node, What};
+use crate::finding::Severity;
+use crate::rule::globals::{Does, Effect, Level, Rule};
 
 /// Callables that call callables: deeper chains are judged as unresolved.
 const CHAIN_MAX: u32 = 24;
-/// Values of an argument that are looked at for payloads.
-const LOOK_VALUES_MAX: usize = 256;
-/// Bytes of a text that are looked at.
-const LOOK_BYTES_MAX: usize = 4096;
-/// Characters of a described value.
-const DESCRIBE_CHARS_MAX: usize = 256;
 
 impl Machine<'_, '_, '_> {
     /// A call by any opcode; gives the result.
@@ -63,10 +58,16 @@ impl Machine<'_, '_, '_> {
             self.settle(index, finding);
             return Id::UNKNOWN;
         }
-        if let Some(rule) = rule {
-            return self.call_listed(callee, index, rule, args, chain);
+        let class = self.globals.get(index).is_some_and(super::resolve::Global::is_class);
+        let Some(rule) = rule else { return self.call_unlisted(callee, index, args, new_object) };
+        // A pattern says what the functions of a module do; its exceptions are values, and a class that is only made
+        // without its constructor has done nothing yet.
+        let is_value = class && !exact && is_exception(&self.name_of(callee));
+        let bare = new_object && rule.called < Level::Dangerous && (class || self.arena.children(args).is_empty());
+        if (rule.does == Does::Plain && is_value) || bare {
+            return self.call_unlisted(callee, index, args, new_object);
         }
-        self.call_unlisted(callee, index, args, new_object)
+        self.call_listed(callee, index, rule, args, chain)
     }
 
     fn call_listed(&mut self, callee: Id, index: u32, rule: &'static Rule, args: Id, chain: u32) -> Id {
@@ -79,7 +80,8 @@ impl Machine<'_, '_, '_> {
         match rule.called {
             Level::Dangerous | Level::Risky => {
                 self.report_effect(callee, index, rule, args);
-                let flags = self.arena.flags(args).with(Flags::DANGEROUS);
+                let taint = if rule.called == Level::Dangerous { Flags::DANGEROUS } else { Flags::UNKNOWN };
+                let flags = self.arena.flags(args).with(taint);
                 self.arena.object(What::Result, callee, args, flags)
             }
             Level::Unknown => {
@@ -131,6 +133,15 @@ impl Machine<'_, '_, '_> {
                 if self.context.worst() >= Some(Severity::High) && self.context.worst() != before {
                     self.settle_quietly(index);
                     return Some(Id::UNKNOWN);
+                }
+                // How type unions are pickled: `reduce(operator.or_, types)`.
+                let pure = self.arena.as_global(inner).and_then(|index| self.globals.get(index)).is_some_and(|inner| {
+                    &*inner.module == "operator" && inner.rule.is_some_and(|rule| rule.effect == Effect::None)
+                });
+                if pure {
+                    self.settle_quietly(index);
+                    let flags = self.arena.flags(args);
+                    return Some(self.arena.object(What::Result, callee, args, flags.of_instance()));
                 }
                 None
             }
@@ -197,6 +208,8 @@ impl Machine<'_, '_, '_> {
                 Some(Id::NONE)
             }
             Does::MakeClass => self.make_class(callee, args),
+            Does::MakeOwnClass => Some(self.make_own_class(callee, index, args)),
+            Does::SetAttribute => self.set_attribute(callee, index, args),
             Does::Loads | Does::LoadsOwn => Some(self.loads(callee, index, rule, args)),
             Does::BytesFile => {
                 let flags = self.arena.flags(args);
@@ -300,6 +313,7 @@ impl Machine<'_, '_, '_> {
         self.effects = true;
         Id::UNKNOWN
     }
+<<<<<<< HEAD
 
     /// A function or class that no table knows, or that is listed without a judgement.
     fn call_unlisted(&mut self, callee: Id, index: u32, args: Id, new_object: bool) -> Id {
@@ -809,4 +823,6 @@ impl Machine<'_, '_, '_> {
 fn cut(bytes: &[u8]) -> String {
     let kept = bytes.get(..DESCRIBE_CHARS_MAX.min(bytes.len())).unwrap_or_default();
     String::from_utf8_lossy(kept).into_owned()
+=======
+>>>>>>> pickle
 }
