@@ -118,13 +118,6 @@ impl Confinements {
         pair.stop().await;
         Ok(confinements)
     }
-
-    /// What this host can't hold the scanner off by, in words.
-    pub fn lost(&self) -> Vec<&'static str> {
-        let unlisted = "this kernel has no seccomp filters: a scanner that a file took over can make any system call";
-        let seccomp = (!self.open.seccomp || !self.scan.seccomp).then_some(unlisted);
-        self.scan.landlock.lost().into_iter().chain(seccomp).collect()
-    }
 }
 
 /// From the lanes to [`ScanPool::next`].

@@ -21,7 +21,7 @@ const LISTED_MAX: usize = 65_536;
 
 /// One process, as far as it let itself be read.
 ///
-/// `listed.start_ticks` is all that /proc tells of its start: compare a kernel's figure through [`same_start`].
+/// `listed.start_ticks` is all that /proc tells of its start: compare a kernel's figure in ticks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub listed: Listed,
@@ -42,12 +42,6 @@ impl Seen {
         let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
         if bytes.is_empty() { Vec::new() } else { bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() }
     }
-}
-
-/// Is a kernel's `start_boottime` the one that /proc rounded down to `listed.start_ticks`?
-pub fn same_start(listed: &Listed, start_boottime_ns: u64) -> bool {
-    let ticks = u128::from(start_boottime_ns) * u128::from(listed.ticks_per_s) / 1_000_000_000;
-    ticks == u128::from(listed.start_ticks)
 }
 
 /// What a look at all processes brought.
@@ -214,15 +208,6 @@ mod tests {
 
     fn listed(start_ticks: u64) -> Listed {
         Listed { pid: 1, ppid: 0, start_ticks, ticks_per_s: 100, uid: None, cgroup_id: 0 }
-    }
-
-    #[test]
-    fn a_start_is_the_same_within_its_tick_and_in_no_other() {
-        assert!(same_start(&listed(123), 1_230_000_000));
-        assert!(same_start(&listed(123), 1_239_999_999));
-        assert!(!same_start(&listed(123), 1_240_000_000));
-        assert!(!same_start(&listed(123), 1_229_999_999));
-        assert_eq!(Seen { listed: listed(123), details: None }.start_boottime_ns(), 1_230_000_000);
     }
 
     #[test]

@@ -60,21 +60,6 @@ pub enum Landlock {
     NotForThisRole,
 }
 
-impl Landlock {
-    /// What the scanner lacks by it, in words; `None` where nothing is.
-    pub fn lost(self) -> Option<&'static str> {
-        match self {
-            Self::Full | Self::NotForThisRole => None,
-            Self::Partial => Some(
-                "this kernel's Landlock is an older one: it holds the scanner off files, not off all of network and signals (its seccomp list does)",
-            ),
-            Self::Absent => Some(
-                "this kernel has no Landlock, or `lsm=` leaves it out: the scanner is held by its seccomp list and the lack of any capability alone",
-            ),
-        }
-    }
-}
-
 /// A file's size and change time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
