@@ -25,6 +25,9 @@ pub fn render(alert: &Alert, colour: bool) -> String {
     if let Some(model) = &alert.model {
         page.model(model);
     }
+    if let Some(omitted) = alert.models_omitted {
+        page.row("", &format!("and {omitted} more files in the same load"));
+    }
     page.timeline(alert);
     page.row("incident", &incident(alert));
     page.out.push('\n');
