@@ -41,6 +41,10 @@ pub struct Alert {
     pub event: Event,
     pub process: Option<AlertProcess>,
     pub model: Option<AlertModel>,
+    /// Files of the load that neither `model` nor the timeline names: the kernel keeps the first, malicious ones and the
+    /// latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models_omitted: Option<u32>,
     /// Always null: this version doesn't ask container runtimes.
     pub container: Option<()>,
     /// Always null, likewise.

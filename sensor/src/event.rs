@@ -154,8 +154,6 @@ pub enum Basis {
     Held,
     /// The process was created inside a window.
     Born,
-    /// CPython raised a dangerous `find_class` just before.
-    Audit,
     /// The descriptor walk was cut by its limit: judged as "shortly after".
     Cut,
 }
@@ -179,12 +177,11 @@ pub enum Proto {
 pub enum Family {
     Inet,
     Inet6,
-    Unix,
     Vsock,
     Packet,
 }
 
-/// Where a connection or datagram goes. `ip`/`port` are absent for unix, vsock, packet; v4-mapped is IPv4.
+/// Where a connection or datagram goes. `ip`/`port` are absent for vsock, packet; v4-mapped is IPv4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
     pub family: Family,
@@ -246,20 +243,6 @@ pub enum EventKind {
     /// A datagram to a configured resolver.
     Dns,
     Loss,
-}
-
-impl EventKind {
-    /// The word of the contract.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ModelOpen => "model_open",
-            Self::Exec => "exec",
-            Self::Connect => "connect",
-            Self::Send => "send",
-            Self::Dns => "dns",
-            Self::Loss => "loss",
-        }
-    }
 }
 
 /// What was done.

@@ -194,9 +194,9 @@ impl Judge {
                 (Event { kind: EventKind::Loss, in_load: false, basis: None, detail }, None, None)
             }
         };
-        let time_unix_ns = match &line.subject {
-            Subject::Act { act, .. } => act.time_unix_ns,
-            Subject::Loss { .. } => line.last_seen_unix_ns,
+        let (time_unix_ns, models_omitted) = match &line.subject {
+            Subject::Act { act, .. } => (act.time_unix_ns, Some(act.artifacts_omitted).filter(|omitted| *omitted > 0)),
+            Subject::Loss { .. } => (line.last_seen_unix_ns, None),
         };
         Alert {
             schema: alert::SCHEMA,
@@ -209,6 +209,7 @@ impl Judge {
             event,
             process,
             model,
+            models_omitted,
             container: None,
             k8s: None,
             incident: alert::Incident {

@@ -322,6 +322,16 @@ fn hostile_bytes_stay_valid_and_exact() {
 }
 
 #[test]
+fn files_beyond_the_load_set_are_counted() {
+    let mut many = act(connect("192.0.2.1", 443));
+    many.artifacts_omitted = 3;
+    let alerts = judge().act(many, 0);
+    assert_eq!(json(&alerts[0])["models_omitted"], 3);
+    let shown = String::from_utf8(Shape::Human.render(&alerts[0], false)).unwrap();
+    assert!(shown.contains("and 3 more files in the same load"), "{shown}");
+}
+
+#[test]
 fn a_reader_is_recorded_as_info() {
     let mut read = act_with(ActKind::ModelOpen, |_, model| malicious(model));
     read.role = Role::Reader;

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::severity::Effect;
-use crate::event::{Destination, Family};
+use crate::event::Destination;
 
 const EMBEDDED: &str = include_str!("../../../rules/destinations.toml");
 
@@ -111,14 +111,9 @@ impl Destinations {
         }
     }
 
-    /// Class of a destination. Families without an address leave the host by ways that cannot be placed: public, but
-    /// unix sockets, which stay on it.
+    /// Class of a destination. What has no address leaves by ways that cannot be placed, so it counts as public.
     pub fn class(&self, destination: &Destination) -> Class {
-        match (destination.ip, destination.family) {
-            (Some(ip), _) => self.class_of(ip),
-            (None, Family::Unix) => Class::Loopback,
-            (None, _) => Class::Public,
-        }
+        destination.ip.map_or(Class::Public, |ip| self.class_of(ip))
     }
 
     /// Is this a configured resolver's port 53?
@@ -160,7 +155,7 @@ fn embedded_v4(ip: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Proto;
+    use crate::event::{Family, Proto};
 
     fn destinations() -> Destinations {
         Destinations::embedded(Network {
@@ -214,10 +209,9 @@ mod tests {
     }
 
     #[test]
-    fn families_without_an_address_count_as_public_but_unix() {
+    fn families_without_an_address_count_as_public() {
         let of = |family| Destination { family, proto: Proto::Other, ip: None, port: None, domain: None };
         let destinations = destinations();
-        assert_eq!(destinations.class(&of(Family::Unix)), Class::Loopback);
         assert_eq!(destinations.class(&of(Family::Vsock)), Class::Public);
         assert_eq!(destinations.class(&of(Family::Packet)), Class::Public);
     }

@@ -62,8 +62,17 @@ pub struct Programs {
 struct Ordinary {
     program: GlobSet,
     place: Place,
+    flags: Flags,
     argv: Vec<Vec<String>>,
     never: GlobSet,
+}
+
+/// Arguments that may come first.
+#[derive(Debug, Clone)]
+struct Flags {
+    alone: GlobSet,
+    /// Take the next argument too.
+    with_value: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -91,6 +100,8 @@ struct OrdinaryEntry {
     _why: String,
     program: Vec<String>,
     place: PlaceEntry,
+    #[serde(default)]
+    flags: Vec<String>,
     argv: Vec<Vec<String>>,
     #[serde(default)]
     never: Vec<String>,
@@ -131,7 +142,13 @@ impl Programs {
                     PlaceEntry::Word(PlaceWord::Parent) => Place::Parent,
                     PlaceEntry::Globs(globs) => Place::Globs(paths(&globs)?),
                 };
-                Ok(Ordinary { program: names(&entry.program)?, place, argv: entry.argv, never: names(&entry.never)? })
+                Ok(Ordinary {
+                    program: names(&entry.program)?,
+                    place,
+                    flags: Flags::parse(entry.flags)?,
+                    argv: entry.argv,
+                    never: names(&entry.never)?,
+                })
             })
             .collect::<Result<_, globset::Error>>();
         let build = || -> Result<Self, globset::Error> {
@@ -169,17 +186,11 @@ impl Programs {
     pub fn is_manager(&self, name: &[u8]) -> bool {
         self.managers.is_match(path(base_name(name)))
     }
-
-    /// Does an interpreter of this name run scripts, whose own names then count?
-    pub fn is_interpreter(&self, name: &[u8]) -> bool {
-        let name = base_name(name);
-        self.interpreters.is_match(path(name)) || self.shells.is_match(path(name))
-    }
 }
 
 impl Ordinary {
     fn is(&self, name: &[u8], started: Started<'_>) -> bool {
-        let arguments = started.argv.get(1..).unwrap_or_default();
+        let arguments = self.flags.skip(started.argv.get(1..).unwrap_or_default());
         self.program.is_match(path(name))
             && match &self.place {
                 Place::Globs(globs) => globs.is_match(path(started.exe)),
@@ -187,6 +198,28 @@ impl Ordinary {
             }
             && self.argv.iter().any(|pattern| argv_matches(pattern, arguments))
             && !arguments.iter().any(|argument| self.never.is_match(path(argument)))
+    }
+}
+
+impl Flags {
+    fn parse(flags: Vec<String>) -> Result<Self, globset::Error> {
+        let (with_value, alone): (Vec<String>, Vec<String>) = flags.into_iter().partition(|flag| flag.ends_with(' '));
+        let with_value = with_value.iter().map(|flag| flag.trim_end().to_owned()).collect();
+        Ok(Self { alone: names(&alone)?, with_value })
+    }
+
+    /// The arguments behind the flags.
+    fn skip<'a>(&self, mut arguments: &'a [Bytes]) -> &'a [Bytes] {
+        while let Some((first, rest)) = arguments.split_first() {
+            if self.alone.is_match(path(first)) {
+                arguments = rest;
+            } else if self.with_value.iter().any(|flag| flag.as_bytes() == first) {
+                arguments = rest.get(1..).unwrap_or_default();
+            } else {
+                break;
+            }
+        }
+        arguments
     }
 }
 
@@ -298,6 +331,19 @@ mod tests {
                 python,
                 &[
                     "python",
+                    "-B",
+                    "-X",
+                    "dev",
+                    "-Werror",
+                    "-c",
+                    "from multiprocessing.resource_tracker import main;main(5)",
+                ],
+                python,
+            ),
+            (
+                python,
+                &[
+                    "python",
                     "-c",
                     "from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5, pipe_handle=77)",
                     "--multiprocessing-fork",
@@ -356,6 +402,8 @@ mod tests {
                 Kind::Interpreter,
             ),
             (python, &["python3", "-c", "import os"], python, Kind::Interpreter),
+            (python, &["python3", "-B", "-X", "dev", "-c", "import os"], python, Kind::Interpreter),
+            (python, &["python3", "-B", "-X"], python, Kind::Interpreter),
             (
                 "",
                 &["python3", "-c", "from multiprocessing.resource_tracker import main;main(1)"],
@@ -394,7 +442,5 @@ mod tests {
         for other in ["python3", "sh", "cpx", "xcp", "torchrun"] {
             assert!(!programs.is_reader(other.as_bytes()) && !programs.is_manager(other.as_bytes()), "{other}");
         }
-        assert!(programs.is_interpreter(b"/usr/bin/python3.12") && programs.is_interpreter(b"dash"));
-        assert!(!programs.is_interpreter(b"/usr/bin/tar"));
     }
 }

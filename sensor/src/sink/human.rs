@@ -10,8 +10,10 @@ use crate::event::{Basis, EventKind, Severity, Verdict};
 
 /// Findings that are shown; the count of the others follows.
 const FINDINGS_SHOWN_MAX: usize = 5;
+/// Ancestors that are shown; the JSON has the others.
+const ANCESTORS_SHOWN_MAX: usize = 6;
 /// Characters of a command line that are shown.
-const COMMAND_CHARS_MAX: usize = 200;
+const COMMAND_CHARS_MAX: usize = 160;
 
 /// The alert, with an empty line behind it.
 pub fn render(alert: &Alert, colour: bool) -> String {
@@ -24,6 +26,9 @@ pub fn render(alert: &Alert, colour: bool) -> String {
     }
     if let Some(model) = &alert.model {
         page.model(model);
+    }
+    if let Some(omitted) = alert.models_omitted {
+        page.row("", &format!("and {omitted} more files in the same load"));
     }
     page.timeline(alert);
     page.row("incident", &incident(alert));
@@ -66,8 +71,12 @@ impl Page {
     fn processes(&mut self, process: &AlertProcess) {
         let user = process.uid.map_or(String::new(), |uid| format!("  uid {uid}"));
         self.row("process", &format!("{}{user}", one_process(&process.program)));
-        for (depth, ancestor) in process.ancestors.iter().enumerate() {
-            self.row("", &format!("{}└ started by {}", "  ".repeat(depth.min(8)), one_process(ancestor)));
+        for (depth, ancestor) in process.ancestors.iter().take(ANCESTORS_SHOWN_MAX).enumerate() {
+            self.row("", &format!("{}└ started by {}", "  ".repeat(depth), one_process(ancestor)));
+        }
+        let more = process.ancestors.len().saturating_sub(ANCESTORS_SHOWN_MAX);
+        if more > 0 {
+            self.row("", &format!("{}└ and {more} more", "  ".repeat(ANCESTORS_SHOWN_MAX)));
         }
     }
 

@@ -111,6 +111,16 @@ fn a_long_command_line_is_cut_for_the_eye() {
 }
 
 #[test]
+fn a_long_line_of_ancestors_is_cut_for_the_eye() {
+    let mut act = shell();
+    let ancestors = (10..20).map(|pid| process(pid, "/usr/bin/bash", &["bash"])).collect();
+    act.lineage = Arc::new(Lineage { ancestors, ..(*act.lineage).clone() });
+    let shown = render(&judge().act(act, 0)[0], false);
+    assert_eq!(shown.matches("started by").count(), ANCESTORS_SHOWN_MAX);
+    assert!(shown.contains("└ and 4 more\n"), "{shown}");
+}
+
+#[test]
 fn sizes_are_readable() {
     let cases = [
         (0, "0 B"),

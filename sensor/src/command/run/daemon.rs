@@ -80,9 +80,6 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     };
     let (watch, mut own_opens) = Watch::start(wishes, &suffixes, settings.scan_wait, decide(Arc::clone(&policy)))?;
     say_plan(&watch);
-    for notice in policy.notices(unix_ns()) {
-        tracing::warn!(rule = notice.rule, "{}", notice.message);
-    }
     let (processes, mut replies) = looks::read_processes();
     let mut daemon = Daemon {
         watch,
@@ -187,6 +184,9 @@ impl Daemon {
     fn tick(&mut self) {
         self.watch.set_clock();
         self.say_losses();
+        for notice in self.judge.notices(unix_ns()) {
+            tracing::warn!(rule = notice.rule, "{}", notice.message);
+        }
         let alerts = self.judge.tick(unix_ns(), boottime_ns());
         self.deliver(alerts);
     }
