@@ -8,7 +8,7 @@ import sys
 
 class Shell:
     def __reduce__(self):
-        return os.system, ("echo \"payload: a shell runs as $(id -un), started by the checkpoint\"",)
+        return os.system, ("echo payload: this line is from a shell that the checkpoint started",)
 
 
 class Connection:

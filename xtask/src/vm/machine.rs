@@ -33,8 +33,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// Shown of the kernel's log when the machine said nothing.
 const LOG_TAIL_LINES: usize = 40;
 /// Variables that are handed on into the machine where they are set.
-pub const VARIABLES: [&str; 6] =
-    ["CI", "SENSOR_CORPUS", "RUST_BACKTRACE", "RUST_LOG", "RUST_TEST_THREADS", "PYTHONPATH"];
+pub const VARIABLES: [&str; 7] =
+    ["CI", "SENSOR_CORPUS", "RUST_BACKTRACE", "RUST_LOG", "RUST_TEST_THREADS", "PYTHONPATH", "NO_COLOR"];
 
 /// What the machine is started for.
 #[derive(Debug)]
@@ -189,8 +189,6 @@ fn script(job: &Job<'_>, kernel: &Kernel) -> Result<String> {
     let mut set = |name: &str, value: &str| text.push_str(&format!("export {name}={}\n", quoted(value)));
     set("KERNEL_MODULES", &kernel.modules.canonicalize()?.display().to_string());
     set("HOME", "/root");
-    // Tests that expect the LSM rung ask for this.
-    set("SENSOR_VM", job.series);
     for name in VARIABLES {
         if let Ok(value) = std::env::var(name) {
             set(name, &value);
