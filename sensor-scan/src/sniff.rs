@@ -62,9 +62,11 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
     readers.extend(codec.filter(|codec| !codec.is_weak()).map(Reader::Compressed));
     if torch_legacy::claims(&head) {
         readers.push(Reader::TorchLegacy);
-    } else if !zip_first && stream::looks_like(piece) {
-        // In an archive the `P` would be PERSID, which plain loaders refuse before anything else.
-        readers.push(Reader::Pickle);
+    } else if !zip_first {
+        // (The `P` of an archive would be PERSID, which plain loaders refuse before anything else.) What is something
+        // else already, as a safetensors file whose length starts with 0x80, is a pickle only if opcodes follow.
+        let pickle = if readers.is_empty() { stream::looks_like(piece) } else { stream::looks_like_strictly(piece) };
+        readers.extend(pickle.then_some(Reader::Pickle));
     }
     readers.extend(codec.filter(|codec| codec.is_weak()).map(Reader::Compressed));
     // An archive is found from its end. In a tar file it is a member, which is looked at as such.
