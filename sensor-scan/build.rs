@@ -43,6 +43,8 @@ const DOES: &[(&str, &str)] = &[
     ("resolve", "Resolve"),
     ("add-extension", "AddExtension"),
     ("make-class", "MakeClass"),
+    ("make-own-class", "MakeOwnClass"),
+    ("setattr", "SetAttribute"),
     ("loads", "Loads"),
     ("loads-own", "LoadsOwn"),
     ("bytes-file", "BytesFile"),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use sensor_scan::format::pickle::{self, Stream};
+use sensor_scan::format::pickle::{self, Dialect, Stream};
 use sensor_scan::source::FileSource;
 use sensor_scan::{Context, Limits, Piece, Source, Verdict};
 
@@ -13,6 +13,7 @@ fn door(piece: &Piece<'_>, context: &mut Context<'_>) -> bool {
 
 fn main() -> std::io::Result<()> {
     let verbose = std::env::var_os("VERBOSE").is_some();
+    let torch = std::env::var_os("TORCH").is_some();
     for path in std::env::args_os().skip(1) {
         let path = Path::new(&path);
         let source =
@@ -20,7 +21,8 @@ fn main() -> std::io::Result<()> {
         let limits = Limits::default();
         let mut context = Context::new(&limits, door);
         let started = Instant::now();
-        let stream = Stream::sniffed(&Piece { source: &source, start: 0, end: source.len(), member: None });
+        let piece = Piece { source: &source, start: 0, end: source.len(), member: None };
+        let stream = if torch { Stream::of(&piece, Dialect::TorchZip) } else { Stream::sniffed(&piece) };
         let outcome = pickle::scan_all(&stream, &mut context);
         let elapsed = started.elapsed();
         let complete = context.complete();

@@ -121,6 +121,10 @@ pub enum Does {
     AddExtension,
     /// `type(name, bases, namespace)` and other makers of classes.
     MakeClass,
+    /// The same, as cloudpickle and dill write a user's class by value.
+    MakeOwnClass,
+    /// `setattr(object, name, value)`.
+    SetAttribute,
     /// Deserialises constant bytes in argument 0, or a file object made of them.
     Loads,
     /// The same, as part of what a framework writes.

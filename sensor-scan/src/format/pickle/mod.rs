@@ -5,16 +5,24 @@
 //! C from a stream, pure Python, torch, joblib), and by what ran before it broke.
 
 mod array;
+mod attribute;
 mod call;
 mod code;
 mod cursor;
+mod describe;
+mod effect;
 mod fold;
+mod grade;
 mod machine;
+mod memo;
 mod nested;
+mod odd;
 mod opcode;
+mod operand;
 mod payload;
 mod resolve;
 mod resync;
+mod run;
 mod sniff;
 mod state;
 mod value;
@@ -139,11 +147,11 @@ fn run(stream: &Stream<'_>, context: &mut Context<'_>, all: bool) -> Outcome {
         findings.into_iter().filter(|finding| finding.id == "SNS-901").for_each(|finding| context.report(finding));
         return outcome;
     }
-    if !outcome.stopped && !(first.wrapped_array && !mode.arrays) {
-        resync::sweep(stream, context, outcome.end);
-    }
     // Where raw arrays follow, a reader that does not know of them breaks inside the first one: that is no news.
     let broken_view = first.wrapped_array && !mode.arrays;
+    if !outcome.stopped && !broken_view {
+        resync::sweep(stream, context, outcome.end);
+    }
     report_view(findings, broken_view, context);
     if let Some(offset) = first.straddled {
         let mut finding = Finding::new(

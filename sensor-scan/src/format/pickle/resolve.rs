@@ -202,11 +202,11 @@ fn module_named(module: &str, segment: &str, has_more: bool) -> Option<String> {
     if segment.is_empty() {
         return None;
     }
-    let below = format!("{module}.{segment}");
-    let lower = segment.chars().next().is_some_and(|first| first.is_lowercase() || first == '_');
-    if !lower {
+    if module.rsplit('.').next() == Some(segment) {
+        // `socket.socket`, `datetime.datetime`: a class of the module's own name.
         return None;
     }
+    let below = format!("{module}.{segment}");
     if globals::is_known_module(&below) && (has_more || globals::lookup(module, segment).is_none()) {
         return Some(below);
     }

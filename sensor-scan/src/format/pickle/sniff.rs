@@ -39,7 +39,9 @@ pub fn looks_like(prefix: &[u8]) -> bool {
             Operand::Number => {
                 let Some(end) = line(rest) else { return false };
                 let text = rest.get(..end).unwrap_or_default();
-                let starts = text.trim_ascii().first().is_some_and(|b| b.is_ascii_digit() || b"+-.nNiI".contains(b));
+                let text = text.trim_ascii();
+                let word = text.eq_ignore_ascii_case(b"nan") || text.eq_ignore_ascii_case(b"inf");
+                let starts = word || text.first().is_some_and(|b| b.is_ascii_digit() || b"+-.".contains(b));
                 if !starts || end > 4096 {
                     return false;
                 }
@@ -163,7 +165,7 @@ mod tests {
             b"In the beginning\n",
             b"# Title\n",
             b"PK\x03\x04\x14\x00",
-            b"GGUF\x03\x00\x00\x00",
+            b"GGUF\x03\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00",
             b"\x93NUMPY\x01\x00",
             b"",
             b"import os\n",

@@ -1,0 +1,61 @@
+//! 2xx: how a pickle is built.
+
+use super::Manual;
+
+pub const MANUALS: &[Manual] = &[
+    Manual {
+        id: "SNS-201",
+        title: "Loaders disagree",
+        what: "The same bytes are different programs for different readers.",
+        executes: "Readers from memory run one, readers from a stream the other; torch reads archives from a stream.",
+        abuse: "The scanner's reader sees the harmless one.",
+        fix: "Do not load the file. Get the weights as safetensors from the publisher, or load under `sensor exec`; report the file to whoever serves it.",
+        benign: "No pickler writes such frames.",
+        attack: &["T1027"],
+        atlas: &["AML.T0011.000", "AML.T0018.002"],
+    },
+    Manual {
+        id: "SNS-202",
+        title: "Stream breaks",
+        what: "The stream stops making sense after something was imported or read.",
+        executes: "Everything before the break has run when the loader raises.",
+        abuse: "The payload runs first, the error keeps scanners from a verdict.",
+        fix: "Load nothing of it; fetch the file again and compare.",
+        benign: "Truncated downloads.",
+        attack: &["T1027"],
+        atlas: &["AML.T0011.000"],
+    },
+    Manual {
+        id: "SNS-204",
+        title: "Data between or behind streams",
+        what: "Bytes follow the last pickle, or a payload lies behind the place where the stream breaks.",
+        executes: "Loops around load; readers that see the stream differently.",
+        abuse: "What the scanner skips, another reader runs.",
+        fix: "Find out what wrote the tail.",
+        benign: "Containers that append raw data to a pickle: low.",
+        attack: &["T1027"],
+        atlas: &["AML.T0011.000"],
+    },
+    Manual {
+        id: "SNS-206",
+        title: "Amplification",
+        what: "Few bytes make the reader use much memory or time: shared structures, nesting, duplicates, huge memo indices, regular expressions that explode.",
+        executes: "Every loader; some at load, some at the first print, comparison or match.",
+        abuse: "The loading service dies or hangs.",
+        fix: "Load it only under limits of memory and time.",
+        benign: "Very deep or very shared real structures.",
+        attack: &["T1499.004"],
+        atlas: &["AML.T0029"],
+    },
+    Manual {
+        id: "SNS-207",
+        title: "Length larger than the file",
+        what: "An operand says that it is longer than what is left.",
+        executes: "The loader allocates or raises; what ran before has run.",
+        abuse: "Crashes readers that allocate first.",
+        fix: "Fetch the file again and compare.",
+        benign: "Truncated downloads.",
+        attack: &["T1499.004"],
+        atlas: &["AML.T0029"],
+    },
+];
