@@ -77,7 +77,10 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
             _ => {}
         }
     }
-    if readers.is_empty() && name::claim(piece.source.name()) == Some(Claim::Format("safetensors")) {
+    if readers.is_empty()
+        && !head.starts_with(LFS_START)
+        && name::claim(piece.source.name()) == Some(Claim::Format("safetensors"))
+    {
         readers.push(Reader::Safetensors);
     }
     readers
@@ -96,7 +99,7 @@ pub fn otherwise(source: &dyn Source) -> Otherwise {
     if head.is_empty() {
         return Otherwise::Empty;
     }
-    if head.starts_with(b"version https://git-lfs") {
+    if head.starts_with(LFS_START) {
         return Otherwise::LfsPointer;
     }
     if let Some(&(_, _, format, content)) = UNSUPPORTED.iter().find(|(at, magic, ..)| has(&head, *at, magic)) {
@@ -132,6 +135,7 @@ fn is_text(head: &[u8]) -> bool {
     head[..valid].iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace() || *byte == 0x1b)
 }
 
+const LFS_START: &[u8] = b"version https://git-lfs";
 const HDF5_MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 /// Model formats that are recognised but not read: offset, magic number, name, what they can do.

@@ -132,7 +132,9 @@ fn problems(header: &Header, data_bytes: u64) -> Vec<(Severity, &'static str, St
         match value {
             // The reference takes a null for no metadata at all.
             Value::Null(()) if name == "__metadata__" => {}
-            Value::Null(()) | Value::Other(_) => add(Severity::Medium, "safetensors header holds something that is no tensor", name),
+            Value::Null(()) | Value::Other(_) => {
+                add(Severity::Medium, "safetensors header holds something that is no tensor", name);
+            }
             Value::Object(metadata) if name == "__metadata__" => {
                 if metadata.0.iter().any(|(_, value)| !value.is_string()) {
                     add(Severity::Medium, "safetensors metadata holds something that is no text", "");
