@@ -306,11 +306,14 @@ impl Machine<'_, '_, '_> {
         // Calling an instance of an unknown class with plain data is odd; everything else may be anything.
         let severity =
             if plain_instance && self.worst_look(args).0 == Look::Plain { Severity::Medium } else { Severity::High };
+        self.context.all_globals_safe = false;
+        self.effects = true;
+        if self.context.only_counts("SNS-102", severity) {
+            return Id::UNKNOWN;
+        }
         let mut finding = self.finding("SNS-102", severity, text);
         self.add_call(&mut finding, callee, args);
         self.context.report(finding);
-        self.context.all_globals_safe = false;
-        self.effects = true;
         Id::UNKNOWN
     }
 }
