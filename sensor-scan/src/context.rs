@@ -88,6 +88,11 @@ impl<'a> Context<'a> {
         self.sink.take(finding, self.limits.findings_per_id_max);
     }
 
+    /// One more finding of this id and severity would only be counted: whoever has many need not describe them.
+    pub fn only_counts(&mut self, id: &'static str, severity: Severity) -> bool {
+        self.sink.only_counts(id, severity, self.limits.findings_per_id_max)
+    }
+
     /// Something was left unread without a finding of its own (who calls this has reported one that says so).
     pub fn incomplete(&mut self) {
         self.complete = false;
@@ -209,6 +214,17 @@ impl Sink {
         {
             *mildest = finding;
         }
+    }
+
+    /// Counts one more of an id whose kept findings are all at least as severe.
+    fn only_counts(&mut self, id: &'static str, severity: Severity, kept_max: usize) -> bool {
+        let full = self.kept.get(id).is_some_and(|kept| {
+            kept.len() >= kept_max.max(1) && kept.iter().all(|finding| finding.severity >= severity)
+        });
+        if full {
+            *self.dropped.entry(id).or_default() += 1;
+        }
+        full
     }
 
     fn worst(&self) -> Option<Severity> {

@@ -62,9 +62,11 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
     readers.extend(codec.filter(|codec| !codec.is_weak()).map(Reader::Compressed));
     if torch_legacy::claims(&head) {
         readers.push(Reader::TorchLegacy);
-    } else if !zip_first && stream::looks_like(piece) {
-        // In an archive the `P` would be PERSID, which plain loaders refuse before anything else.
-        readers.push(Reader::Pickle);
+    } else if !zip_first {
+        // (The `P` of an archive would be PERSID, which plain loaders refuse before anything else.) What is something
+        // else already, as a safetensors file whose length starts with 0x80, is a pickle only if opcodes follow.
+        let pickle = if readers.is_empty() { stream::looks_like(piece) } else { stream::looks_like_strictly(piece) };
+        readers.extend(pickle.then_some(Reader::Pickle));
     }
     readers.extend(codec.filter(|codec| codec.is_weak()).map(Reader::Compressed));
     // An archive is found from its end. In a tar file it is a member, which is looked at as such.
@@ -75,7 +77,10 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
             _ => {}
         }
     }
-    if readers.is_empty() && name::claim(piece.source.name()) == Some(Claim::Format("safetensors")) {
+    if readers.is_empty()
+        && !head.starts_with(LFS_START)
+        && name::claim(piece.source.name()) == Some(Claim::Format("safetensors"))
+    {
         readers.push(Reader::Safetensors);
     }
     readers
@@ -94,7 +99,7 @@ pub fn otherwise(source: &dyn Source) -> Otherwise {
     if head.is_empty() {
         return Otherwise::Empty;
     }
-    if head.starts_with(b"version https://git-lfs") {
+    if head.starts_with(LFS_START) {
         return Otherwise::LfsPointer;
     }
     if let Some(&(_, _, format, content)) = UNSUPPORTED.iter().find(|(at, magic, ..)| has(&head, *at, magic)) {
@@ -130,6 +135,7 @@ fn is_text(head: &[u8]) -> bool {
     head[..valid].iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace() || *byte == 0x1b)
 }
 
+const LFS_START: &[u8] = b"version https://git-lfs";
 const HDF5_MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 /// Model formats that are recognised but not read: offset, magic number, name, what they can do.

@@ -115,6 +115,18 @@ fn the_samples_are_what_they_are_called() {
 }
 
 #[test]
+fn a_header_length_that_looks_like_a_protocol_is_no_pickle() {
+    // 128 is 0x80 0x00, as PROTO 0 is; 640 is PROTO 2.
+    for length in [128_usize, 384, 640] {
+        let mut header = br#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#.to_vec();
+        header.resize(length, b' ');
+        let bytes = [&(length as u64).to_le_bytes()[..], &header, &[0; 4]].concat();
+        let report = report(&bytes, "a.safetensors");
+        assert_eq!((report.verdict, report.findings), (Verdict::Clean, vec![]), "{length}");
+    }
+}
+
+#[test]
 fn every_prefix_is_read_without_panic_and_never_wrongly_called_clean() {
     for (name, bytes) in samples() {
         for len in 0..bytes.len() {

@@ -10,8 +10,8 @@ use serde_json::Value;
 pub const MALICIOUS: &[u8] = b"\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02Rq\x03.";
 /// `{"a": 1}`, protocol 2.
 pub const BENIGN: &[u8] = b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.";
-/// Ends within an operand before it did anything.
-pub const TRUNCATED: &[u8] = b"\x80\x02}q\x00X\xff\x00\x00\x00a";
+/// Ends before STOP, without having done anything.
+pub const TRUNCATED: &[u8] = b"\x80\x02}q\x00K\x01";
 
 pub fn sensor() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sensor"))

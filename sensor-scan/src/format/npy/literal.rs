@@ -164,43 +164,46 @@ impl Parser<'_> {
     fn escape(&mut self, bytes: &mut Vec<u8>) -> Option<()> {
         let byte = self.peek()?;
         self.at += 1;
-        let digits = match byte {
-            b'x' => 2,
-            b'u' => 4,
-            b'U' => 8,
-            b'n' => return Some(bytes.push(b'\n')),
-            b't' => return Some(bytes.push(b'\t')),
-            b'r' => return Some(bytes.push(b'\r')),
+        let code = match byte {
+            b'x' => self.hex(2)?,
+            b'u' => self.hex(4)?,
+            b'U' => self.hex(8)?,
+            b'0'..=b'7' => self.octal(byte),
+            b'n' => u32::from(b'\n'),
+            b't' => u32::from(b'\t'),
+            b'r' => u32::from(b'\r'),
+            b'\\' | b'\'' | b'"' => u32::from(byte),
             b'\n' => return Some(()),
-            b'0'..=b'7' => {
-                let mut code = u32::from(byte - b'0');
-                for _ in 0..2 {
-                    let Some(digit @ b'0'..=b'7') = self.peek() else { break };
-                    code = code * 8 + u32::from(digit - b'0');
-                    self.at += 1;
-                }
-                return push_char(bytes, code);
-            }
-            b'\\' | b'\'' | b'"' => return Some(bytes.push(byte)),
             _ => {
                 bytes.extend([b'\\', byte]);
                 return Some(());
             }
         };
-        let hex = std::str::from_utf8(self.text.get(self.at..self.at + digits)?).ok()?;
+        let mut buffer = [0; 4];
+        bytes.extend_from_slice(char::from_u32(code)?.encode_utf8(&mut buffer).as_bytes());
+        Some(())
+    }
+
+    fn hex(&mut self, digits: usize) -> Option<u32> {
+        let text = std::str::from_utf8(self.text.get(self.at..self.at + digits)?).ok()?;
         self.at += digits;
-        push_char(bytes, u32::from_str_radix(hex, 16).ok()?)
+        u32::from_str_radix(text, 16).ok()
+    }
+
+    /// Up to three digits, the first of which was read.
+    fn octal(&mut self, first: u8) -> u32 {
+        let mut code = u32::from(first - b'0');
+        for _ in 0..2 {
+            let Some(digit @ b'0'..=b'7') = self.peek() else { break };
+            code = code * 8 + u32::from(digit - b'0');
+            self.at += 1;
+        }
+        code
     }
 }
 
 fn is_text_prefix(prefix: &[u8]) -> bool {
     matches!(prefix, b"u" | b"U" | b"b" | b"B")
-}
-
-fn push_char(bytes: &mut Vec<u8>, code: u32) -> Option<()> {
-    let mut buffer = [0; 4];
-    bytes.extend_from_slice(char::from_u32(code)?.encode_utf8(&mut buffer).as_bytes());
-    Some(())
 }
 
 #[cfg(test)]

@@ -185,6 +185,20 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The first bytes at a place; zeros where there are none. Cheap where the place is in the window.
+    #[inline]
+    pub fn head(&self, start: u64) -> [u8; 3] {
+        let inside = start.checked_sub(self.base).and_then(|from| usize::try_from(from).ok());
+        if let Some(head) = inside.and_then(|from| self.window.get(from..)).and_then(|rest| rest.first_chunk()) {
+            return *head;
+        }
+        let mut head = [0; 3];
+        if self.source.read_at(start, &mut head).is_err() {
+            return [0; 3];
+        }
+        head
+    }
+
     /// Bytes of a range, at most `max`.
     pub fn bytes(&mut self, range: Range, max: usize) -> Vec<u8> {
         let len = usize::try_from(range.len).unwrap_or(usize::MAX).min(max);

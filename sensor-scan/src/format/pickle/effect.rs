@@ -36,6 +36,9 @@ impl Machine<'_, '_, '_> {
         effect: Effect,
     ) {
         let id = if effect == Effect::Deserialise { "SNS-110" } else { "SNS-101" };
+        if self.context.only_counts(id, severity) {
+            return self.settle_quietly(index);
+        }
         let mut finding =
             self.finding(id, severity, format!("{} is called: {}", self.name_of(callee), effect.phrase()));
         self.add_call(&mut finding, callee, args);

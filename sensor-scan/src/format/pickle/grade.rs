@@ -66,6 +66,12 @@ impl Machine<'_, '_, '_> {
                 Look::Plain => Severity::Low,
             }
         };
+        let result = if severity >= Severity::High { flags.with(Flags::UNKNOWN) } else { flags.of_instance() };
+        self.effects |= severity >= Severity::Medium;
+        if self.context.only_counts("SNS-103", severity) {
+            self.settle_quietly(index);
+            return self.arena.object(What::Result, callee, args, result);
+        }
         let what = if class { "class" } else { "function" };
         let title = match look {
             Look::Plain => format!("unknown {what} {} is called", self.name_of(callee)),
@@ -77,8 +83,7 @@ impl Machine<'_, '_, '_> {
             finding.evidence.insert("payload", Evidence::Text(text));
         }
         self.settle(index, finding);
-        let flags = if severity >= Severity::High { flags.with(Flags::UNKNOWN) } else { flags.of_instance() };
-        self.arena.object(What::Result, callee, args, flags)
+        self.arena.object(What::Result, callee, args, result)
     }
 
     /// Is any argument a text? What is loaded, run or fetched is named by one.
@@ -102,8 +107,8 @@ impl Machine<'_, '_, '_> {
             (Severity::Low, "is not known and not named like a class")
         };
         let settled = self.globals.get(index).is_some_and(|global| global.settled);
-        if settled && severity < Severity::High {
-            return;
+        if (settled && severity < Severity::High) || self.context.only_counts("SNS-112", severity) {
+            return self.settle_quietly(index);
         }
         let mut finding = self.finding("SNS-112", severity, format!("class {} {text}", self.name_of(callee)));
         if severity >= Severity::High {

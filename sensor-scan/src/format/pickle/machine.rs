@@ -1,9 +1,10 @@
 //! The machine: stack, marks, memo, and the loop over opcodes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::cursor::{Break, Cursor, Frames, Range};
 use super::memo::Memo;
+use super::nested::Inert;
 use super::odd::Odd;
 use super::resolve::Globals;
 use super::value::{Arena, Flags, Id, Kind, Text};
@@ -59,8 +60,10 @@ pub struct Machine<'s, 'c, 'l> {
     pub(super) made_function: bool,
     /// Where a module that no table knows was first imported by name.
     pub(super) unknown_module: Option<(u64, u8)>,
-    /// Values and texts that may be inert nested content, looked at so far.
-    pub(super) inert_looked_at: u32,
+    /// Texts that may be nested pickles.
+    pub(super) inert: Vec<Inert>,
+    /// Where texts start that were loaded, and so scanned already.
+    pub(super) loaded: HashSet<u64>,
     pub(super) long: Option<u128>,
     /// What was reported and is not reported again.
     pub(super) odd: Odd,
@@ -94,7 +97,8 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             wrapped_array: false,
             made_function: false,
             unknown_module: None,
-            inert_looked_at: 0,
+            inert: Vec::new(),
+            loaded: HashSet::new(),
             long: None,
             odd: Odd::default(),
             dups: 0,

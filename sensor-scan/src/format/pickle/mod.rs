@@ -142,9 +142,13 @@ fn run(stream: &Stream<'_>, context: &mut Context<'_>, all: bool) -> Outcome {
     let mode = Mode { frames: Frames::Ignored, arrays: stream.dialect == Dialect::Joblib, all };
     let (first, findings) = context.isolated(|context| Machine::new(stream, context, mode).run());
     let mut outcome = first.outcome;
+    outcome.plausible |= first.straddled.is_some();
     if !outcome.plausible {
         // Limits stay a finding whatever the bytes were.
         findings.into_iter().filter(|finding| finding.id == "SNS-901").for_each(|finding| context.report(finding));
+        // Bytes that start like a pickle by chance hide nothing; bytes that only pretend to be broken do.
+        let head = starts_with_proto(stream);
+        outcome.plausible = head && resync::sweep(stream, context, outcome.end);
         return outcome;
     }
     // Where raw arrays follow, a reader that does not know of them breaks inside the first one: that is no news.
@@ -177,6 +181,12 @@ fn run(stream: &Stream<'_>, context: &mut Context<'_>, all: bool) -> Outcome {
     outcome
 }
 
+fn starts_with_proto(stream: &Stream<'_>) -> bool {
+    let mut head = [0; 2];
+    let read = stream.source.read_at(stream.start, &mut head).unwrap_or(0);
+    read == head.len() && matches!(head, [opcode::PROTO, 0..=5])
+}
+
 /// The same bytes for another reader: only what it finds counts, not where it breaks.
 fn second_view(stream: &Stream<'_>, context: &mut Context<'_>, mode: Mode) -> Option<Outcome> {
     let (run, findings) = context.isolated(|context| Machine::new(stream, context, mode).run());
@@ -195,6 +205,8 @@ fn report_view(findings: Vec<Finding>, breaks_by_design: bool, context: &mut Con
 
 /// Reports how a stream broke, where it had done something before.
 fn report_break(stream: &Stream<'_>, context: &mut Context<'_>, at: u64, reason: Break, imports: u64) {
+    // Where nothing was imported, nothing has run.
+    let ran = if imports > 0 { Severity::Medium } else { Severity::Low };
     let (id, severity, text) = match reason {
         Break::Limit => return,
         Break::Unreadable => ("SNS-903", Severity::Medium, "the bytes could not be read".to_owned()),
@@ -205,10 +217,10 @@ fn report_break(stream: &Stream<'_>, context: &mut Context<'_>, at: u64, reason:
         ),
         Break::Truncated if imports == 0 => ("SNS-903", Severity::Medium, "the stream ends before STOP".to_owned()),
         Break::Truncated => ("SNS-202", Severity::Medium, "the stream ends before STOP, after it imported".to_owned()),
-        Break::Opcode(byte) => ("SNS-202", Severity::Medium, format!("the stream breaks: {byte:#04x} is no opcode")),
-        Break::Stack => ("SNS-202", Severity::Medium, "the stream breaks: the stack is empty".to_owned()),
-        Break::Memo => ("SNS-202", Severity::Medium, "the stream breaks: a memo entry was never put".to_owned()),
-        Break::Operand => ("SNS-202", Severity::Medium, "the stream breaks: no reader accepts the operand".to_owned()),
+        Break::Opcode(byte) => ("SNS-202", ran, format!("the stream breaks: {byte:#04x} is no opcode")),
+        Break::Stack => ("SNS-202", ran, "the stream breaks: the stack is empty".to_owned()),
+        Break::Memo => ("SNS-202", ran, "the stream breaks: a memo entry was never put".to_owned()),
+        Break::Operand => ("SNS-202", ran, "the stream breaks: no reader accepts the operand".to_owned()),
     };
     let mut finding = Finding::new(id, severity, text);
     finding.member.clone_from(&stream.member);

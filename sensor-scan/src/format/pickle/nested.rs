@@ -11,43 +11,67 @@ use crate::source::MemorySource;
 /// A shorter text holds no pickle worth looking for.
 pub const INERT_BYTES_MIN: u64 = 16;
 /// Inert texts of one machine that are looked into.
-const INERT_MAX: u32 = 1_000;
+const INERT_MAX: usize = 1_000;
 /// Bytes that are decoded to look into an inert text.
 const INERT_DECODED_MAX: u64 = 4 << 20;
 
+/// A text that may be a nested pickle.
+#[derive(Debug, Clone, Copy)]
+pub struct Inert {
+    range: Range,
+    /// Base64 of the pickle, not the pickle itself.
+    encoded: bool,
+    at: u64,
+    opcode: u8,
+}
+
 impl Machine<'_, '_, '_> {
-    /// A text or bytes operand: does it look like a nested pickle?
-    pub(super) fn look_at_inert(&mut self, text: Text, range: Range) {
-        let head = self.cursor.bytes(Range { start: range.start, len: range.len.min(8) }, 8);
-        let raw = text == Text::Bytes && matches!(head.as_slice(), [0x80, 2..=5, ..]);
-        let encoded = matches!(
-            head.as_slice(),
-            [b'g', b'A', b'I' | b'J' | b'K' | b'M' | b'N' | b'Q' | b'R' | b'S' | b'U' | b'V' | b'W', ..]
-        );
-        if !raw && !encoded {
-            return;
-        }
-        if self.inert_looked_at >= INERT_MAX || (encoded && range.len > INERT_DECODED_MAX) {
-            return;
-        }
-        self.inert_looked_at += 1;
-        let at = self.at;
-        let findings = if raw {
-            let (source, member) = (self.stream.source, self.stream.member.clone());
-            isolated(self.context, &Piece { source, start: range.start, end: range.start + range.len, member })
-        } else {
-            let bytes = self.cursor.bytes(range, INERT_DECODED_MAX as usize);
-            let Some(bytes) = super::fold::base64(&bytes) else { return };
-            let source = MemorySource::new(&bytes, b"");
-            let member = self.member_with("base64", at);
-            isolated(self.context, &Piece { source: &source, start: 0, end: bytes.len() as u64, member })
+    /// A text or bytes operand: does it look like a nested pickle? If so, it is scanned at the end, unless it was loaded.
+    #[inline]
+    pub(super) fn note_inert(&mut self, text: Text, range: Range) {
+        let encoded = match self.cursor.head(range.start) {
+            [0x80, 2..=5, _] => false,
+            [b'g', b'A', b'I' | b'J' | b'K' | b'M' | b'N' | b'Q' | b'R' | b'S' | b'U' | b'V' | b'W'] => true,
+            _ => return,
         };
-        let worst = findings.iter().filter(|finding| !finding.is_coverage()).max_by_key(|finding| finding.severity);
-        let Some(worst) = worst.filter(|worst| worst.severity >= Severity::Medium) else { return };
-        let text = "a text holds a pickle that does something; nothing here loads it";
-        let mut finding = self.finding("SNS-110", Severity::Medium, text);
-        finding.evidence.insert("inner", Evidence::Text(format!("{}: {}", worst.id, worst.title)));
-        self.context.report(finding);
+        if !encoded && text != Text::Bytes {
+            return;
+        }
+        if self.inert.len() >= INERT_MAX || (encoded && range.len > INERT_DECODED_MAX) {
+            let member = self.stream.member.as_deref();
+            self.context.limit_reached("inert_texts_max", INERT_MAX as u64, member, Some(self.at));
+            return;
+        }
+        self.inert.push(Inert { range, encoded, at: self.at, opcode: self.opcode });
+    }
+
+    /// Looks into the texts that nothing loaded.
+    pub(super) fn look_at_inert(&mut self) {
+        for inert in std::mem::take(&mut self.inert) {
+            if self.loaded.contains(&inert.range.start) {
+                continue;
+            }
+            (self.at, self.opcode) = (inert.at, inert.opcode);
+            let Range { start, len } = inert.range;
+            let safe = self.context.all_globals_safe;
+            let findings = if inert.encoded {
+                let bytes = self.cursor.bytes(inert.range, INERT_DECODED_MAX as usize);
+                let Some(bytes) = super::fold::base64(&bytes) else { continue };
+                let source = MemorySource::new(&bytes, b"");
+                let member = self.member_with("base64", inert.at);
+                isolated(self.context, &Piece { source: &source, start: 0, end: bytes.len() as u64, member })
+            } else {
+                let (source, member) = (self.stream.source, self.stream.member.clone());
+                isolated(self.context, &Piece { source, start, end: start + len, member })
+            };
+            self.context.all_globals_safe = safe;
+            let worst = findings.iter().filter(|finding| !finding.is_coverage()).max_by_key(|finding| finding.severity);
+            let Some(worst) = worst.filter(|worst| worst.severity >= Severity::Medium) else { continue };
+            let text = "a text holds a pickle that does something; nothing here loads it";
+            let mut finding = self.finding("SNS-110", Severity::Medium, text);
+            finding.evidence.insert("inner", Evidence::Text(format!("{}: {}", worst.id, worst.title)));
+            self.context.report(finding);
+        }
     }
 
     /// A deserialiser is called: what it is given is scanned, where it is constant.
@@ -96,6 +120,7 @@ impl Machine<'_, '_, '_> {
         match self.arena.node(value)? {
             Node::Text { text: Text::Str | Text::Bytes, len, start } => {
                 let (source, member) = (self.stream.source, self.stream.member.clone());
+                self.loaded.insert(start);
                 Some(self.context.nested(&Piece { source, start, end: start + u64::from(len), member }))
             }
             Node::Text { .. } | Node::Owned { .. } => {

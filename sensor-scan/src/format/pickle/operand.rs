@@ -11,7 +11,7 @@ impl Machine<'_, '_, '_> {
     pub(super) fn text(&mut self, text: Text, len: u64) -> Result<(), Break> {
         let range = self.cursor.skip(len)?;
         if len >= super::nested::INERT_BYTES_MIN {
-            self.look_at_inert(text, range);
+            self.note_inert(text, range);
         }
         let value = self.arena.text(text, range);
         self.recent = [self.recent[1], range];

@@ -80,6 +80,7 @@ pub struct Globals {
     /// STACK_GLOBAL by its operands' nodes, so that names are read once.
     by_operands: HashMap<(Id, Id), Id>,
     imports: u64,
+    known: bool,
 }
 
 impl Globals {
@@ -89,6 +90,11 @@ impl Globals {
 
     pub fn get_mut(&mut self, index: u32) -> Option<&mut Global> {
         self.entries.get_mut(index as usize)
+    }
+
+    /// Was anything imported that the table, or its packages, know of?
+    pub fn known(&self) -> bool {
+        self.known
     }
 
     pub fn imports(&self) -> u64 {
@@ -333,6 +339,8 @@ impl Machine<'_, '_, '_> {
             at: self.at,
             settled: false,
         };
+        let root = global.module.split('.').next().unwrap_or_default();
+        self.globals.known |= global.rule.is_some() || globals::is_known_module(root);
         let index = self.globals.entries.len() as u32;
         self.arena.global_flags.push(global.flags());
         self.globals.entries.push(global);

@@ -19,8 +19,8 @@ const TRIES_MAX: u32 = 256;
 /// Bytes that are interpreted at one place.
 const TRY_BYTES: u64 = 64 << 10;
 
-/// Sweeps what follows a break; a payload there is SNS-204.
-pub fn sweep(stream: &Stream<'_>, context: &mut Context<'_>, from: u64) {
+/// Sweeps what follows a break; a payload there is SNS-204, and the answer true.
+pub fn sweep(stream: &Stream<'_>, context: &mut Context<'_>, from: u64) -> bool {
     let end = stream.end.min(stream.source.len()).min(from.saturating_add(SWEPT_BYTES_MAX));
     let mut cursor = Cursor::new(stream.source, from, end, Frames::Ignored);
     // An operand of the wrong length may have swallowed the start.
@@ -46,7 +46,8 @@ pub fn sweep(stream: &Stream<'_>, context: &mut Context<'_>, from: u64) {
                 finding.loaders = stream.dialect.loaders().to_vec();
                 finding.evidence.insert("inner", Evidence::Text(format!("{}: {}", worst.id, worst.title)));
                 context.report(finding);
-                return;
+                context.bytes_read += cursor.bytes_read;
+                return true;
             }
             skip = at + 4;
         }
@@ -56,6 +57,7 @@ pub fn sweep(stream: &Stream<'_>, context: &mut Context<'_>, from: u64) {
         start += (BLOCK_BYTES - OVERLAP_BYTES) as u64;
     }
     context.bytes_read += cursor.bytes_read;
+    false
 }
 
 /// The worst finding of a stream that starts at `place`, where it is an effect.

@@ -1,6 +1,6 @@
 //! One input, stream by stream.
 
-use super::cursor::Range;
+use super::cursor::{Break, Range};
 use super::machine::{CLOCK_OPCODES, Machine, NAME_BYTES_MAX, Run};
 use super::memo::Memo;
 use super::value::Arena;
@@ -9,6 +9,8 @@ use crate::finding::{Evidence, Finding, Severity};
 
 /// Magic, protocol, system, object, storage keys.
 const TORCH_LEGACY_STREAMS: u64 = 5;
+/// Legal opcodes that bytes of another kind may start with.
+const BY_CHANCE_OPCODES: u64 = 6;
 
 impl Machine<'_, '_, '_> {
     /// Interprets one stream, or all of them.
@@ -21,10 +23,7 @@ impl Machine<'_, '_, '_> {
             let imports_before = self.globals.imports();
             let result = self.one();
             imports += self.globals.imports() - imports_before;
-            let plausible = match result {
-                Ok(()) => true,
-                Err(_) => self.started_with_proto(start) || self.globals.imports() > imports_before,
-            };
+            let plausible = self.plausible(start, before, result);
             if start == self.stream.start || plausible {
                 run.outcome.plausible |= plausible;
             }
@@ -71,6 +70,7 @@ impl Machine<'_, '_, '_> {
         }
         self.report_unknown_module();
         self.report_references();
+        self.look_at_inert();
         run.outcome.opcodes = self.opcodes;
         run.outcome.imports = imports;
         run.straddled = self.cursor.straddled;
@@ -78,6 +78,18 @@ impl Machine<'_, '_, '_> {
         self.context.bytes_read += self.cursor.bytes_read;
         self.context.opcodes_left = self.context.opcodes_left.saturating_sub(self.opcodes & (CLOCK_OPCODES - 1));
         run
+    }
+
+    /// Did somebody mean this stream as a pickle? Any text may start with a few legal opcodes.
+    fn plausible(&mut self, start: u64, before: u64, result: Result<(), Break>) -> bool {
+        let opcodes = self.opcodes - before;
+        if self.started_with_proto(start) {
+            // Two bytes may be chance; then the third is no opcode, or finds no stack.
+            let by_chance = matches!(result, Err(Break::Opcode(_) | Break::Stack | Break::Memo | Break::Operand));
+            return !by_chance || opcodes > BY_CHANCE_OPCODES || self.globals.known() || self.effects;
+        }
+        let stopped = result.is_ok() && (self.cursor.left() == 0 || opcodes > BY_CHANCE_OPCODES);
+        stopped || self.globals.known() || self.effects
     }
 
     /// cloudpickle imports modules for the functions that it brings along; without such a function, the import is the

@@ -52,6 +52,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Walk<T> {
 #[serde(untagged)]
 pub enum Value {
     Object(Entries<serde_json::Value>),
+    Null(()),
     Other(IgnoredAny),
 }
 

@@ -116,7 +116,7 @@ impl Tensor<'_> {
 fn tensors(header: &Header) -> impl Iterator<Item = (&str, Tensor<'_>)> {
     header.0.iter().filter(|(name, _)| name != "__metadata__").filter_map(|(name, value)| match value {
         Value::Object(entries) => Some((name.as_str(), Tensor(entries))),
-        Value::Other(_) => None,
+        Value::Null(()) | Value::Other(_) => None,
     })
 }
 
@@ -130,7 +130,11 @@ fn problems(header: &Header, data_bytes: u64) -> Vec<(Severity, &'static str, St
     let mut ranges = Vec::new();
     for (name, value) in &header.0 {
         match value {
-            Value::Other(_) => add(Severity::Medium, "safetensors header holds something that is no tensor", name),
+            // The reference takes a null for no metadata at all.
+            Value::Null(()) if name == "__metadata__" => {}
+            Value::Null(()) | Value::Other(_) => {
+                add(Severity::Medium, "safetensors header holds something that is no tensor", name);
+            }
             Value::Object(metadata) if name == "__metadata__" => {
                 if metadata.0.iter().any(|(_, value)| !value.is_string()) {
                     add(Severity::Medium, "safetensors metadata holds something that is no text", "");
