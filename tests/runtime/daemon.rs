@@ -145,7 +145,7 @@ impl Daemon {
         }
         let heard = std::mem::take(&mut *self.ear.lock());
         ensure!(heard.faults.is_empty(), "lines that are no alert:\n{}", heard.faults.join("\n"));
-        Ok(Stopped { status, alerts: heard.alerts, stderr: heard.stderr })
+        Ok(Stopped { status, alerts: heard.alerts.without_other_sensors(), stderr: heard.stderr })
     }
 
     /// What it said so far.

@@ -52,7 +52,8 @@ const CELLS: [Cell; 28] = [
     cell("suspicious_loopback_in_window", SUSPICIOUS, InWindow, Connect(LOOPBACK4), "critical"),
     cell("suspicious_public_after", SUSPICIOUS, After, Connect(PUBLIC4), "high"),
     cell("suspicious_public_later", SUSPICIOUS, Later, Connect(PUBLIC4), "medium"),
-    cell("clean_pickle_shell_in_window", Content::CleanPickle, InWindow, Shell, "high"),
+    // The shell's process is born in the window, of a file with nothing in it that could start one: the second column.
+    cell("clean_pickle_shell_in_window", Content::CleanPickle, InWindow, Shell, "medium"),
     cell("clean_pickle_public_in_window", Content::CleanPickle, InWindow, Connect(PUBLIC4), "high"),
     cell("clean_pickle_private_in_window", Content::CleanPickle, InWindow, Connect(PRIVATE4), "medium"),
     cell("clean_pickle_loopback_in_window", Content::CleanPickle, InWindow, Connect(LOOPBACK4), "low"),

@@ -13,9 +13,9 @@ use rustix::process::Signal;
 
 use crate::actor::Actor;
 use crate::alert::Alerts;
-use crate::daemon;
+use crate::daemon::{self, Daemon};
 use crate::harness::{CONFIG, Case};
-use crate::lab::Room;
+use crate::lab::{Listener, Room};
 use crate::model::Content;
 use crate::namespace::PUBLIC4;
 
@@ -56,25 +56,49 @@ pub fn cases() -> Vec<Case> {
             })
         }),
         Case::shared("hostile::a_link_is_swapped", |room| {
-            // The link leads to an innocent file as soon as the malicious one is open.
-            swapped(room, "os.symlink('innocent.pkl', 'other')", "os.symlink('malicious.pkl', MODEL)", "malicious.pkl")
-        }),
-        Case::shared("hostile::the_file_is_replaced", |room| {
-            let (innocent, malicious) = ("os.link('innocent.pkl', 'other')", "os.rename('malicious.pkl', MODEL)");
-            swapped(room, innocent, malicious, "model.pkl")
-        }),
-        Case::shared("hostile::the_file_is_removed", |room| {
             let listener = room.tcp(PUBLIC4)?;
-            let model = room.model("model.pkl", Content::Payload(&format!("tcp({})", listener.python())))?;
-            room.run_python("with open(MODEL, 'rb') as file:\n  os.unlink(MODEL)\n  pickle.load(file)", &model)?;
+            let model = swap_on_open(room, &listener)?;
+            room.run_python(&format!("{LINK}{SWAP}"), &model)?;
             listener.was_reached()?;
-            let port = listener.port();
+            let path = room.dir.join("malicious.pkl");
+            // The loader is gone at once, and nothing leads to the file any more but the name that its opener saw.
             Ok(move |alerts: &Alerts| {
-                let acts = alerts.kind("connect").port(port);
-                let alert = acts.last("a load of a removed file")?;
-                ensure!(alert.text("/model/path").contains("/model.pkl"), "another path:\n{}", alert.line);
+                let acts = alerts.kind("connect").port(listener.port());
+                let alert = acts.last("a load of a file that was swapped")?;
+                alert.names(&path)?;
+                ensure!(alert.text("/model/verdict") != "clean", "the other file was scanned:\n{}", alert.line);
                 Ok(())
             })
+        }),
+        Case::alone("hostile::what_was_opened_is_scanned_and_not_what_has_its_name", |room| {
+            let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
+            for (make, swap, name) in [
+                (LINK, SWAP, "malicious.pkl"),
+                ("os.rename('malicious.pkl', MODEL)\nos.link('innocent.pkl', 'other')\n", SWAP, "model.pkl"),
+                ("os.rename('malicious.pkl', MODEL)\n", REMOVE, "model.pkl"),
+            ] {
+                let listener = room.tcp(PUBLIC4)?;
+                let model = swap_on_open(room, &listener)?;
+                let mut loader = Actor::start(&mut room.python(&format!("{make}{swap}  go()\n"), &[&model]))?;
+                loader.wait_said("waiting")?;
+                listener.was_reached()?;
+                // The loader keeps it open, as one does that goes on to load.
+                let alert = daemon.wait_for("a load of a file that is no longer there", |alert| {
+                    alert.text("/event/kind") == "connect" && alert.at("/event/port") == listener.port()
+                })?;
+                let path = room.dir.join(name);
+                let path = path.to_str().context("text")?;
+                ensure!(alert.text("/model/path").starts_with(path), "another path than {path}:\n{}", alert.line);
+                alert.is("/model/verdict", "malicious")?.is("/severity", "critical")?;
+                loader.tell("go")?;
+                loader.finish()?.succeeded()?;
+                std::fs::remove_file(&model).or_else(|error| match error.kind() {
+                    std::io::ErrorKind::NotFound => Ok(()),
+                    _ => Err(error),
+                })?;
+            }
+            daemon.stop(Signal::TERM)?;
+            Ok(())
         }),
         Case::shared("hostile::long_ugly_path", |room| {
             let listener = room.tcp(PUBLIC4)?;
@@ -125,29 +149,18 @@ fn no_model(room: &Room<'_>, path: PathBuf, open: &str) -> Result<impl FnOnce(&A
     Ok(move |alerts: &Alerts| alerts.about(&dir, &[listener.port()]).none("no file was loaded"))
 }
 
-/// `MODEL` is made by `malicious`, opened, and replaced by `other`, which `innocent` made, before it is read.
-fn swapped(
-    room: &Room<'_>,
-    innocent: &str,
-    malicious: &str,
-    name: &'static str,
-) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
-    let listener = room.tcp(PUBLIC4)?;
+/// `MODEL` is a link to the malicious file; `other` one to the innocent one.
+const LINK: &str = "os.symlink('malicious.pkl', MODEL)\nos.symlink('innocent.pkl', 'other')\n";
+/// `MODEL` is opened, and `other` put into its place before it is read.
+const SWAP: &str = "with open(MODEL, 'rb') as file:\n  os.replace('other', MODEL)\n  pickle.load(file)\n";
+/// `MODEL` is opened, and removed before it is read.
+const REMOVE: &str = "with open(MODEL, 'rb') as file:\n  os.unlink(MODEL)\n  pickle.load(file)\n";
+
+/// Makes `malicious.pkl`, which connects to `listener`, and `innocent.pkl`; gives the path that they take turns at.
+fn swap_on_open(room: &Room<'_>, listener: &Listener) -> Result<PathBuf> {
     room.model("malicious.pkl", Content::Payload(&format!("tcp({})", listener.python())))?;
     room.model("innocent.pkl", Content::CleanPickle)?;
-    let model = room.dir.join("model.pkl");
-    let load = "with open(MODEL, 'rb') as file:\n  os.replace('other', MODEL)\n  pickle.load(file)";
-    room.run_python(&format!("{innocent}\n{malicious}\n{load}"), &model)?;
-    listener.was_reached()?;
-    let dir = room.dir.clone();
-    Ok(move |alerts: &Alerts| {
-        let acts = alerts.kind("connect").port(listener.port());
-        let alert = acts.last("a load of a file that was swapped")?;
-        let path = alert.text("/model/path");
-        ensure!(path.starts_with(dir.join(name).to_str().context("text")?), "another path:\n{}", alert.line);
-        alert.is("/model/verdict", "malicious")?.is("/severity", "critical")?;
-        Ok(())
-    })
+    Ok(room.dir.join("model.pkl"))
 }
 
 /// A path of ugly folders, about `len` bytes long, with a pickle's name at its end. The folders are made.
