@@ -1,6 +1,7 @@
 //! `sensor doctor`: what this host can see and prevent, and why not more.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -8,6 +9,7 @@ use serde::Serialize;
 use crate::escape;
 use crate::watch::load::plan::{Hook, Plan};
 use crate::watch::load::{Kernel, LoadError, Wishes};
+use crate::worker::pool::Confinements;
 
 /// What this host can see and prevent, and why not more
 ///
@@ -56,6 +58,8 @@ struct Report<'a> {
     /// What kept every program out; null where something attached.
     error: Option<String>,
     hooks: &'a [Hook],
+    /// How the children that read hostile bytes are locked in.
+    confinement: Vec<String>,
     not_covered: &'a [&'static str],
     prevention: &'static str,
 }
@@ -77,6 +81,7 @@ pub fn run(args: Args) -> ExitCode {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         error,
         hooks: &plan.hooks,
+        confinement: confinement(),
         not_covered: &NOT_COVERED,
         prevention: PREVENTION,
     };
@@ -87,6 +92,20 @@ pub fn run(args: Args) -> ExitCode {
     // A closed pipe ends the output, not the answer.
     let _ = std::io::stdout().write_all(text.as_bytes());
     if nothing { ExitCode::from(2) } else { ExitCode::SUCCESS }
+}
+
+fn confinement() -> Vec<String> {
+    let probed =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string()).and_then(
+            |runtime| {
+                let probe = Confinements::probe(Path::new("/proc/self/exe"));
+                runtime.block_on(probe).map_err(|error| error.to_string())
+            },
+        );
+    match probed {
+        Ok(both) => both.words(),
+        Err(error) => vec![format!("the children can't be started, so no file is looked at: {error}")],
+    }
 }
 
 fn human(report: &Report<'_>) -> String {
@@ -105,6 +124,10 @@ fn human(report: &Report<'_>) -> String {
         if !hook.lost.is_empty() {
             text.push_str(&format!("    lost: {}\n", hook.lost));
         }
+    }
+    text.push_str("\nChildren that read hostile bytes:\n");
+    for line in &report.confinement {
+        text.push_str(&format!("    {}\n", escape::terminal(line.as_bytes())));
     }
     text.push_str("\nOn every host:\n");
     for line in report.not_covered {

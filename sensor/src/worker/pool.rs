@@ -15,7 +15,7 @@ use super::cache::{Cache, Key};
 use super::frame::FrameError;
 use super::lane::{Lane, LaneConfig, Pair};
 use super::queue::{FairQueue, QueueLimits};
-use super::wire::{Confinement, Mode, NotRead, ScanReport, Unscannable};
+use super::wire::{Confinement, Landlock, Mode, NotRead, ScanReport, Unscannable};
 
 /// Verdicts that are remembered.
 const CACHE_ENTRIES_MAX: usize = 4096;
@@ -117,6 +117,23 @@ impl Confinements {
         let (pair, confinements) = Pair::start(program).await?;
         pair.stop().await;
         Ok(confinements)
+    }
+
+    /// One line a child.
+    pub fn words(&self) -> Vec<String> {
+        let say = |who: &str, how: Confinement| {
+            let landlock = match how.landlock {
+                Landlock::Full => "Landlock",
+                Landlock::Partial => "Landlock in part (an older kernel)",
+                Landlock::Absent => "no Landlock (not in this kernel, or not in its lsm=)",
+                Landlock::NotForThisRole => "no Landlock (it has to look into other processes)",
+            };
+            let seccomp = if how.seccomp { "seccomp" } else { "no seccomp" };
+            let capabilities =
+                if how.capabilities { "only the capabilities that it needs" } else { "all capabilities" };
+            format!("{who}: {landlock}, {seccomp}, {capabilities}")
+        };
+        vec![say("opener", self.open), say("scanner", self.scan)]
     }
 }
 

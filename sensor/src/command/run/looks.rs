@@ -9,9 +9,12 @@ use tokio::sync::mpsc;
 use crate::event::{ContentClass, ModelFinding, Verdict};
 use crate::watch::record::Argv;
 use crate::watch::{Look, TICK_NS, Told, Word};
-use crate::worker::pool::{Answer, Confinements, Job, Outcome};
+use crate::worker::pool::{Answer, Job, Outcome};
 use crate::worker::process::{ProcessReader, Seen};
-use crate::worker::wire::{self, Confinement, Content, Landlock, Mode, NotRead, Unscannable};
+use crate::worker::wire::{self, Content, Mode, NotRead, Unscannable};
+
+/// The scanner's format of what no reader accepts.
+const OTHER: &str = "other";
 
 /// How long all processes of one call may take to be read.
 const PROCESSES_MAX: Duration = Duration::from_secs(5);
@@ -39,8 +42,10 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
             let class = match read.report.content {
                 Content::Code => ContentClass::Code,
                 Content::Data => ContentClass::Data,
-                Content::Unknown => ContentClass::Unknown,
                 Content::NotModel => return (Word::NotModel, None),
+                // Only its name says model, and no reader accepts it: the content decides.
+                Content::Unknown if read.report.format == OTHER => return (Word::NotModel, None),
+                Content::Unknown => ContentClass::Unknown,
             };
             let format = Some(read.report.format.clone());
             let Some(verdict) = read.report.verdict else {
@@ -94,22 +99,6 @@ fn unscannable(reason: Unscannable) -> ModelFinding {
         Unscannable::BadAnswer => ("SNS-903", "the scanner's answer made no sense"),
     };
     ModelFinding { id: id.into(), severity: "info".into(), title: format!("not read to the end: {why}") }
-}
-
-/// How the children are locked in, in words.
-pub fn confinement(both: Confinements) -> Vec<String> {
-    let say = |who: &str, how: Confinement| {
-        let landlock = match how.landlock {
-            Landlock::Full => "Landlock",
-            Landlock::Partial => "Landlock in part (an older kernel)",
-            Landlock::Absent => "no Landlock (not in this kernel, or not in its lsm=)",
-            Landlock::NotForThisRole => "no Landlock (it has to look into other processes)",
-        };
-        let seccomp = if how.seccomp { "seccomp" } else { "no seccomp" };
-        let capabilities = if how.capabilities { "reduced capabilities" } else { "all capabilities" };
-        format!("{who}: {landlock}, {seccomp}, {capabilities}")
-    };
-    vec![say("opener", both.open), say("scanner", both.scan)]
 }
 
 /// What the process worker was asked, and what it said.
