@@ -135,10 +135,12 @@ impl Lane {
             Err(fault) => self.post_mortem(fault).await,
         };
         self.shared.took_too_long(job, answer == Answer::NotRead(NotRead::TimedOut));
-        if let Answer::Read(read) = &answer {
-            if job.cacheable && !read.changed && !read.remote {
-                self.shared.keep(key, Arc::clone(&read.report));
-            }
+        if let Answer::Read(read) = &answer
+            && job.cacheable
+            && !read.changed
+            && !read.remote
+        {
+            self.shared.keep(key, Arc::clone(&read.report));
         }
         answer
     }
@@ -181,12 +183,18 @@ impl Lane {
                 scanner.stop().await;
                 match fault {
                     Fault::TimedOut => Answer::NotRead(NotRead::TimedOut),
-                    Fault::Opening(_) => Answer::NotRead(NotRead::WorkerFailed),
-                    Fault::Scanning(_) => Answer::Unscannable(Unscannable::BadAnswer),
+                    Fault::Opening(error) => {
+                        tracing::warn!(%error, "an opener failed");
+                        Answer::NotRead(NotRead::WorkerFailed)
+                    }
+                    Fault::Scanning(error) => {
+                        tracing::warn!(%error, "a scanner's answer made no sense");
+                        Answer::Unscannable(Unscannable::BadAnswer)
+                    }
                 }
             }
         };
-        tracing::warn!(?fault, ?answer, "scan workers are replaced");
+        tracing::info!(?answer, "scan workers are replaced");
         answer
     }
 }

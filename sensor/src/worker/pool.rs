@@ -298,11 +298,6 @@ impl ScanPool {
         self.overflows
     }
 
-    /// Files that wait, in both lanes.
-    pub fn waiting(&self) -> usize {
-        lock(&self.shared.sniffs.queue).len() + lock(&self.shared.scans.queue).len()
-    }
-
     /// How far the last children could lock themselves in; `None` before the first were started.
     pub fn confinements(&self) -> Option<Confinements> {
         *lock(&self.shared.confinements)

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::frame::{self, FrameError};
 use super::spawn::{Role, Worker};
-use super::wire::{Confinement, Details, FromReader, Listed, PIDS_MAX, Raw, ToReader};
+use super::wire::{Details, FromReader, Listed, PIDS_MAX, Raw, ToReader};
 
 /// Between two frames: a process that keeps its reader waiting longer is given up.
 const STEP_MAX: Duration = Duration::from_millis(500);
@@ -60,18 +60,12 @@ pub struct ProcessReader {
     program: PathBuf,
     total_max: Duration,
     worker: Option<Worker>,
-    confinement: Option<Confinement>,
 }
 
 impl ProcessReader {
     /// `program`: this binary (`/proc/self/exe`). `total_max`: for one call, all stuck processes together.
     pub fn new(program: impl Into<PathBuf>, total_max: Duration) -> Self {
-        Self { program: program.into(), total_max, worker: None, confinement: None }
-    }
-
-    /// How far the last reader could lock itself in.
-    pub fn confinement(&self) -> Option<Confinement> {
-        self.confinement
+        Self { program: program.into(), total_max, worker: None }
     }
 
     /// All processes. Errors: the reader can't be started or speaks nonsense; what it said before that is lost.
@@ -151,7 +145,7 @@ impl ProcessReader {
         }
         if self.worker.is_none() {
             let mut worker = Worker::spawn(&self.program, Role::Process, None).map_err(FrameError::Io)?;
-            self.confinement = Some(worker.hello(Role::Process).await?);
+            worker.hello(Role::Process).await?;
             self.worker = Some(worker);
         }
         self.worker.as_mut().ok_or(FrameError::Closed)

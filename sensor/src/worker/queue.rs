@@ -85,10 +85,6 @@ impl<T> FairQueue<T> {
         }
         Some(item)
     }
-
-    pub fn len(&self) -> usize {
-        self.len
-    }
 }
 
 #[cfg(test)]
@@ -113,7 +109,7 @@ mod tests {
         assert_eq!(queue.pop(), Some((1, 0)));
         assert_eq!(queue.push(3, (3, 0)), None);
         assert_eq!(drain(&mut queue), [(2, 0), (1, 1), (3, 0), (1, 2)]);
-        assert_eq!(queue.len(), 0);
+        assert_eq!(queue.len, 0);
         assert!(queue.waiting.is_empty() && queue.turn.is_empty(), "nothing is kept of cgroups that are gone");
     }
 
@@ -145,7 +141,7 @@ mod tests {
         assert_eq!(queue.push(2, (2, 0)), None);
         assert_eq!(queue.push(3, (3, 0)), Some((1, 2)), "the flood makes room for a newcomer");
         assert_eq!(queue.push(1, (1, 4)), Some((1, 4)), "but not for itself");
-        assert_eq!(queue.len(), 4);
+        assert_eq!(queue.len, 4);
         assert_eq!(drain(&mut queue), [(1, 0), (2, 0), (3, 0), (1, 1)]);
     }
 }

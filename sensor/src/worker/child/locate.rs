@@ -52,10 +52,10 @@ pub fn search<E>(
         }
     };
     let pid = request.pid;
-    if let Some(fd) = request.fd {
-        if look(open(&format!("/proc/{pid}/fd/{fd}")), true, &mut seen)? {
-            return Ok(None);
-        }
+    if let Some(fd) = request.fd
+        && look(open(&format!("/proc/{pid}/fd/{fd}")), true, &mut seen)?
+    {
+        return Ok(None);
     }
     for fd in descriptors(pid) {
         if Some(fd) != request.fd && look(open(&format!("/proc/{pid}/fd/{fd}")), false, &mut seen)? {
@@ -120,7 +120,7 @@ impl Seen {
 
 /// Size and change time of a `stat`.
 pub fn stamp(stat: &Stat) -> Stamp {
-    Stamp { size: stat.st_size as u64, ctime_s: stat.st_ctime as i64, ctime_ns: stat.st_ctime_nsec as u32 }
+    Stamp { size: stat.st_size as u64, ctime_s: stat.st_ctime, ctime_ns: stat.st_ctime_nsec as u32 }
 }
 
 /// A magic link of /proc, followed.
