@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use sensor_scan::Verdict;
 
-use crate::escape::Safe;
+use crate::escape;
 use crate::report::human::{Detail, Human};
 use crate::report::json::Json;
 use crate::report::jsonl::Jsonl;
@@ -108,7 +108,7 @@ pub fn run(args: Args) -> ExitCode {
         match list::read(file) {
             Ok(mut more) => paths.append(&mut more),
             Err(error) => {
-                eprintln!("sensor: list of files {}: {error}", Safe(file.as_os_str().as_encoded_bytes()));
+                eprintln!("sensor: list of files {}: {error}", escape::terminal(file.as_os_str().as_encoded_bytes()));
                 return ExitCode::from(2);
             }
         }

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use sensor_scan::{Evidence, Finding, Severity, Verdict};
 
 use super::{Examined, Summary, Write};
-use crate::escape::Safe;
+use crate::escape;
 
 /// What is shown beside the verdicts.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,12 +36,12 @@ impl<W: io::Write> Human<W> {
             "    {style}{:8}{style:#}  {}  {}",
             finding.severity.name(),
             finding.id,
-            Safe(finding.title.as_bytes())
+            escape::terminal(finding.title.as_bytes())
         )?;
         let dim = Style::new().dimmed();
         write!(self.out, "{dim}")?;
         if let Some(member) = &finding.member {
-            write!(self.out, "  in {}", Safe(member))?;
+            write!(self.out, "  in {}", escape::terminal(member))?;
         }
         if let Some(offset) = finding.offset {
             write!(self.out, "  at {offset}")?;
@@ -66,7 +66,7 @@ impl<W: io::Write> Write for Human<W> {
     fn file(&mut self, examined: &Examined) -> io::Result<()> {
         let report = &examined.report;
         let style = verdict_style(report.verdict);
-        write!(self.out, "{style}{:11}{style:#}  {}  ", report.verdict.name(), Safe(&examined.path))?;
+        write!(self.out, "{style}{:11}{style:#}  {}  ", report.verdict.name(), escape::terminal(&examined.path))?;
         write!(self.out, "({}, {}", report.format, size(report.size))?;
         if !report.coverage.complete && report.verdict != Verdict::Unscannable {
             write!(self.out, ", not read completely")?;
@@ -114,10 +114,10 @@ impl<W: io::Write> Write for Human<W> {
 
 fn evidence(evidence: &Evidence) -> String {
     match evidence {
-        Evidence::Text(text) => Safe(text.as_bytes()).to_string(),
+        Evidence::Text(text) => escape::terminal(text.as_bytes()),
         Evidence::Number(number) => number.to_string(),
         Evidence::List(items) => {
-            items.iter().map(|item| Safe(item.as_bytes()).to_string()).collect::<Vec<_>>().join(" → ")
+            items.iter().map(|item| escape::terminal(item.as_bytes())).collect::<Vec<_>>().join(" → ")
         }
     }
 }

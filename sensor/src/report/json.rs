@@ -23,7 +23,9 @@ impl<W: io::Write> Write for Json<W> {
         let file = file_json(&examined.report, &examined.path, examined.sha256.as_deref());
         let start = if self.files == 0 { START } else { "," };
         self.files += 1;
-        write!(self.out, "{start}\n{}", escape::json(&serde_json::to_string(&file)?))
+        self.out.write_all(start.as_bytes())?;
+        self.out.write_all(b"\n")?;
+        self.out.write_all(&escape::json(&file)?)
     }
 
     fn end(&mut self, summary: &Summary) -> io::Result<()> {

@@ -10,7 +10,8 @@ pub struct Jsonl<W>(pub W);
 impl<W: io::Write> Write for Jsonl<W> {
     fn file(&mut self, examined: &Examined) -> io::Result<()> {
         let line = file_json(&examined.report, &examined.path, examined.sha256.as_deref());
-        writeln!(self.0, "{}", escape::json(&serde_json::to_string(&line)?))?;
+        self.0.write_all(&escape::json(&line)?)?;
+        self.0.write_all(b"\n")?;
         self.0.flush()
     }
 
