@@ -30,7 +30,7 @@ fn zip(name: &str, data: &[u8], deflated: bool) -> Vec<u8> {
         writer.write_all(data).expect("in memory");
         packed = writer.finish().expect("in memory");
     }
-    let mut fixed = vec![0_u8; 26];
+    let mut fixed = [0_u8; 26];
     fixed[..2].copy_from_slice(&20_u16.to_le_bytes());
     fixed[4] = if deflated { 8 } else { 0 };
     fixed[10..14].copy_from_slice(&crc(data).to_le_bytes());

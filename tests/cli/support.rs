@@ -71,10 +71,19 @@ pub fn file(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 
 /// Panics unless a line is what `schemas/scan.schema.json` says.
 pub fn valid(line: &Value) {
-    let schema: Value =
-        serde_json::from_str(include_str!("../../schemas/scan.schema.json")).expect("the schema is JSON");
+    hold(line, include_str!("../../schemas/scan.schema.json"));
+}
+
+/// Panics unless a run, and each of its files, is what `schemas/` says.
+pub fn valid_run(run: &Value) {
+    hold(run, include_str!("../../schemas/scan-run.schema.json"));
+    run["files"].as_array().expect("an array").iter().for_each(valid);
+}
+
+fn hold(value: &Value, schema: &str) {
+    let schema: Value = serde_json::from_str(schema).expect("the schema is JSON");
     let validator = jsonschema::validator_for(&schema).expect("the schema is one");
-    if let Err(error) = validator.validate(line) {
-        panic!("{error} at {}: {line}", error.instance_path());
+    if let Err(error) = validator.validate(value) {
+        panic!("{error} at {}: {value}", error.instance_path());
     }
 }
