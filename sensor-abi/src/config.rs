@@ -48,6 +48,9 @@ offsets! {
     inode_size: "inode"."i_size";
     inode_generation: "inode"."i_generation";
     inode_nlink: "inode"."i_nlink";
+    inode_writecount: "inode"."i_writecount";
+    inode_mapping: "inode"."i_mapping";
+    mapping_writable: "address_space"."i_mmap_writable";
     /// `i_ctime_sec` from 6.11; before, a `timespec64`.
     inode_ctime_s: "inode"."i_ctime_sec" | "__i_ctime" | "i_ctime";
     /// ABSENT where `inode_ctime_s` is a `timespec64`: then 8 bytes behind it.
@@ -74,6 +77,10 @@ offsets! {
     socket_type: "socket"."type";
     sock_family: "sock_common"."skc_family";
     sock_protocol: "sock"."sk_protocol";
+    sock_daddr: "sock_common"."skc_daddr";
+    /// Network byte order.
+    sock_dport: "sock_common"."skc_dport";
+    sock_v6_daddr: "sock_common"."skc_v6_daddr";
     msghdr_name: "msghdr"."msg_name";
     msghdr_namelen: "msghdr"."msg_namelen";
 }

@@ -12,7 +12,7 @@ pub enum Counter {
     LoadSetsFull = 2,
     /// `INODES` refused an entry.
     InodesFull = 3,
-    /// A candidate was not sent: its cgroup is over its rate.
+    /// An open was not announced: its cgroup is over its rate of files that nobody has looked at.
     CandidateRate = 4,
     /// A kernel structure could not be read.
     ReadFailed = 5,
@@ -34,10 +34,16 @@ pub enum Counter {
     CanaryExecLsm = 13,
     /// Runs of the LSM socket hooks by the sensor itself (canary).
     CanarySocketLsm = 14,
+    /// As [`Self::CanaryConnect`], IPv6.
+    CanaryConnect6 = 15,
+    /// As [`Self::CanarySend`], IPv6.
+    CanarySend6 = 16,
+    /// Runs of the exit hook by the sensor itself (canary).
+    CanaryExit = 17,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 16;
+pub const COUNTERS: u32 = 20;
 
 /// Counters that mean something was not seen, with the stable word that `event.reason` of a loss alert uses.
 pub const LOSS: [(Counter, &str); 6] = [

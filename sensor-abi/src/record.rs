@@ -32,6 +32,9 @@ pub mod kind {
     pub const SEND: u16 = 6;
 }
 
+/// A [`Header::uid`] that isn't known; never a user's (`INVALID_UID`).
+pub const UNKNOWN_UID: u32 = u32::MAX;
+
 /// First bytes of every record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -45,7 +48,9 @@ pub struct Header {
     pub task: TaskKey,
     /// `real_parent`'s group: its creator, or who it was given to.
     pub parent: TaskKey,
+    /// cgroup v2 id; 0 where it isn't known.
     pub cgroup: u64,
+    /// Or [`UNKNOWN_UID`].
     pub uid: u32,
     pub reserved: u32,
     pub comm: [u8; 16],
@@ -81,10 +86,19 @@ pub mod reason {
     pub const FOUND_MAPPED: u8 = 5;
 }
 
+/// Who could change the content behind the reader's back ([`Open::writers`], bits).
+pub mod writers {
+    /// Somebody has it open for writing (`inode.i_writecount` > 0).
+    pub const OPEN: u32 = 1;
+    /// Somebody has a shared writable mapping, which changes neither size nor times (`address_space.i_mmap_writable`).
+    pub const MAPPED: u32 = 2;
+}
+
 /// An [`Open::fd`] that isn't known (LSM runs before the descriptor exists).
 pub const NO_FD: u32 = u32::MAX;
 
 /// `path_len` bytes of components (leaf first, each ended by NUL), `exe_len` likewise, `argv_len` bytes of arguments.
+/// The last two only of a process that was not marked before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Open {
@@ -100,11 +114,13 @@ pub struct Open {
     pub reason: u8,
     /// [`crate::mark::class`] as known at the open.
     pub class: u8,
-    /// 1: this record asks for a look at the content.
-    pub candidate: u8,
+    pub pad: u8,
     pub role: u8,
     pub ancestors: [TaskKey; ANCESTORS_MAX],
     pub fs_magic: u64,
+    /// [`writers`]
+    pub writers: u32,
+    pub reserved: u32,
     pub path_len: u16,
     pub exe_len: u16,
     pub argv_len: u16,

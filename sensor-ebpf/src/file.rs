@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use sensor_abi::config::ABSENT;
 use sensor_abi::identity::{ContentStamp, InodeKey};
 use sensor_abi::name::{KEY_BYTES, suffix_key};
-use sensor_abi::record::PATH_COMPONENTS_MAX;
+use sensor_abi::record::{PATH_COMPONENTS_MAX, writers};
 
 use crate::field::{Address, field, offset, read};
 use crate::maps::SCRATCH_BYTES;
@@ -21,6 +21,9 @@ pub const FMODE_CREATED: u32 = 0x10_0000;
 pub const FMODE_NOACCOUNT: u32 = 0x2000_0000;
 /// O_TRUNC; gone from `f_flags` once the open is over.
 pub const O_TRUNC: u32 = 0x200;
+
+/// `include/linux/fs.h`: I_CTIME_QUERIED; from 6.13 `i_ctime_nsec` says in its top bit that somebody asked for the time.
+const CTIME_QUERIED: u32 = 1 << 31;
 
 const S_IFMT: u16 = 0o170_000;
 const S_IFREG: u16 = 0o100_000;
@@ -55,7 +58,23 @@ pub fn stamp_of(inode: Address) -> Option<ContentStamp> {
     } else {
         read(inode, ns)?
     };
+    let ctime_ns = ctime_ns & !CTIME_QUERIED;
     Some(ContentStamp { size: field!(inode, inode_size, u64)?, ctime_s, ctime_ns, reserved: 0 })
+}
+
+/// Who could change the content now. Bits of [`writers`].
+#[inline(always)]
+pub fn writers_of(inode: Address) -> u32 {
+    let mut found = 0;
+    // Negative where writing is denied (a running executable).
+    if field!(inode, inode_writecount, i32).is_some_and(|count| count > 0) {
+        found |= writers::OPEN;
+    }
+    let writable = field!(inode, inode_mapping, Address).and_then(|mapping| field!(mapping, mapping_writable, i32));
+    if writable.is_some_and(|count| count > 0) {
+        found |= writers::MAPPED;
+    }
+    found
 }
 
 /// A name, as the hooks look at it.

@@ -57,7 +57,7 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS_L
 
 /// Opens, forks, execs, exits: few, and needed to understand the rest. Full: `RingFull`.
 #[map]
-pub static RING_PRIORITY: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+pub static RING_PRIORITY: RingBuf = RingBuf::with_byte_size(1024 * 1024, 0);
 
 /// Connections and datagrams. Full: `RingFull`.
 #[map]

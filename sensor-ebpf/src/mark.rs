@@ -4,11 +4,11 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::{InodeKey, TaskKey};
-use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, role};
+use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role};
 
 use crate::emit::{Area, atomic_add};
 use crate::field::{Address, config, field, read};
-use crate::maps::{EXES, INODES_MALICIOUS, LOAD_SETS, NEXT_SET, TASKS, count};
+use crate::maps::{EXES, INODES, INODES_MALICIOUS, LOAD_SETS, NEXT_SET, TASKS, count};
 use crate::task::now_ns;
 use crate::{file, task};
 
@@ -67,6 +67,25 @@ pub unsafe fn role_of(mark: *mut Mark) -> u8 {
     }
 }
 
+/// Is any artifact of the set a model, or not known to be none? Asked at each act, so that a mark that a name alone set
+/// ends with the look at the content.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_counts(id: u64) -> u64 {
+    let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
+    for i in 0..LOAD_SET_ARTIFACTS_MAX {
+        // SAFETY: a live map value; the index is below the length.
+        let (inode, len) = unsafe { ((*set).artifacts[i & ARTIFACT_MASK].inode, (*set).count) };
+        if i as u32 >= len {
+            break;
+        }
+        if !is_no_model(inode) {
+            return 1;
+        }
+    }
+    0
+}
+
 /// Which artifacts of load set `id` the acting thread of `task` is inside the load window of (bit i), with [`CUT`] where
 /// a walk met its limit before it knew.
 ///
@@ -97,7 +116,7 @@ pub extern "C" fn sensor_held(id: u64, fdt: u64, tid: u64, thread_start_ns: u64,
     let slot = (candidate - 1) as usize & ARTIFACT_MASK;
     // SAFETY: a live map value; the slot is masked to the length.
     let artifact = unsafe { &mut (*set).artifacts[slot] };
-    let found = sensor_walk(fdt, artifact.inode.ino);
+    let found = sensor_walk(fdt, artifact.inode.ino, u64::from(artifact.inode.dev));
     if found == NOT_FOUND {
         return 0;
     }
@@ -132,7 +151,7 @@ pub extern "C" fn sensor_held_hints(id: u64, fdt: u64, tid: u64, thread_start_ns
         {
             continue;
         }
-        if sensor_holds(fdt, u64::from(artifact.fd), artifact.inode.ino) == 1 {
+        if sensor_holds(fdt, u64::from(artifact.fd), artifact.inode.ino, u64::from(artifact.inode.dev)) == 1 {
             artifact.held_ns = now;
             held |= 1 << i;
         } else {
@@ -142,24 +161,23 @@ pub extern "C" fn sensor_held_hints(id: u64, fdt: u64, tid: u64, thread_start_ns
     held | candidate << 8
 }
 
-/// 1 where descriptor `fd` is open on inode number `ino`. (Device numbers are not compared: a process that holds two
-/// files of one number at once only gets a window that is its own.)
+/// 1 where descriptor `fd` is open on inode number `ino` of device `dev`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn sensor_holds(fdt: u64, fd: u64, ino: u64) -> u64 {
+pub extern "C" fn sensor_holds(fdt: u64, fd: u64, ino: u64, dev: u64) -> u64 {
     let fdt = fdt as Address;
     let (Some(descriptors), Some(len)) = (field!(fdt, fdt_fd, Address), field!(fdt, fdt_max_fds, u32)) else {
         return 0;
     };
-    u64::from(fd < u64::from(len) && descriptor_ino(descriptors, fd as u32) == ino)
+    u64::from(fd < u64::from(len) && is_open_on(descriptors, fd as u32, ino, dev))
 }
 
 const NOT_FOUND: u64 = u64::MAX;
 
-/// The descriptor that is open on inode number `ino`, [`NOT_FOUND`], or [`CUT`].
+/// The descriptor that is open on inode number `ino` of device `dev`, [`NOT_FOUND`], or [`CUT`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn sensor_walk(fdt: u64, ino: u64) -> u64 {
+pub extern "C" fn sensor_walk(fdt: u64, ino: u64, dev: u64) -> u64 {
     let fdt = fdt as Address;
     let (Some(descriptors), Some(len)) = (field!(fdt, fdt_fd, Address), field!(fdt, fdt_max_fds, u32)) else {
         return NOT_FOUND;
@@ -168,7 +186,7 @@ pub extern "C" fn sensor_walk(fdt: u64, ino: u64) -> u64 {
         if fd >= len {
             return NOT_FOUND;
         }
-        if descriptor_ino(descriptors, fd) == ino {
+        if is_open_on(descriptors, fd, ino, dev) {
             return u64::from(fd);
         }
     }
@@ -178,15 +196,21 @@ pub extern "C" fn sensor_walk(fdt: u64, ino: u64) -> u64 {
 /// [`held`]: the walk met its limit.
 pub const CUT: u64 = 1 << 8;
 
-/// Inode number behind descriptor `fd`; 0 where there is none.
+/// Is descriptor `fd` open on that inode? Numbers are small on many file systems, so the device has to agree too.
 #[inline(always)]
-fn descriptor_ino(descriptors: Address, fd: u32) -> u64 {
-    let Some(file) = read::<Address>(descriptors, fd * 8) else { return 0 };
-    if file.is_null() {
-        return 0;
-    }
-    let Some(inode) = field!(file, file_inode, Address) else { return 0 };
-    field!(inode, inode_ino, u64).unwrap_or(0)
+fn is_open_on(descriptors: Address, fd: u32, ino: u64, dev: u64) -> bool {
+    (|| {
+        let file = read::<Address>(descriptors, fd * 8)?;
+        if file.is_null() {
+            return None;
+        }
+        let inode = field!(file, file_inode, Address)?;
+        if field!(inode, inode_ino, u64)? != ino {
+            return None;
+        }
+        let sb = field!(inode, inode_sb, Address)?;
+        Some(u64::from(field!(sb, sb_dev, u32)?) == dev)
+    })() == Some(true)
 }
 
 /// What [`add`] did.
@@ -301,17 +325,43 @@ unsafe fn put(set: *mut LoadSet, mark: *mut Mark, artifact: &Artifact) -> Added 
             (*set).count = len + 1;
             len as usize
         } else {
-            // The first stays; among the others the turn goes round, past one that is known to be malicious.
-            let turn = (*set).omitted as usize;
-            (*set).omitted += 1;
-            let slot = turn & ARTIFACT_MASK;
-            let passed = slot == 0 || INODES_MALICIOUS.get((*set).artifacts[slot].inode).is_some();
-            if passed { ((turn + 1) & ARTIFACT_MASK).max(1) } else { slot }
+            match slot_of_no_model(set) {
+                Some(slot) => slot,
+                None => {
+                    // The first stays; among the others the turn goes round, past one that is known to be malicious.
+                    let turn = (*set).omitted as usize;
+                    (*set).omitted += 1;
+                    let slot = turn & ARTIFACT_MASK;
+                    let passed = slot == 0 || INODES_MALICIOUS.get((*set).artifacts[slot].inode).is_some();
+                    if passed { ((turn + 1) & ARTIFACT_MASK).max(1) } else { slot }
+                }
+            }
         };
         (*mark).born &= !(1u8 << (slot & ARTIFACT_MASK));
         (*set).artifacts[slot & ARTIFACT_MASK] = *artifact;
         Added::New
     }
+}
+
+/// A slot whose file turned out to be no model: the first to give way.
+///
+/// # Safety
+/// `set` points to live memory.
+#[inline(always)]
+unsafe fn slot_of_no_model(set: *const LoadSet) -> Option<usize> {
+    for i in 0..LOAD_SET_ARTIFACTS_MAX {
+        // SAFETY: the caller's promise; the index is below the length.
+        if is_no_model(unsafe { (*set).artifacts[i & ARTIFACT_MASK].inode }) {
+            return Some(i);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn is_no_model(inode: InodeKey) -> bool {
+    // SAFETY: plain bytes.
+    unsafe { INODES.get(inode) }.is_some_and(|info| info.class == class::NOT_MODEL)
 }
 
 #[inline(always)]

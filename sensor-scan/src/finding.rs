@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Characters that one text of evidence keeps.
+pub const EVIDENCE_CHARS_MAX: usize = 512;
+
 /// How bad one occurrence is. Effect × certainty × when, not a property of the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -66,6 +69,43 @@ impl Finding {
             loaders: Vec::new(),
             evidence: BTreeMap::new(),
         }
+    }
+
+    /// Where it is: the member's name as in [`Finding::member`].
+    #[must_use]
+    pub fn member(mut self, member: Option<&[u8]>) -> Self {
+        self.member = member.map(<[u8]>::to_vec);
+        self
+    }
+
+    #[must_use]
+    pub fn at(mut self, offset: u64) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+
+    #[must_use]
+    pub fn loaders(mut self, loaders: &[&'static str]) -> Self {
+        self.loaders = loaders.to_vec();
+        self
+    }
+
+    /// Evidence as text, cut at [`EVIDENCE_CHARS_MAX`].
+    #[must_use]
+    pub fn text(mut self, key: &'static str, text: impl AsRef<[u8]>) -> Self {
+        let text = String::from_utf8_lossy(text.as_ref());
+        let mut cut: String = text.chars().take(EVIDENCE_CHARS_MAX).collect();
+        if cut.len() < text.len() {
+            cut.push('…');
+        }
+        self.evidence.insert(key, Evidence::Text(cut));
+        self
+    }
+
+    #[must_use]
+    pub fn number(mut self, key: &'static str, number: u64) -> Self {
+        self.evidence.insert(key, Evidence::Number(number));
+        self
     }
 
     /// Coverage findings say what was not read; they never decide between clean and suspicious.

@@ -16,6 +16,10 @@ pub struct Cli {
 pub enum Command {
     Scan(command::scan::Args),
     Doctor(command::doctor::Args),
+    Run(command::run::Args),
+    #[command(hide = true)]
+    Worker(command::worker::Args),
+    Status(command::status::Args),
 }
 
 fn version() -> &'static str {

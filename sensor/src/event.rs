@@ -52,7 +52,8 @@ pub struct Lineage {
 }
 
 /// What a file's content can do, by its format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ContentClass {
     /// The format can run code when it is loaded (pickle, torch, joblib, object arrays …).
     Code,
@@ -63,7 +64,8 @@ pub enum ContentClass {
 }
 
 /// The scanner's word on a file, as far as it is known now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Clean,
     Suspicious,
@@ -75,6 +77,25 @@ pub enum Verdict {
     /// Not read: policy, a time-out, a swapped file, a file system that may lie. Judged as a clean file that can run
     /// code; written as `pending` in alerts.
     NotRead,
+}
+
+impl Verdict {
+    /// The word of the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Suspicious => "suspicious",
+            Self::Malicious => "malicious",
+            Self::Unscannable => "unscannable",
+            Self::Pending | Self::NotRead => "pending",
+        }
+    }
+}
+
+impl serde::Serialize for Verdict {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 /// One finding of the scanner as an alert carries it (the full report is `sensor scan`'s).
@@ -126,20 +147,20 @@ pub struct Artifact {
 }
 
 /// How `in_load` was decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Basis {
     /// The descriptor was found open at the act.
     Held,
     /// The process was created inside a window.
     Born,
-    /// CPython raised a dangerous `find_class` just before.
-    Audit,
     /// The descriptor walk was cut by its limit: judged as "shortly after".
     Cut,
 }
 
 /// `event.proto`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Proto {
     Tcp,
     Udp,
@@ -151,16 +172,16 @@ pub enum Proto {
 }
 
 /// `event.family`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Family {
     Inet,
     Inet6,
-    Unix,
     Vsock,
     Packet,
 }
 
-/// Where a connection or datagram goes. `ip`/`port` are absent for unix, vsock, packet; v4-mapped is IPv4.
+/// Where a connection or datagram goes. `ip`/`port` are absent for vsock, packet; v4-mapped is IPv4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
     pub family: Family,
@@ -168,6 +189,60 @@ pub struct Destination {
     pub ip: Option<IpAddr>,
     pub port: Option<u16>,
     pub domain: Option<String>,
+}
+
+/// How loud an alert is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Info,
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl Severity {
+    const ALL: [Self; 5] = [Self::Info, Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    /// `steps` louder (negative: quieter); stays within the scale.
+    pub fn moved(self, steps: i8) -> Self {
+        let index = (self as i8).saturating_add(steps).clamp(0, Self::ALL.len() as i8 - 1);
+        Self::ALL[index as usize]
+    }
+
+    /// The word of the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What is done about an act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    Alert,
+    Deny,
+    Kill,
+}
+
+/// `event.kind` of an alert, and what a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    ModelOpen,
+    Exec,
+    Connect,
+    Send,
+    /// A datagram to a configured resolver.
+    Dns,
+    Loss,
 }
 
 /// What was done.
@@ -187,7 +262,8 @@ pub enum ActKind {
 }
 
 /// Who the acting process is to the sensor (DESIGN 3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     Loader,
     /// Reads files for a living: recorded, info.

@@ -1,9 +1,23 @@
 //! The binary: parse, run one verb, turn the result into an exit status.
 
+mod alert;
 mod cli;
 mod command;
-pub mod event;
+mod config;
+mod escape;
+mod event;
+mod health;
+mod hub;
+mod incident;
+mod judge;
+mod open;
+mod policy;
+mod report;
+mod sink;
+mod timeline;
+mod walk;
 mod watch;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -13,5 +27,8 @@ fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Scan(args) => command::scan::run(args),
         cli::Command::Doctor(args) => command::doctor::run(args),
+        cli::Command::Worker(args) => command::worker::run(args),
+        cli::Command::Run(args) => command::run::run(args),
+        cli::Command::Status(args) => command::status::run(args),
     }
 }

@@ -28,7 +28,7 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    inet6(&ctx, kind::CONNECT, Counter::CanaryConnect)
+    inet6(&ctx, kind::CONNECT, Counter::CanaryConnect6)
 }
 
 #[inline(always)]
@@ -86,6 +86,10 @@ pub fn acted(
     }
     // SAFETY: as above.
     let set = LOAD_SETS.get_ptr_mut(unsafe { (*mark).set })?;
+    // SAFETY: as above.
+    if mark::sensor_counts(unsafe { (*mark).set }) == 0 {
+        return None;
+    }
     // SAFETY: as above.
     let held = mark::held(current, unsafe { (*mark).set }, key.start_boottime_ns);
     let area = Area::claim()?;

@@ -85,6 +85,10 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
         // SAFETY: as above. The new program began inside the window, as a child would have.
         unsafe { (*mark).born |= held };
     }
+    // SAFETY: as above.
+    if mark::sensor_counts(unsafe { (*mark).set }) == 0 {
+        return None;
+    }
     let file: Address = field!(bprm, bprm_file, Address)?;
     let inode: Address = field!(file, file_inode, Address)?;
     let mm: Address = field!(current, task_mm, Address)?;

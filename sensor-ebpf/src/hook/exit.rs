@@ -6,12 +6,13 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use sensor_abi::counter::Counter;
 use sensor_abi::mark::role;
 use sensor_abi::record::{Header, kind};
 
 use crate::emit::Area;
 use crate::field::{Address, field};
-use crate::maps::{RING_PRIORITY, TASKS};
+use crate::maps::{RING_PRIORITY, TASKS, count};
 use crate::{mark, task};
 
 #[btf_tracepoint(function = "sched_process_exit")]
@@ -31,6 +32,7 @@ fn exited() -> Option<()> {
     let (set, role) = unsafe { ((*mark).set, (*mark).role) };
     let _ = TASKS.remove(key.tgid);
     if role == role::OWN {
+        count(Counter::CanaryExit);
         return None;
     }
     mark::unref(set);

@@ -10,7 +10,7 @@ use sensor_abi::counter::Counter;
 use sensor_abi::identity::{ContentStamp, InodeKey, TaskKey};
 use sensor_abi::mark::{Artifact, InodeInfo, class, role, suffix, verdict};
 use sensor_abi::name::suffix_len;
-use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, kind, reason};
+use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, UNKNOWN_UID, kind, reason};
 
 use crate::emit::{self, Area};
 use crate::field::{Address, config, field, read};
@@ -177,7 +177,8 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
     if decided == role::READER {
         return None;
     }
-    let candidate = !known && allowed(inode, stamp);
+    // Over its rate a cgroup's file is marked and not announced: what it does later still is.
+    let limited = !known && !allowed(inode, stamp);
     let now = task::now_ns();
     let artifact = Artifact {
         inode,
@@ -187,10 +188,12 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
         tid: field!(opened.task, task_pid, u32)?,
         fd: opened.fd,
     };
-    if mark::add(&opened.key, &exe, decided, &artifact) == Added::Again && !candidate {
+    let is_new = mark::find(&opened.key).is_none();
+    let added = mark::add(&opened.key, &exe, decided, &artifact);
+    if limited || (added == Added::Again && known) {
         return None;
     }
-    send(opened, inode, stamp, class, candidate, exe_file, exe, decided)
+    send(opened, inode, stamp, class, exe_file, exe, decided, is_new)
 }
 
 /// May this inode be sent as a candidate now? Remembers that it was.
@@ -231,10 +234,10 @@ fn send(
     inode: InodeKey,
     stamp: ContentStamp,
     class: u8,
-    candidate: bool,
     exe_file: Address,
     exe: InodeKey,
     decided: u8,
+    is_new: bool,
 ) -> Option<()> {
     let exe_inode: Address = field!(exe_file, file_inode, Address)?;
     let exe_dentry: Address = field!(exe_file, file_path_dentry, Address)?;
@@ -248,6 +251,11 @@ fn send(
     // SAFETY: the area is larger than the record's fixed part.
     unsafe {
         task::write_header(&raw mut (*record).header, kind::OPEN, opened.task, opened.key);
+        if !opened.is_current {
+            // Those were read of the sensor itself.
+            (*record).header.cgroup = 0;
+            (*record).header.uid = UNKNOWN_UID;
+        }
         (*record).inode = inode;
         (*record).stamp = stamp;
         (*record).exe = exe;
@@ -258,17 +266,24 @@ fn send(
         (*record).fd = opened.fd;
         (*record).reason = opened.reason;
         (*record).class = class;
-        (*record).candidate = u8::from(candidate);
+        (*record).pad = 0;
         (*record).role = decided;
         task::write_ancestors(&raw mut (*record).ancestors, opened.task);
         (*record).fs_magic = field!(sb, sb_magic, u64).unwrap_or(0);
+        (*record).writers = file::writers_of(opened.inode);
+        (*record).reserved = 0;
     }
     let fixed = size_of::<Open>() as u64;
     let path = file::write_path(bytes, fixed, opened.file, PATH_BYTES_MAX as u64);
     let path_end = path & 0xffff;
-    let exe_path = file::write_path(bytes, path_end, exe_file, EXE_BYTES_MAX as u64);
+    // Who a marked process is was said when it was marked, or when it was executed since.
+    let exe_path = if is_new {
+        file::write_path(bytes, path_end, exe_file, EXE_BYTES_MAX as u64)
+    } else {
+        path_end | file::TRUNCATED
+    };
     let exe_end = exe_path & 0xffff;
-    let argv = if opened.is_current { emit::write_argv(bytes, exe_end, mm) } else { exe_end | emit::CUT };
+    let argv = if is_new && opened.is_current { emit::write_argv(bytes, exe_end, mm) } else { exe_end | emit::CUT };
     let end = argv & 0xffff;
     // SAFETY: as above.
     unsafe {

@@ -17,5 +17,5 @@ pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    inet6(&ctx, kind::SEND, Counter::CanarySend)
+    inet6(&ctx, kind::SEND, Counter::CanarySend6)
 }

@@ -1,4 +1,5 @@
-//! What the cgroup pair cannot see: families other than IPv4 and IPv6, raw and packet sockets. LSM rung only.
+//! What the cgroup pair cannot see: families other than IPv4 and IPv6, raw and packet sockets, datagrams on connected
+//! sockets. LSM rung only.
 //!
 //! `lsm/socket_connect` (match-proto: security/security.c: int security_socket_connect(struct socket *sock, struct
 //! sockaddr *address, int addrlen)) and `lsm/socket_sendmsg` (match-proto: int security_socket_sendmsg(struct socket
@@ -18,6 +19,7 @@ use crate::mark;
 const AF_PACKET: u16 = 17;
 const AF_VSOCK: u16 = 40;
 /// `include/linux/net.h`
+const SOCK_DGRAM: u16 = 2;
 const SOCK_RAW: u16 = 3;
 
 #[lsm(hook = "socket_connect")]
@@ -49,15 +51,33 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
 
 #[inline(always)]
 fn other_message(socket: Address, message: Address) -> Option<()> {
-    // A cheap look first: streams and datagrams of ordinary families pass.
+    // A cheap look first: streams pass, and so do the datagrams that the cgroup pair sees.
     let sock_type: u16 = field!(socket, socket_type, u16)?;
     let sk: Address = field!(socket, socket_sk, Address)?;
     let family: u16 = field!(sk, sock_family, u16)?;
+    let address: Address = field!(message, msghdr_name, Address)?;
+    if sock_type == SOCK_DGRAM && (family == AF_INET || family == AF_INET6) && address.is_null() {
+        return connected_datagram(sk, family);
+    }
     if sock_type != SOCK_RAW && family != AF_PACKET {
         return None;
     }
-    let address: Address = field!(message, msghdr_name, Address)?;
     other_family(socket, address, kind::SEND)
+}
+
+/// A datagram on a connected socket names no address; the socket does.
+#[inline(always)]
+fn connected_datagram(sk: Address, family: u16) -> Option<()> {
+    mark::find_current()?;
+    let mut ip = [0u8; 16];
+    if family == AF_INET {
+        ip[..4].copy_from_slice(&field!(sk, sock_daddr, [u8; 4])?);
+    } else {
+        ip = field!(sk, sock_v6_daddr, [u8; 16])?;
+    }
+    let port = u32::from(field!(sk, sock_dport, u16)?);
+    let protocol: u16 = field!(sk, sock_protocol, u16)?;
+    acted(kind::SEND, Counter::CanarySocketLsm, family, &ip, port, u32::from(SOCK_DGRAM), u32::from(protocol))
 }
 
 #[inline(always)]

@@ -2,7 +2,10 @@
 
 pub mod globals;
 
+mod container;
 mod coverage;
+mod framework;
+mod identity;
 mod pickle_meaning;
 mod pickle_stream;
 
@@ -30,7 +33,16 @@ pub struct Manual {
 
 /// All manual pages, by id.
 pub fn all() -> impl Iterator<Item = &'static Manual> {
-    [pickle_meaning::MANUALS, pickle_stream::MANUALS, coverage::MANUALS].into_iter().flatten()
+    [
+        pickle_meaning::MANUALS,
+        pickle_stream::MANUALS,
+        container::MANUALS,
+        framework::MANUALS,
+        identity::MANUALS,
+        coverage::MANUALS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The manual page of one finding.

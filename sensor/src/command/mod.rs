@@ -1,4 +1,7 @@
 //! One file per verb. Each has `Args` and `run(Args) -> ExitCode`.
 
 pub mod doctor;
+pub mod run;
 pub mod scan;
+pub mod status;
+pub mod worker;

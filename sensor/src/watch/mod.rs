@@ -1,6 +1,368 @@
-//! The runtime half, in walking order: load, ring, decode, process, correlate.
+//! The runtime half, in walking order: load, ring, decode, process, correlate. Here they meet; none knows another.
+//!
+//! Records come in from the kernel, [`Act`]s go out to the policy; what has to be asked of others (the scanner, the
+//! process worker) goes out as [`Ask`]s and comes back through [`Watch::word`] and [`Watch::told`].
 
-pub mod btf;
+mod correlate;
+mod decode;
 pub mod load;
-pub mod plan;
-mod tracepoint;
+mod process;
+pub mod record;
+mod ring;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use sensor_abi::counter::{Counter, LOSS};
+use sensor_abi::identity::ContentStamp;
+use sensor_abi::mark::{InodeInfo, role};
+
+use self::correlate::{Correlator, Pending, Ready, Tell};
+pub use self::correlate::{Look, Sums, Word};
+use self::load::plan::Plan;
+use self::load::{Kernel, LoadError, OwnOpens, Wishes};
+use self::process::Processes;
+pub use self::process::{TICK_NS, Told};
+use self::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record};
+use self::ring::Ring;
+use crate::event::{Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role};
+
+/// Records that are taken from one ring before somebody else gets a turn.
+const BATCH_RECORDS_MAX: usize = 512;
+
+/// What others are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    Look(Look),
+    /// What do these processes run?
+    Processes(Vec<u32>),
+}
+
+/// How an executable's role is decided.
+pub type Decide = Box<dyn Fn(&Executable) -> Role>;
+
+/// The runtime half.
+pub struct Watch {
+    kernel: Kernel,
+    priority: Ring,
+    bulk: Ring,
+    plan: Plan,
+    joined: Joined,
+    malformed: u64,
+    told_losses: BTreeMap<&'static str, u64>,
+}
+
+/// What the records are joined with; apart from the rings, so that both can be held at once.
+struct Joined {
+    processes: Processes,
+    correlator: Correlator,
+    decide: Decide,
+    asks: Vec<Ask>,
+    /// Roles that the kernel has to hear.
+    roles: Vec<(InodeKey, Role)>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+/// CLOCK_BOOTTIME, ns.
+pub fn boottime_ns() -> u64 {
+    ns(ClockId::Boottime) as u64
+}
+
+fn ns(clock: ClockId) -> i128 {
+    let time = clock_gettime(clock);
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
+
+impl Watch {
+    /// Loads the kernel half and attaches it. Needs a tokio runtime.
+    ///
+    /// `suffixes` are the names that are a reason to look; an act waits `scan_wait` for its file's verdict.
+    pub fn start(
+        wishes: Wishes,
+        suffixes: &[(u64, u8)],
+        scan_wait: Duration,
+        decide: Decide,
+    ) -> Result<(Self, OwnOpens), LoadError> {
+        let (kernel, rings, own_opens, plan) = Kernel::load(wishes, suffixes)?;
+        let reactor = |error: std::io::Error| LoadError::Object(error.to_string());
+        let scan_wait_ns = u64::try_from(scan_wait.as_nanos()).unwrap_or(u64::MAX);
+        let joined = Joined {
+            processes: Processes::default(),
+            correlator: Correlator::new(scan_wait_ns),
+            decide,
+            asks: Vec::new(),
+            roles: Vec::new(),
+        };
+        let mut watch = Self {
+            kernel,
+            priority: Ring::new(rings.priority).map_err(reactor)?,
+            bulk: Ring::new(rings.bulk).map_err(reactor)?,
+            plan,
+            joined,
+            malformed: 0,
+            told_losses: BTreeMap::new(),
+        };
+        watch.set_clock();
+        Ok((watch, own_opens))
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The wall clock may have been set since.
+    pub fn set_clock(&mut self) {
+        self.joined.processes.boot_unix_ns = ns(ClockId::Realtime) - ns(ClockId::Boottime);
+    }
+
+    /// Resolves when the kernel has sent something. Cancel-safe.
+    pub async fn readable(&self) -> std::io::Result<()> {
+        tokio::select! {
+            ready = self.priority.readable() => ready,
+            ready = self.bulk.readable() => ready,
+        }
+    }
+
+    /// Takes a batch of records. True where more may be there.
+    pub fn take(&mut self) -> bool {
+        let Self { priority, bulk, joined, malformed, .. } = self;
+        let mut each = |bytes: &[u8]| match decode::decode(bytes) {
+            Ok(record) => joined.take(record),
+            Err(error) => {
+                *malformed += 1;
+                tracing::warn!(%error, "a record that can't be read");
+            }
+        };
+        // Opens, forks and execs first: they say what the others mean.
+        let records = priority.drain(BATCH_RECORDS_MAX, &mut each);
+        let more = records == BATCH_RECORDS_MAX;
+        let records = if more { 0 } else { bulk.drain(BATCH_RECORDS_MAX, &mut each) };
+        for (exe, role) in self.joined.roles.drain(..) {
+            let code = if role == Role::Reader { role::READER } else { role::LOADER };
+            if let Err(error) = self.kernel.set_role(abi_inode(exe), code) {
+                tracing::warn!(%error, "a role could not be told to the kernel");
+            }
+        }
+        more || records == BATCH_RECORDS_MAX
+    }
+
+    /// What others have to be asked because of the records taken so far.
+    pub fn asks(&mut self) -> Vec<Ask> {
+        std::mem::take(&mut self.joined.asks)
+    }
+
+    /// The scanner's word on a file. Gives the model back where an act left before its verdict.
+    pub fn word(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<Arc<Model>> {
+        let (tell, late) = self.joined.correlator.looked(inode, stamp, word)?;
+        let Tell { inode, stamp, class, verdict } = tell;
+        let info = InodeInfo { stamp, class, verdict, reserved: [0; 6] };
+        if let Err(error) = self.kernel.set_inode(abi_inode(inode), info) {
+            tracing::warn!(%error, "a verdict could not be told to the kernel");
+        }
+        late
+    }
+
+    /// The process worker's word.
+    pub fn told(&mut self, told: Told) {
+        self.joined.processes.told(told);
+    }
+
+    /// The process worker has no word on this process.
+    pub fn gone(&mut self, tgid: u32) {
+        self.joined.processes.gone(tgid);
+    }
+
+    /// Detaches every hook. What was sent before can still be taken.
+    pub fn detach(&mut self) {
+        self.kernel.detach();
+    }
+
+    /// Acts that have waited enough.
+    pub fn due(&mut self) -> Vec<Act> {
+        let Joined { processes, correlator, .. } = &mut self.joined;
+        let ready = correlator.due(boottime_ns(), |task| processes.is_known(task));
+        ready.into_iter().map(|ready| self.joined.act(ready)).collect()
+    }
+
+    /// Everything that still waits, as it is.
+    pub fn flush(&mut self) -> Vec<Act> {
+        let ready = self.joined.correlator.flush();
+        ready.into_iter().map(|ready| self.joined.act(ready)).collect()
+    }
+
+    /// How long until the next act has to leave.
+    pub fn next_due(&self) -> Option<Duration> {
+        let deadline = self.joined.correlator.next_deadline_ns()?;
+        Some(Duration::from_nanos(deadline.saturating_sub(boottime_ns())))
+    }
+
+    /// What was lost since the last call, per reason.
+    pub fn losses(&mut self) -> Vec<Loss> {
+        let now = self.loss_sums();
+        let time_unix_ns = ns(ClockId::Realtime);
+        let mut losses = Vec::new();
+        for (reason, sum) in now {
+            let before = self.told_losses.insert(reason, sum).unwrap_or(0);
+            if sum > before {
+                losses.push(Loss { time_unix_ns, reason, count: sum - before });
+            }
+        }
+        losses
+    }
+
+    /// What was lost since the start, per reason.
+    pub fn loss_sums(&self) -> BTreeMap<&'static str, u64> {
+        let counters = self.kernel.counters();
+        let kernel = LOSS.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
+        kernel.chain([("record_malformed", self.malformed)]).filter(|(_, sum)| *sum > 0).collect()
+    }
+
+    /// Records that the kernel half sent.
+    pub fn records(&self) -> u64 {
+        self.kernel.counters()[Counter::Sent as usize]
+    }
+
+    pub fn records_malformed(&self) -> u64 {
+        self.malformed
+    }
+
+    pub fn sums(&self) -> Sums {
+        self.joined.correlator.sums
+    }
+
+    pub fn waiting_len(&self) -> usize {
+        self.joined.correlator.waiting_len()
+    }
+
+    pub fn models_len(&self) -> usize {
+        self.joined.correlator.models_len()
+    }
+}
+
+impl Joined {
+    fn take(&mut self, record: Record) {
+        match record {
+            Record::Open(open) => self.opened(&open),
+            Record::Fork { header, child } => self.processes.forked(&header, child),
+            Record::Exec { header, load, exe: _, path, argv } => {
+                self.processes.runs(&header, &path, &argv);
+                let Argv { args, truncated } = argv;
+                self.acted(header, load, ActKind::Exec { exe: path, argv: args, argv_truncated: truncated });
+            }
+            Record::Exit { header } => self.processes.seen(&header),
+            Record::Connect { header, load, net } => {
+                if let Some(to) = destination(net) {
+                    self.acted(header, load, ActKind::Connect(to));
+                }
+            }
+            Record::Send { header, load, net } => {
+                if let Some(to) = destination(net) {
+                    self.acted(header, load, ActKind::Send(to));
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, open: &Open) {
+        let task = open.header.task;
+        if open.exe.path.is_empty() {
+            self.processes.seen(&open.header);
+        } else {
+            self.processes.runs(&open.header, &open.exe.path, &open.argv);
+        }
+        self.processes.descends(task, &open.ancestors);
+        if open.role == role::UNDECIDED && !open.exe.path.is_empty() {
+            let decided = (self.decide)(&open.exe);
+            self.correlator.decided(open.exe.inode, decided);
+            self.roles.push((open.exe.inode, decided));
+        }
+        if let Some(look) = self.correlator.opened(open) {
+            self.asks.push(Ask::Look(look));
+        }
+        let artifact = LoadArtifact {
+            inode: open.inode,
+            opener: task,
+            opened_ns: open.header.time_ns,
+            held_ns: open.header.time_ns,
+            born: false,
+            held: true,
+            cut: false,
+        };
+        let load = Load { exe: open.exe.inode, role: open.role, artifacts: vec![artifact], omitted: 0 };
+        self.acted(open.header.clone(), load, ActKind::ModelOpen);
+    }
+
+    fn acted(&mut self, header: Header, load: Load, kind: ActKind) {
+        self.processes.seen(&header);
+        let wanted = self.processes.ask(header.task);
+        if !wanted.is_empty() {
+            self.asks.push(Ask::Processes(wanted));
+        }
+        // Who it is now: it may run another program by the time that the act leaves.
+        let process = self.processes.show(header.task);
+        let now_ns = header.time_ns;
+        let looks = self.correlator.acted(Pending { header, kind, load, process }, now_ns);
+        self.asks.extend(looks.into_iter().map(Ask::Look));
+    }
+
+    fn act(&self, ready: Ready) -> Act {
+        let Ready { header, kind, role, artifacts, artifacts_omitted, mut process } = ready;
+        let Lineage { process: latest, ancestors, cgroup_id } = self.processes.lineage(header.task, header.cgroup);
+        if process.exe.is_empty() || (process.argv.is_empty() && process.exe == latest.exe) {
+            process = latest;
+        }
+        Act {
+            time_unix_ns: self.processes.boot_unix_ns + i128::from(header.time_ns),
+            time_boottime_ns: header.time_ns,
+            kind,
+            role,
+            lineage: Arc::new(Lineage { process, ancestors, cgroup_id }),
+            artifacts,
+            artifacts_omitted,
+        }
+    }
+}
+
+fn abi_inode(key: InodeKey) -> sensor_abi::identity::InodeKey {
+    sensor_abi::identity::InodeKey { ino: key.ino, dev: key.dev, generation: key.generation }
+}
+
+/// `None` for a family that no contract has a word for.
+fn destination(net: Net) -> Option<Destination> {
+    // include/linux/socket.h, include/linux/net.h, include/uapi/linux/in.h
+    const AF_PACKET: u16 = 17;
+    const AF_VSOCK: u16 = 40;
+    const SOCK_DGRAM: u16 = 2;
+    const SOCK_RAW: u16 = 3;
+    const IPPROTO_ICMP: u16 = 1;
+    const IPPROTO_TCP: u16 = 6;
+    const IPPROTO_UDP: u16 = 17;
+    const IPPROTO_ICMPV6: u16 = 58;
+    const IPPROTO_SCTP: u16 = 132;
+    const IPPROTO_MPTCP: u16 = 262;
+    let family = match (net.family, net.ip) {
+        (_, Some(ip)) if ip.is_ipv4() => Family::Inet,
+        (_, Some(_)) => Family::Inet6,
+        (AF_VSOCK, None) => Family::Vsock,
+        (AF_PACKET, None) => Family::Packet,
+        _ => return None,
+    };
+    let proto = match (net.sock_type, net.protocol) {
+        (_, IPPROTO_ICMP | IPPROTO_ICMPV6) => Proto::Icmp,
+        (_, IPPROTO_SCTP) => Proto::Sctp,
+        (_, IPPROTO_MPTCP) => Proto::Mptcp,
+        (SOCK_RAW, _) => Proto::Raw,
+        (SOCK_DGRAM, _) | (_, IPPROTO_UDP) => Proto::Udp,
+        (_, IPPROTO_TCP) => Proto::Tcp,
+        _ => Proto::Other,
+    };
+    let port = net.ip.map(|_| net.port);
+    Some(Destination { family, proto, ip: net.ip, port, domain: None })
+}

@@ -4,14 +4,13 @@ use serde::Serialize;
 
 /// How a hook is attached, from the best down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Rung {
-    /// BPF LSM: every way to the operation, and it can be refused there.
+    /// BPF LSM: every way to the operation, and it could be refused there.
     Lsm,
     /// A typed tracepoint inside the kernel's own function.
-    #[serde(rename = "tp_btf")]
     TpBtf,
-    /// A cgroup socket program: every process, and it can be refused there.
+    /// A cgroup socket program: every process, and it could be refused there.
     Cgroup,
     /// A tracepoint at the system call's edge.
     Tracepoint,
@@ -20,6 +19,7 @@ pub enum Rung {
 }
 
 impl Rung {
+    /// The word of the JSON output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Lsm => "lsm",
@@ -38,8 +38,8 @@ pub struct Hook {
     pub event: &'static str,
     /// What it got; `None` where nothing could be attached.
     pub rung: Option<Rung>,
-    /// The best rung there is for it.
-    pub best: Rung,
+    /// Without it the sensor is degraded: it misses whole kinds of acts on every host.
+    pub required: bool,
     /// It was seen to run.
     pub proven: bool,
     pub why_not_better: Vec<String>,
@@ -49,17 +49,16 @@ pub struct Hook {
 
 impl Hook {
     /// Nothing attached yet; `lost` is what that costs.
-    pub fn new(event: &'static str, lost: &str) -> Self {
-        Self { event, rung: None, best: Rung::TpBtf, proven: false, why_not_better: Vec::new(), lost: lost.to_owned() }
+    pub fn new(event: &'static str, required: bool, lost: &str) -> Self {
+        Self { event, rung: None, required, proven: false, why_not_better: Vec::new(), lost: lost.to_owned() }
     }
 
-    /// The one rung that the hook has was tried.
-    pub fn settle(&mut self, rung: Rung, attached: Result<(), String>) {
-        self.best = rung;
+    /// A rung was tried; it costs what `lost` says ("" where nothing).
+    pub fn settle(&mut self, rung: Rung, attached: Result<(), String>, lost: &str) {
         match attached {
             Ok(()) => {
                 self.rung = Some(rung);
-                self.lost.clear();
+                lost.clone_into(&mut self.lost);
             }
             Err(why) => self.why_not_better.push(format!("{}: {why}", rung.name())),
         }
@@ -73,7 +72,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Hooks that got nothing, or less than the best.
+    pub fn hook_mut(&mut self, event: &str) -> Option<&mut Hook> {
+        self.hooks.iter_mut().find(|hook| hook.event == event)
+    }
+
+    /// Required hooks that got nothing.
+    pub fn missing(&self) -> impl Iterator<Item = &Hook> {
+        self.hooks.iter().filter(|hook| hook.required && hook.rung.is_none())
+    }
+
+    /// Why hooks got nothing, or less than the best, one per line.
     pub fn reasons(&self) -> String {
         let mut text = String::new();
         for hook in &self.hooks {

@@ -1,0 +1,146 @@
+//! What a file's name claims it is. Only ever a hint: it decides where no reader is sure, and may turn out a lie.
+
+use crate::report::Content;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// A format that has a reader.
+    Format(&'static str),
+    /// A pickle or a container of pickles: these suffixes are used for each other.
+    Pickled,
+    /// A model format without a reader so far.
+    Unsupported(&'static str, Content),
+    /// Used for models, but also for anything else.
+    Vague,
+}
+
+/// Claim of a file name (without folder), by its last suffix; a suffix that only says "compressed" or "old" is skipped.
+pub fn claim(name: &[u8]) -> Option<Claim> {
+    let lower = name.to_ascii_lowercase();
+    let mut parts: Vec<&[u8]> = lower.split(|byte| *byte == b'.').collect();
+    while parts.len() > 2 && parts.last().is_some_and(|suffix| SKIPPED.contains(suffix)) {
+        parts.pop();
+    }
+    let suffix = parts.last().filter(|_| parts.len() > 1)?;
+    CLAIMS.iter().find(|(known, _)| known.as_bytes() == *suffix).map(|(_, claim)| *claim)
+}
+
+/// Whether a file of this name (without folder) may be meant as a model.
+pub fn is_model_name(name: &[u8]) -> bool {
+    claim(name).is_some()
+}
+
+/// Whether a file that is `format` may well be called so.
+pub fn agrees(name: &[u8], format: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let data = DATA.iter().any(|suffix| lower.ends_with(suffix.as_bytes()));
+    match claim(name) {
+        Some(Claim::Format("npz")) => matches!(format, "npz"),
+        Some(Claim::Format(claimed)) => claimed == format,
+        Some(Claim::Unsupported(claimed, _)) => claimed == format,
+        Some(Claim::Pickled | Claim::Vague) => true,
+        None => !data,
+    }
+}
+
+const SKIPPED: &[&[u8]] = &[
+    b"gz",
+    b"bz2",
+    b"xz",
+    b"lzma",
+    b"lz4",
+    b"zst",
+    b"zstd",
+    b"zlib",
+    b"z",
+    b"tmp",
+    b"part",
+    b"bak",
+    b"old",
+    b"orig",
+    b"incomplete",
+];
+
+/// Suffixes of things that are no models at all.
+const DATA: &[&str] = &[
+    ".json", ".md", ".txt", ".cfg", ".yaml", ".yml", ".toml", ".ini", ".csv", ".png", ".jpg", ".jpeg", ".gif", ".pdf",
+    ".html", ".xml", ".py", ".sh",
+];
+
+const CLAIMS: &[(&str, Claim)] = &[
+    ("safetensors", Claim::Format("safetensors")),
+    ("npy", Claim::Format("npy")),
+    ("npz", Claim::Format("npz")),
+    ("pt", Claim::Pickled),
+    ("pth", Claim::Pickled),
+    ("ckpt", Claim::Pickled),
+    ("pkl", Claim::Pickled),
+    ("pickle", Claim::Pickled),
+    ("pickl", Claim::Pickled),
+    ("cpkl", Claim::Pickled),
+    ("joblib", Claim::Pickled),
+    ("dill", Claim::Pickled),
+    ("ptl", Claim::Pickled),
+    ("pt2", Claim::Pickled),
+    ("pdparams", Claim::Pickled),
+    ("pdopt", Claim::Pickled),
+    ("mar", Claim::Pickled),
+    ("nemo", Claim::Pickled),
+    ("bin", Claim::Vague),
+    ("sav", Claim::Vague),
+    ("p", Claim::Vague),
+    ("pk", Claim::Vague),
+    ("th", Claim::Vague),
+    ("dat", Claim::Vague),
+    ("data", Claim::Vague),
+    ("model", Claim::Vague),
+    ("h5", Claim::Unsupported("hdf5", Content::Code)),
+    ("hdf5", Claim::Unsupported("hdf5", Content::Code)),
+    ("keras", Claim::Unsupported("keras", Content::Code)),
+    ("skops", Claim::Unsupported("skops", Content::Code)),
+    ("pb", Claim::Unsupported("protobuf", Content::Code)),
+    ("onnx", Claim::Unsupported("onnx", Content::Unknown)),
+    ("gguf", Claim::Unsupported("gguf", Content::Data)),
+    ("ggml", Claim::Unsupported("ggml", Content::Data)),
+    ("tflite", Claim::Unsupported("tflite", Content::Unknown)),
+    ("pte", Claim::Unsupported("executorch", Content::Unknown)),
+    ("msgpack", Claim::Unsupported("msgpack", Content::Unknown)),
+    ("cbm", Claim::Unsupported("catboost", Content::Data)),
+    ("ubj", Claim::Unsupported("ubjson", Content::Data)),
+    ("pmml", Claim::Unsupported("pmml", Content::Unknown)),
+    ("mlmodel", Claim::Unsupported("coreml", Content::Unknown)),
+    ("engine", Claim::Unsupported("tensorrt", Content::Code)),
+    ("plan", Claim::Unsupported("tensorrt", Content::Code)),
+    ("rds", Claim::Unsupported("rds", Content::Code)),
+    ("rdata", Claim::Unsupported("rdata", Content::Code)),
+    ("t7", Claim::Unsupported("torch7", Content::Code)),
+    ("pdmodel", Claim::Unsupported("paddle", Content::Code)),
+    ("pdiparams", Claim::Unsupported("paddle", Content::Data)),
+    ("llamafile", Claim::Unsupported("llamafile", Content::Code)),
+    ("dnn", Claim::Unsupported("cntk", Content::Code)),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_suffix_that_says_something_counts() {
+        assert_eq!(claim(b"a.PT"), Some(Claim::Pickled));
+        assert_eq!(claim(b"a.npy.gz"), Some(Claim::Format("npy")));
+        assert_eq!(claim(b"a.pkl.tmp.gz"), Some(Claim::Pickled));
+        assert_eq!(claim(b"a.gz"), None);
+        assert_eq!(claim(b"pt"), None);
+        assert_eq!(claim(b"\xff.bin"), Some(Claim::Vague));
+        assert_eq!(claim(b""), None);
+    }
+
+    #[test]
+    fn names_that_lie() {
+        assert!(!agrees(b"model.safetensors", "pickle"));
+        assert!(!agrees(b"README.md", "pickle"));
+        assert!(!agrees(b"x.npy", "pickle"));
+        assert!(agrees(b"x.bin", "torch-zip"));
+        assert!(agrees(b"x", "pickle"));
+    }
+}

@@ -1,0 +1,28 @@
+//! 7xx: is it the file that it claims to be?
+
+use super::Manual;
+
+pub const MANUALS: &[Manual] = &[
+    Manual {
+        id: "SNS-701",
+        title: "Content is not what the name says",
+        what: "The format of the content is another one than the name claims.",
+        executes: "Loaders that look at the content.",
+        abuse: "Scanners and people that go by names skip the file.",
+        fix: "Rename it, and find out who named it.",
+        benign: "Generic suffixes are used for everything, and are not reported.",
+        attack: &["T1036.008"],
+        atlas: &["AML.T0074"],
+    },
+    Manual {
+        id: "SNS-702",
+        title: "Git LFS pointer",
+        what: "The file is a pointer to the model, which was not fetched.",
+        executes: "Nobody.",
+        abuse: "None by itself: but nothing was scanned.",
+        fix: "Fetch the file (`git lfs pull`) and scan again.",
+        benign: "A clone without LFS.",
+        attack: &[],
+        atlas: &[],
+    },
+];

@@ -1,0 +1,188 @@
+//! What holds for any bytes: no panic, no clean verdict where something was left unread, and no way to make a payload
+//! better by damage or by more bytes behind it.
+
+use std::io::Write as _;
+
+use proptest::prelude::*;
+use sensor_scan::source::MemorySource;
+use sensor_scan::{Limits, Report, Verdict, scan, sniff};
+
+/// `os.system("true")`.
+const MALICIOUS: &[u8] = b"\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02Rq\x03.";
+
+fn report(bytes: &[u8], name: &str) -> Report {
+    let source = MemorySource::new(bytes, name.as_bytes());
+    sniff(&source);
+    scan(&source, &Limits::default())
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum()
+}
+
+/// A stored or deflated member in an archive of its own.
+fn zip(name: &str, data: &[u8], deflated: bool) -> Vec<u8> {
+    let mut packed = data.to_vec();
+    if deflated {
+        let mut writer = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        writer.write_all(data).expect("in memory");
+        packed = writer.finish().expect("in memory");
+    }
+    let mut fixed = vec![0_u8; 26];
+    fixed[..2].copy_from_slice(&20_u16.to_le_bytes());
+    fixed[4] = if deflated { 8 } else { 0 };
+    fixed[10..14].copy_from_slice(&crc(data).to_le_bytes());
+    fixed[14..18].copy_from_slice(&(packed.len() as u32).to_le_bytes());
+    fixed[18..22].copy_from_slice(&(data.len() as u32).to_le_bytes());
+    fixed[22..24].copy_from_slice(&(name.len() as u16).to_le_bytes());
+    let mut out = [b"PK\x03\x04", &fixed[..], name.as_bytes(), &packed].concat();
+    let start = out.len() as u32;
+    out.extend([b"PK\x01\x02\x14\0", &fixed[..], &[0; 14], name.as_bytes()].concat());
+    let bytes = out.len() as u32 - start;
+    out.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+    out.extend([bytes.to_le_bytes(), start.to_le_bytes()].concat());
+    out.extend([0; 2]);
+    out
+}
+
+fn npy(descr: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (1,), }}\n");
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    writer.write_all(data).expect("in memory");
+    writer.finish().expect("in memory")
+}
+
+fn tar(name: &str, data: &[u8]) -> Vec<u8> {
+    let mut block = vec![0_u8; 512];
+    block[..name.len()].copy_from_slice(name.as_bytes());
+    block[124..135].copy_from_slice(format!("{:011o}", data.len()).as_bytes());
+    block[148..156].fill(b' ');
+    block[156] = b'0';
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block.extend(data);
+    block.resize(block.len().next_multiple_of(512) + 1024, 0);
+    block
+}
+
+fn legacy(object: &[u8]) -> Vec<u8> {
+    let start = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00.";
+    [&start[..], object, b"\x80\x02]q\x00."].concat()
+}
+
+fn safetensors() -> Vec<u8> {
+    let header = br#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
+    [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat()
+}
+
+/// The payload in every container that has a reader.
+fn malicious() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("a.pkl", MALICIOUS.to_vec()),
+        ("a.pt", zip("m/data.pkl", MALICIOUS, false)),
+        ("b.pt", zip("m/data.pkl", MALICIOUS, true)),
+        ("c.pt", legacy(MALICIOUS)),
+        ("a.npy", npy("|O", MALICIOUS)),
+        ("a.npz", zip("a.npy", &npy("|O", MALICIOUS), true)),
+        ("a.pkl.gz", gzip(MALICIOUS)),
+        ("a.tar", tar("a/b.pkl", MALICIOUS)),
+        ("a.tar.gz", gzip(&tar("a/b.pt", &zip("m/data.pkl", MALICIOUS, true)))),
+        ("a.zip", zip("a.pt", &legacy(MALICIOUS), true)),
+    ]
+}
+
+fn samples() -> Vec<(&'static str, Vec<u8>)> {
+    let mut samples = malicious();
+    samples.push(("a.safetensors", safetensors()));
+    samples.push(("b.npy", npy("<f8", &[0; 8])));
+    samples
+}
+
+#[test]
+fn the_samples_are_what_they_are_called() {
+    for (name, bytes) in malicious() {
+        let report = report(&bytes, name);
+        assert_eq!(report.verdict, Verdict::Malicious, "{name}: {:?}", report.findings);
+    }
+    assert_eq!(report(&safetensors(), "a.safetensors").verdict, Verdict::Clean);
+    assert_eq!(report(&npy("<f8", &[0; 8]), "b.npy").verdict, Verdict::Clean);
+}
+
+#[test]
+fn a_header_length_that_looks_like_a_protocol_is_no_pickle() {
+    // 128 is 0x80 0x00, as PROTO 0 is; 640 is PROTO 2.
+    for length in [128_usize, 384, 640] {
+        let mut header = br#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#.to_vec();
+        header.resize(length, b' ');
+        let bytes = [&(length as u64).to_le_bytes()[..], &header, &[0; 4]].concat();
+        let report = report(&bytes, "a.safetensors");
+        assert_eq!((report.verdict, report.findings), (Verdict::Clean, vec![]), "{length}");
+    }
+}
+
+#[test]
+fn every_prefix_is_read_without_panic_and_never_wrongly_called_clean() {
+    for (name, bytes) in samples() {
+        for len in 0..bytes.len() {
+            let report = report(&bytes[..len], name);
+            assert!(report.verdict != Verdict::Clean || report.coverage.complete, "{name} cut to {len}");
+        }
+    }
+}
+
+#[test]
+fn more_bytes_behind_a_payload_do_not_make_it_better() {
+    let tails: [&[u8]; 6] = [b"\0", &[0xff; 3000], b"PK\x05\x06\0\0", b"\x80\x02}.", b"junk\n.", &[0; 70_000]];
+    for (name, bytes) in malicious() {
+        for tail in tails {
+            let longer = [&bytes, tail].concat();
+            let report = report(&longer, name);
+            assert_eq!(report.verdict, Verdict::Malicious, "{name} and {} bytes: {:?}", tail.len(), report.findings);
+        }
+    }
+}
+
+#[test]
+fn the_verdict_is_the_same_whatever_the_name() {
+    for (_, bytes) in malicious() {
+        for name in ["", "x", "x.safetensors", "x.txt", "x.gguf", "x.npy", "\u{202e}.zip"] {
+            assert_eq!(report(&bytes, name).verdict, Verdict::Malicious, "{name}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn flipped_bytes_never_panic(index in 0..12_usize, flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let (name, mut bytes) = samples().swap_remove(index);
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= value;
+        }
+        let report = report(&bytes, name);
+        prop_assert!(report.verdict != Verdict::Clean || report.coverage.complete);
+    }
+
+    #[test]
+    fn any_bytes_behind_any_magic_never_panic(index in 0..9_usize, tail in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let magics: [&[u8]; 9] = [b"", b"\x80\x04", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"\x1f\x8b\x08", b"\x78\x9c",
+            b"\xfd7zXZ\0", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"];
+        let bytes = [magics[index], &tail[..]].concat();
+        let report = report(&bytes, "model.bin");
+        prop_assert!(report.verdict != Verdict::Clean || report.coverage.complete);
+    }
+
+    #[test]
+    fn what_stands_before_an_archive_does_not_hide_it(prefix in prop::collection::vec(any::<u8>(), 1..200)) {
+        let bytes = [&prefix[..], &zip("m/data.pkl", MALICIOUS, true)].concat();
+        prop_assert_eq!(report(&bytes, "model.bin").verdict, Verdict::Malicious);
+    }
+}

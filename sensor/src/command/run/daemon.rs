@@ -1,0 +1,291 @@
+//! The daemon's one loop: everything that can happen, in one place.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::looks::{self, Reply};
+use crate::alert::{Alert, Host};
+use crate::config::settings::{Settings, Target};
+use crate::event::{Loss, Role};
+use crate::health::{self, Counts, Instance, ReadyFile, Status};
+use crate::judge::Judge;
+use crate::policy::{Policy, formats};
+use crate::sink::{Output, Sink, file, stdout};
+use crate::watch::load::Wishes;
+use crate::watch::record::Executable;
+use crate::watch::{Ask, Decide, Watch, boottime_ns};
+use crate::worker::pool::{PoolConfig, ScanPool};
+
+/// How often time alone is looked at: losses, counts that are due, the wall clock.
+const TICK: Duration = Duration::from_secs(1);
+/// How long what is queued may take to leave at the end.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long somebody who asks for the status may take to read it.
+const STATUS_WAIT: Duration = Duration::from_secs(2);
+
+/// What the daemon starts with.
+#[derive(Debug)]
+pub struct Setup {
+    pub settings: Settings,
+    pub policy: Arc<Policy>,
+    pub instance: Instance,
+    pub ready: Option<ReadyFile>,
+    pub without_lsm: bool,
+}
+
+/// What the loop works on.
+struct Daemon {
+    watch: Watch,
+    pool: ScanPool,
+    processes: UnboundedSender<Vec<u32>>,
+    judge: Judge,
+    sinks: Vec<Sink>,
+    started: Instant,
+    alerts: u64,
+    scans: u64,
+    looks: u64,
+    overflows_told: u64,
+}
+
+pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
+    let Setup { settings, policy, instance, ready, without_lsm } = setup;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let status = UnixListener::from_std(instance.listen()?)?;
+    let mut sinks = Vec::new();
+    for sink in &settings.sinks {
+        let output = match &sink.target {
+            Target::Stdout => Output::Stdout(stdout::Stdout::new()),
+            Target::File(path) => {
+                let file = file::File::new(path);
+                Output::File(file.with_context(|| format!("the alert file {} can't be opened", path.display()))?)
+            }
+        };
+        sinks.push(Sink::new(output, sink.shape, sink.min_severity));
+    }
+    let host = Host::read().context("this host's name and boot id can't be read")?;
+    let suffixes = formats::suffixes().map_err(anyhow::Error::msg)?;
+    let wishes = Wishes {
+        candidates_per_s: settings.limits.candidates_per_s,
+        load_window_ns: u64::try_from(settings.limits.load_window.as_nanos())?,
+        without_lsm,
+    };
+    let (watch, mut own_opens) = Watch::start(wishes, &suffixes, settings.scan_wait, decide(Arc::clone(&policy)))?;
+    say_plan(&watch);
+    let (processes, mut replies) = looks::read_processes();
+    let mut daemon = Daemon {
+        watch,
+        pool: ScanPool::new(PoolConfig::default()),
+        processes,
+        judge: Judge::new(policy, host),
+        sinks,
+        started: Instant::now(),
+        alerts: 0,
+        scans: 0,
+        looks: 0,
+        overflows_told: 0,
+    };
+    if let Some(ready) = &ready {
+        ready.touch()?;
+    }
+    health::notify_systemd("READY=1");
+
+    let mut tick = tokio::time::interval(TICK);
+    let mut more = false;
+    let code = loop {
+        let wait = if more { Duration::ZERO } else { daemon.watch.next_due().unwrap_or(TICK) };
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => break ExitCode::SUCCESS,
+            _ = interrupt.recv() => break ExitCode::from(130),
+            outcome = daemon.pool.next(|tgid, expected| own_opens.confirm(tgid, expected)) => daemon.looked(outcome),
+            Some(reply) = replies.recv() => daemon.replied(reply),
+            Ok((stream, _)) = status.accept() => daemon.say_status(stream),
+            _ = tick.tick() => daemon.tick(),
+            readable = daemon.watch.readable() => readable?,
+            () = tokio::time::sleep(wait) => {}
+        }
+        more = daemon.step();
+    };
+
+    health::notify_systemd("STOPPING=1");
+    drop(ready);
+    daemon.watch.detach();
+    let until = tokio::time::Instant::now() + DRAIN_MAX;
+    while daemon.step() || daemon.watch.waiting_len() > 0 {
+        let wait = daemon.watch.next_due().unwrap_or(Duration::ZERO);
+        tokio::select! {
+            outcome = daemon.pool.next(|tgid, expected| own_opens.confirm(tgid, expected)) => daemon.looked(outcome),
+            Some(reply) = replies.recv() => daemon.replied(reply),
+            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep_until(until) => break,
+        }
+    }
+    daemon.finish().await;
+    Ok(code)
+}
+
+impl Daemon {
+    /// Takes what the kernel sent, asks what has to be asked, lets go what has waited enough. True where more is there.
+    fn step(&mut self) -> bool {
+        let more = self.watch.take();
+        for ask in self.watch.asks() {
+            match ask {
+                Ask::Look(look) => {
+                    self.looks += 1;
+                    self.pool.submit(looks::sniff(look, self.looks));
+                }
+                Ask::Processes(pids) => drop(self.processes.send(pids)),
+            }
+        }
+        let acts = self.watch.due();
+        self.judge_all(acts);
+        more
+    }
+
+    fn judge_all(&mut self, acts: Vec<crate::event::Act>) {
+        for act in acts {
+            let alerts = self.judge.act(act, boottime_ns());
+            self.deliver(alerts);
+        }
+    }
+
+    fn looked(&mut self, outcome: crate::worker::pool::Outcome) {
+        let inode = outcome.job.inode;
+        let inode = crate::event::InodeKey { dev: inode.dev, generation: inode.generation, ino: inode.ino };
+        let stamp = outcome.job.stamp;
+        let (word, next) = looks::word(outcome);
+        if let Some(job) = next {
+            self.pool.submit(job);
+        } else {
+            self.scans += 1;
+        }
+        if let Some(model) = self.watch.word(inode, stamp, word) {
+            let alerts = self.judge.verdict(model, boottime_ns());
+            self.deliver(alerts);
+        }
+    }
+
+    fn replied(&mut self, reply: Reply) {
+        match reply {
+            Reply::Told(told) => self.watch.told(told),
+            Reply::Gone(tgid) => self.watch.gone(tgid),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.watch.set_clock();
+        self.say_losses();
+        for notice in self.judge.notices(unix_ns()) {
+            tracing::warn!(rule = notice.rule, "{}", notice.message);
+        }
+        let alerts = self.judge.tick(unix_ns(), boottime_ns());
+        self.deliver(alerts);
+    }
+
+    fn say_losses(&mut self) {
+        let mut losses = self.watch.losses();
+        let overflows = self.pool.overflows();
+        if overflows > self.overflows_told {
+            let count = overflows - self.overflows_told;
+            losses.push(Loss { time_unix_ns: unix_ns(), reason: "scan_queue_full", count });
+            self.overflows_told = overflows;
+        }
+        for loss in losses {
+            let alerts = self.judge.loss(loss, boottime_ns());
+            self.deliver(alerts);
+        }
+    }
+
+    fn deliver(&mut self, alerts: Vec<Alert>) {
+        self.alerts += alerts.len() as u64;
+        for alert in &alerts {
+            self.sinks.iter_mut().for_each(|sink| sink.deliver(alert));
+        }
+    }
+
+    /// Everything that is still held leaves as it is.
+    async fn finish(mut self) {
+        let acts = self.watch.flush();
+        self.judge_all(acts);
+        self.say_losses();
+        let alerts = self.judge.drain(boottime_ns());
+        self.deliver(alerts);
+        self.pool.shutdown().await;
+    }
+
+    fn say_status(&self, mut stream: tokio::net::UnixStream) {
+        let text = match serde_json::to_string(&self.status()) {
+            Ok(text) => text + "\n",
+            Err(error) => return tracing::error!(%error, "the status can't be written"),
+        };
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(STATUS_WAIT, stream.write_all(text.as_bytes())).await;
+        });
+    }
+
+    fn status(&self) -> Status<'_> {
+        let mut losses = self.watch.loss_sums();
+        if self.pool.overflows() > 0 {
+            losses.insert("scan_queue_full", self.pool.overflows());
+        }
+        Status {
+            schema: "sensor.status/1",
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            degraded: self.watch.plan().missing().map(|hook| format!("{}: {}", hook.event, hook.lost)).collect(),
+            plan: self.watch.plan(),
+            confinement: self.pool.confinements().map(looks::confinement).unwrap_or_default(),
+            counts: Counts {
+                records: self.watch.records(),
+                records_malformed: self.watch.records_malformed(),
+                alerts: self.alerts,
+                alerts_failed: self.sinks.iter().map(|sink| sink.counts().failed).sum(),
+                scans: self.scans,
+                models: self.watch.models_len(),
+                waiting: self.watch.waiting_len(),
+                sums: self.watch.sums(),
+            },
+            losses,
+        }
+    }
+}
+
+/// A program is a reader if its name is on the list and nobody but root could have put it there.
+fn decide(policy: Arc<Policy>) -> Decide {
+    Box::new(move |exe: &Executable| {
+        let roots = |uid: u32, mode: u32| uid == 0 && mode & 0o022 == 0;
+        let trusted = roots(exe.uid, exe.mode) && roots(exe.dir_uid, exe.dir_mode);
+        let programs = policy.programs();
+        if trusted && (programs.is_reader(&exe.path) || programs.is_manager(&exe.path)) {
+            Role::Reader
+        } else {
+            Role::Loader
+        }
+    })
+}
+
+fn say_plan(watch: &Watch) {
+    for hook in &watch.plan().hooks {
+        let rung = hook.rung.map_or("none", |rung| rung.name());
+        if hook.lost.is_empty() {
+            tracing::info!(hook = hook.event, rung, "attached");
+        } else {
+            tracing::warn!(hook = hook.event, rung, "{}", hook.lost);
+        }
+    }
+}
+
+fn unix_ns() -> i128 {
+    let time = clock_gettime(ClockId::Realtime);
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}

@@ -1,0 +1,170 @@
+//! Between the watch and the workers: its questions as their jobs, their answers as its words.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sensor_abi::identity::InodeKey as AbiInodeKey;
+use tokio::sync::mpsc;
+
+use crate::event::{ContentClass, ModelFinding, Verdict};
+use crate::watch::record::Argv;
+use crate::watch::{Look, TICK_NS, Told, Word};
+use crate::worker::pool::{Answer, Confinements, Job, Outcome};
+use crate::worker::process::{ProcessReader, Seen};
+use crate::worker::wire::{self, Confinement, Content, Landlock, Mode, NotRead, Unscannable};
+
+/// How long all processes of one call may take to be read.
+const PROCESSES_MAX: Duration = Duration::from_secs(5);
+
+/// The first look at a file: which format is it?
+pub fn sniff(look: Look, tag: u64) -> Job {
+    Job {
+        tag,
+        mode: Mode::Sniff,
+        cgroup: look.cgroup,
+        pid: look.opener.tgid,
+        fd: look.fd,
+        path: look.path,
+        inode: AbiInodeKey { ino: look.inode.ino, dev: look.inode.dev, generation: look.inode.generation },
+        stamp: look.stamp,
+        cacheable: look.cacheable,
+    }
+}
+
+/// The answer in the watch's words, and the job that follows it.
+pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
+    let Outcome { job, answer } = outcome;
+    match answer {
+        Answer::Read(read) => {
+            let class = match read.report.content {
+                Content::Code => ContentClass::Code,
+                Content::Data => ContentClass::Data,
+                Content::Unknown => ContentClass::Unknown,
+                Content::NotModel => return (Word::NotModel, None),
+            };
+            let format = Some(read.report.format.clone());
+            let Some(verdict) = read.report.verdict else {
+                let full = Job { mode: Mode::Full, ..job };
+                return (Word::Sniffed { class, format }, Some(full));
+            };
+            // Where the loader may have read other bytes than the scanner, its good word is worth nothing; its bad one is.
+            let unsure = read.changed || read.remote || !job.cacheable;
+            let (class, verdict) = match verdict {
+                wire::Verdict::Clean if unsure => (ContentClass::Code, Verdict::NotRead),
+                wire::Verdict::Clean => (class, Verdict::Clean),
+                wire::Verdict::Suspicious => (class, Verdict::Suspicious),
+                wire::Verdict::Malicious => (class, Verdict::Malicious),
+                wire::Verdict::Unscannable => (class, Verdict::Unscannable),
+            };
+            let findings = read.report.findings.clone();
+            (Word::Judged { class, format, verdict, findings, all_globals_safe: read.report.all_globals_safe }, None)
+        }
+        Answer::NotRead(reason) => (Word::NotRead { finding: not_read(reason) }, None),
+        Answer::Unscannable(reason) => {
+            let judged = Word::Judged {
+                class: ContentClass::Unknown,
+                format: None,
+                verdict: Verdict::Unscannable,
+                findings: vec![unscannable(reason)],
+                all_globals_safe: false,
+            };
+            (judged, None)
+        }
+    }
+}
+
+fn not_read(reason: NotRead) -> ModelFinding {
+    let (id, why) = match reason {
+        NotRead::Gone => ("SNS-903", "it was closed and is no longer at its path"),
+        NotRead::Swapped => ("SNS-903", "another file stands in its place"),
+        NotRead::NotRegular => ("SNS-903", "no regular file stands in its place"),
+        NotRead::Remote => ("SNS-903", "it is on a network file system, which the configuration says not to read"),
+        NotRead::Denied => ("SNS-903", "the kernel refused to open it"),
+        NotRead::TimedOut => ("SNS-905", "it took too long"),
+        NotRead::Overflow => ("SNS-901", "too many files waited"),
+        NotRead::WorkerFailed => ("SNS-903", "the scanner could not be started"),
+    };
+    ModelFinding { id: id.into(), severity: "info".into(), title: format!("not read: {why}") }
+}
+
+fn unscannable(reason: Unscannable) -> ModelFinding {
+    let (id, why) = match reason {
+        Unscannable::Died => ("SNS-901", "the scanner ran out of memory or crashed on it"),
+        Unscannable::CpuTime => ("SNS-905", "it used up the scanner's time"),
+        Unscannable::BadAnswer => ("SNS-903", "the scanner's answer made no sense"),
+    };
+    ModelFinding { id: id.into(), severity: "info".into(), title: format!("not read to the end: {why}") }
+}
+
+/// How the children are locked in, in words.
+pub fn confinement(both: Confinements) -> Vec<String> {
+    let say = |who: &str, how: Confinement| {
+        let landlock = match how.landlock {
+            Landlock::Full => "Landlock",
+            Landlock::Partial => "Landlock in part (an older kernel)",
+            Landlock::Absent => "no Landlock (not in this kernel, or not in its lsm=)",
+            Landlock::NotForThisRole => "no Landlock (it has to look into other processes)",
+        };
+        let seccomp = if how.seccomp { "seccomp" } else { "no seccomp" };
+        let capabilities = if how.capabilities { "reduced capabilities" } else { "all capabilities" };
+        format!("{who}: {landlock}, {seccomp}, {capabilities}")
+    };
+    vec![say("opener", both.open), say("scanner", both.scan)]
+}
+
+/// What the process worker was asked, and what it said.
+#[derive(Debug)]
+pub enum Reply {
+    Told(Told),
+    /// There is no answer to wait for.
+    Gone(u32),
+}
+
+/// Reads processes in a task of its own, so that a process that won't be read holds nobody up. It starts with all of
+/// them; ends with the sender's side.
+pub fn read_processes() -> (mpsc::UnboundedSender<Vec<u32>>, mpsc::UnboundedReceiver<Reply>) {
+    let (ask, mut asked) = mpsc::unbounded_channel::<Vec<u32>>();
+    let (reply, replies) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut reader = ProcessReader::new(PathBuf::from("/proc/self/exe"), PROCESSES_MAX);
+        match reader.seed().await {
+            Ok(mut seed) => {
+                if seed.unread + seed.omitted > 0 {
+                    tracing::warn!(seed.unread, seed.omitted, "processes that could not be read at the start");
+                }
+                // Parents first.
+                seed.processes.sort_by_key(|seen| seen.listed.start_ticks);
+                for seen in seed.processes {
+                    let _ = reply.send(Reply::Told(told(seen)));
+                }
+            }
+            Err(error) => tracing::warn!("the processes that run already could not be read: {error}"),
+        }
+        while let Some(pids) = asked.recv().await {
+            match reader.lookup(&pids).await {
+                Ok(seen) => seen.into_iter().for_each(|seen| drop(reply.send(Reply::Told(told(seen))))),
+                Err(error) => tracing::warn!("processes could not be read: {error}"),
+            }
+            for pid in pids {
+                if reply.send(Reply::Gone(pid)).is_err() {
+                    break;
+                }
+            }
+        }
+        reader.stop().await;
+    });
+    (ask, replies)
+}
+
+fn told(seen: Seen) -> Told {
+    let argv =
+        Argv { args: seen.argv(), truncated: seen.details.as_ref().is_some_and(|details| details.argv_truncated) };
+    Told {
+        tgid: seen.listed.pid,
+        start_ticks: seen.start_boottime_ns() / TICK_NS,
+        parent_tgid: seen.listed.ppid,
+        uid: seen.listed.uid,
+        exe: seen.details.map(|details| details.exe.0).unwrap_or_default(),
+        argv,
+    }
+}

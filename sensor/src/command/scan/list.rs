@@ -1,0 +1,65 @@
+//! Paths from a file, and sizes as people write them.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+/// A list of paths may be this long.
+const LIST_BYTES_MAX: u64 = 1 << 30;
+
+/// One path a line; separated by NUL where the file holds one.
+pub fn read(file: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut bytes = Vec::new();
+    let read = if file.as_os_str() == "-" {
+        io::stdin().lock().take(LIST_BYTES_MAX + 1).read_to_end(&mut bytes)?
+    } else {
+        std::fs::File::open(file)?.take(LIST_BYTES_MAX + 1).read_to_end(&mut bytes)?
+    };
+    if read as u64 > LIST_BYTES_MAX {
+        return Err(io::Error::other("longer than 1 GiB: split it"));
+    }
+    Ok(paths(&bytes))
+}
+
+fn paths(bytes: &[u8]) -> Vec<PathBuf> {
+    let separator = if bytes.contains(&0) { 0 } else { b'\n' };
+    let lines = bytes.split(|byte| *byte == separator).filter(|line| !line.is_empty());
+    lines.map(|line| PathBuf::from(OsString::from_vec(line.to_vec()))).collect()
+}
+
+/// Bytes, or a number with K, M or G (KiB, MiB, GiB).
+pub fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|char: char| char.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..].to_ascii_lowercase()[..] {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        unit => return Err(format!("unknown unit {unit:?}: use K, M or G")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "a number was expected, as in 256M".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_by_line_or_by_nul() {
+        assert_eq!(paths(b"a\nb c\n\n"), [PathBuf::from("a"), PathBuf::from("b c")]);
+        assert_eq!(paths(b"a\nb\0c"), [PathBuf::from("a\nb"), PathBuf::from("c")]);
+        assert_eq!(paths(b""), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("10"), Ok(10));
+        assert_eq!(size("256M"), Ok(256 << 20));
+        assert_eq!(size("1GiB"), Ok(1 << 30));
+        for wrong in ["", "M", "-1", "1T", "99999999999G"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! Acts of one kind become one incident, and an incident speaks only when there is something new to say.
+//!
+//! A line is due when an incident opens, when its severity rises, at each deny or kill, at counts 10, 100, 1000 …, and
+//! after a minute with a new count. Nothing is folded without its count. Knows nothing of rules, alerts or sinks.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+use crate::event::{Act, ActKind, Action, Destination, Family, InodeKey, Loss, Model, Severity, TaskKey};
+
+/// Incidents that are open at the same time. Full: the sixteenth that was quiet for longest gives way.
+pub const INCIDENTS_MAX: usize = 4096;
+/// Incidents of one origin and rule; what goes beyond is one incident of its own, [`Object::Rest`], with its count.
+pub const INCIDENTS_PER_ORIGIN_RULE_MAX: u32 = 128;
+/// Acts that an incident keeps to be judged again: one per model file.
+pub const ACTS_PER_INCIDENT_MAX: usize = 8;
+/// A new count is told after this long, ns.
+pub const REPEAT_AFTER_NS: u64 = 60 * 1_000_000_000;
+/// An incident that nothing was added to for so long is over, ns; what comes later is a new one.
+pub const QUIET_NS_MAX: u64 = 3600 * 1_000_000_000;
+
+/// What an incident is about, beside origin and rule.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Object {
+    /// Destinations of one /24 (IPv4) or /64 (IPv6).
+    Net(IpNet),
+    /// Destinations without an address.
+    Family(Family),
+    /// Path of the program.
+    Program(Vec<u8>),
+    Model(InodeKey),
+    Reason(&'static str),
+    /// All that is beyond [`INCIDENTS_PER_ORIGIN_RULE_MAX`].
+    Rest,
+}
+
+impl Object {
+    /// The object of an act; `decides` is the artifact that decides.
+    pub fn of(act: &Act, decides: usize) -> Self {
+        match &act.kind {
+            ActKind::ModelOpen => {
+                act.artifacts.get(decides).map_or(Self::Rest, |artifact| Self::Model(artifact.model.inode))
+            }
+            ActKind::Exec { exe, argv, .. } if exe.is_empty() => {
+                Self::Program(argv.first().cloned().unwrap_or_default())
+            }
+            ActKind::Exec { exe, .. } => Self::Program(exe.clone()),
+            ActKind::Connect(destination) | ActKind::Send(destination) => Self::of_destination(destination),
+        }
+    }
+
+    fn of_destination(destination: &Destination) -> Self {
+        let net = destination.ip.map(|ip| ip.to_canonical()).and_then(|ip| {
+            let bits = if matches!(ip, IpAddr::V4(_)) { 24 } else { 64 };
+            IpNet::new(ip, bits).ok()
+        });
+        net.map_or(Self::Family(destination.family), |net| Self::Net(net.trunc()))
+    }
+}
+
+/// Names an incident while it is open.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Who opened the model; `None` for a loss.
+    pub origin: Option<TaskKey>,
+    /// Id of the rule.
+    pub rule: Arc<str>,
+    pub object: Object,
+}
+
+/// What a line is about.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    Act { act: Arc<Act>, decides: usize },
+    Loss { reason: &'static str },
+}
+
+/// One thing that was seen and judged.
+#[derive(Debug, Clone)]
+pub struct Sighting {
+    pub key: Key,
+    pub subject: Subject,
+    pub severity: Severity,
+    /// What was done about it.
+    pub action: Action,
+    /// Wall clock, ns since the epoch.
+    pub time_unix_ns: i128,
+    /// How many times at once (losses come in numbers).
+    pub times: u64,
+}
+
+/// What has to be said now.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// One per line: the incident's id and the number of its line.
+    pub id: String,
+    pub incident_id: String,
+    pub origin: Option<TaskKey>,
+    pub rule: Arc<str>,
+    pub subject: Subject,
+    pub severity: Severity,
+    pub action: Action,
+    /// A late verdict raised what an earlier line said.
+    pub update: bool,
+    pub count: u64,
+    pub first_seen_unix_ns: i128,
+    pub last_seen_unix_ns: i128,
+}
+
+#[derive(Debug)]
+struct Incident {
+    id: String,
+    /// The loudest so far; what lines say.
+    severity: Severity,
+    action: Action,
+    /// The latest sighting.
+    latest: Subject,
+    /// The most telling act per model file, to be judged again when its verdict comes.
+    acts: Vec<(InodeKey, Arc<Act>)>,
+    count: u64,
+    told_count: u64,
+    told_ns: u64,
+    lines: u64,
+    first_seen_unix_ns: i128,
+    last_seen_unix_ns: i128,
+    last_seen_ns: u64,
+    /// Number of its latest sighting: a clock that never shows the same time twice.
+    turn: u64,
+}
+
+/// Open incidents.
+#[derive(Debug, Default)]
+pub struct Incidents {
+    open: HashMap<Key, Incident>,
+    per_origin_rule: HashMap<(Option<TaskKey>, Arc<str>), u32>,
+    /// Makes ids differ between hosts and boots.
+    salt: String,
+    turn: u64,
+    evicted: u64,
+}
+
+impl Incidents {
+    /// `salt`: something that no other boot of any host has (its boot id).
+    pub fn new(salt: &str) -> Self {
+        Self { salt: salt.to_owned(), ..Self::default() }
+    }
+
+    /// Counts a sighting; the lines that are due, in order. `now_ns`: boot-time clock.
+    pub fn see(&mut self, sighting: Sighting, now_ns: u64) -> Vec<Line> {
+        let mut lines = self.make_room(now_ns);
+        let key = self.bounded(sighting.key.clone());
+        self.turn += 1;
+        let turn = self.turn;
+        let Some(incident) = self.open.get_mut(&key) else {
+            lines.push(self.open(key, sighting, now_ns));
+            return lines;
+        };
+        let before = incident.count;
+        incident.count = incident.count.saturating_add(sighting.times);
+        incident.last_seen_unix_ns = incident.last_seen_unix_ns.max(sighting.time_unix_ns);
+        incident.last_seen_ns = incident.last_seen_ns.max(now_ns);
+        incident.turn = turn;
+        incident.keep(&sighting.subject);
+        incident.latest = sighting.subject;
+        incident.action = sighting.action;
+        let rose = sighting.severity > incident.severity;
+        incident.severity = incident.severity.max(sighting.severity);
+        let due = rose
+            || sighting.action != Action::Alert
+            || crosses_power_of_ten(before, incident.count)
+            || now_ns.saturating_sub(incident.told_ns) >= REPEAT_AFTER_NS;
+        if due {
+            lines.push(incident.line(&key, false, now_ns));
+        }
+        lines
+    }
+
+    /// A late verdict made `sighting` louder than it was: raises its incident, or opens one where the act alone made
+    /// no alert. Counts nothing.
+    pub fn raise(&mut self, sighting: Sighting, now_ns: u64) -> Vec<Line> {
+        let mut lines = self.make_room(now_ns);
+        let key = self.bounded(sighting.key.clone());
+        self.turn += 1;
+        match self.open.get_mut(&key) {
+            None => lines.push(self.open(key, sighting, now_ns)),
+            Some(incident) if sighting.severity > incident.severity => {
+                incident.severity = sighting.severity;
+                incident.latest = sighting.subject;
+                lines.push(incident.line(&key, true, now_ns));
+            }
+            Some(_) => {}
+        }
+        lines
+    }
+
+    /// A verdict came: stored acts carry it from now on. Those that involve the file, once each.
+    pub fn learn(&mut self, model: &Arc<Model>) -> Vec<(Key, Arc<Act>)> {
+        let mut involved = Vec::new();
+        for (key, incident) in &mut self.open {
+            for (inode, act) in &mut incident.acts {
+                learn(act, model);
+                if *inode == model.inode {
+                    involved.push((key.clone(), Arc::clone(act)));
+                }
+            }
+            if let Subject::Act { act, .. } = &mut incident.latest {
+                learn(act, model);
+            }
+        }
+        involved
+    }
+
+    /// What has waited long enough: new counts; incidents that are over are forgotten.
+    pub fn tick(&mut self, now_ns: u64) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for (key, incident) in &mut self.open {
+            if incident.count > incident.told_count && now_ns.saturating_sub(incident.told_ns) >= REPEAT_AFTER_NS {
+                lines.push(incident.line(key, false, now_ns));
+            }
+        }
+        self.remove(|incident| now_ns.saturating_sub(incident.last_seen_ns) >= QUIET_NS_MAX);
+        lines
+    }
+
+    /// The counts that no line has told yet: for the end of the program.
+    pub fn drain(&mut self, now_ns: u64) -> Vec<Line> {
+        self.open
+            .iter_mut()
+            .filter(|(_, incident)| incident.count > incident.told_count)
+            .map(|(key, incident)| incident.line(key, false, now_ns))
+            .collect()
+    }
+
+    /// How many incidents gave way to others since the last call.
+    pub fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
+    }
+
+    fn open(&mut self, key: Key, sighting: Sighting, now_ns: u64) -> Line {
+        let mut incident = Incident {
+            id: self.id_of(&key, sighting.time_unix_ns),
+            severity: sighting.severity,
+            action: sighting.action,
+            latest: sighting.subject.clone(),
+            acts: Vec::new(),
+            count: sighting.times,
+            told_count: 0,
+            told_ns: now_ns,
+            lines: 0,
+            first_seen_unix_ns: sighting.time_unix_ns,
+            last_seen_unix_ns: sighting.time_unix_ns,
+            last_seen_ns: now_ns,
+            turn: self.turn,
+        };
+        incident.keep(&sighting.subject);
+        let line = incident.line(&key, false, now_ns);
+        *self.per_origin_rule.entry((key.origin, Arc::clone(&key.rule))).or_default() += 1;
+        self.open.insert(key, incident);
+        line
+    }
+
+    /// The key, or that of the rest where its origin has too many.
+    fn bounded(&self, key: Key) -> Key {
+        let count = self.per_origin_rule.get(&(key.origin, Arc::clone(&key.rule))).copied().unwrap_or(0);
+        if count >= INCIDENTS_PER_ORIGIN_RULE_MAX && !self.open.contains_key(&key) {
+            Key { object: Object::Rest, ..key }
+        } else {
+            key
+        }
+    }
+
+    /// Where the table is full, the quietest give way; their counts are told first.
+    fn make_room(&mut self, now_ns: u64) -> Vec<Line> {
+        if self.open.len() < INCIDENTS_MAX {
+            return Vec::new();
+        }
+        let mut turns: Vec<u64> = self.open.values().map(|incident| incident.turn).collect();
+        let (_, limit, _) = turns.select_nth_unstable(INCIDENTS_MAX / 16);
+        let limit = *limit;
+        let lines = self
+            .open
+            .iter_mut()
+            .filter(|(_, incident)| incident.turn <= limit && incident.count > incident.told_count)
+            .map(|(key, incident)| incident.line(key, false, now_ns))
+            .collect();
+        let before = self.open.len();
+        self.remove(|incident| incident.turn <= limit);
+        self.evicted += (before - self.open.len()) as u64;
+        lines
+    }
+
+    fn remove(&mut self, over: impl Fn(&Incident) -> bool) {
+        let counts = &mut self.per_origin_rule;
+        self.open.retain(|key, incident| {
+            let stays = !over(incident);
+            if !stays {
+                let name = (key.origin, Arc::clone(&key.rule));
+                if let Some(count) = counts.get_mut(&name) {
+                    *count -= 1;
+                    if *count == 0 {
+                        counts.remove(&name);
+                    }
+                }
+            }
+            stays
+        });
+    }
+
+    /// 128 bits of a hash: unique without asking anybody, and the same for the same beginning.
+    fn id_of(&self, key: &Key, time_unix_ns: i128) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("{}\0{key:?}\0{time_unix_ns}\0{}", self.salt, self.turn));
+        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Incident {
+    fn line(&mut self, key: &Key, update: bool, now_ns: u64) -> Line {
+        self.lines += 1;
+        self.told_count = self.count;
+        self.told_ns = now_ns;
+        Line {
+            id: format!("{}-{}", self.id, self.lines),
+            incident_id: self.id.clone(),
+            origin: key.origin,
+            rule: Arc::clone(&key.rule),
+            subject: self.latest.clone(),
+            severity: self.severity,
+            action: self.action,
+            update,
+            count: self.count,
+            first_seen_unix_ns: self.first_seen_unix_ns,
+            last_seen_unix_ns: self.last_seen_unix_ns,
+        }
+    }
+
+    /// Keeps, per model file, the act that would be loudest if the file turned out to be bad: inside the window before
+    /// outside, born in the load before not, then the one that came sooner after the load.
+    fn keep(&mut self, subject: &Subject) {
+        let Subject::Act { act, .. } = subject else { return };
+        for artifact in &act.artifacts {
+            let inode = artifact.model.inode;
+            let telling = |act: &Act| {
+                act.artifacts
+                    .iter()
+                    .find(|artifact| artifact.model.inode == inode)
+                    .map(|artifact| (!artifact.in_window, !artifact.born, artifact.since_ns))
+            };
+            if let Some((_, known)) = self.acts.iter_mut().find(|(known, _)| *known == inode) {
+                if telling(act) < telling(known) {
+                    *known = Arc::clone(act);
+                }
+            } else if self.acts.len() < ACTS_PER_INCIDENT_MAX {
+                self.acts.push((inode, Arc::clone(act)));
+            }
+        }
+    }
+}
+
+/// Puts what is known now in the place of what was known when the act happened.
+pub fn learn(act: &mut Arc<Act>, model: &Arc<Model>) {
+    if act.artifacts.iter().any(|artifact| artifact.model.inode == model.inode && artifact.model != *model) {
+        for artifact in &mut Arc::make_mut(act).artifacts {
+            if artifact.model.inode == model.inode {
+                artifact.model = Arc::clone(model);
+            }
+        }
+    }
+}
+
+/// A loss as a sighting.
+pub fn sighting_of_loss(loss: &Loss, rule: Arc<str>, severity: Severity) -> Sighting {
+    Sighting {
+        key: Key { origin: None, rule, object: Object::Reason(loss.reason) },
+        subject: Subject::Loss { reason: loss.reason },
+        severity,
+        action: Action::Alert,
+        time_unix_ns: loss.time_unix_ns,
+        times: loss.count,
+    }
+}
+
+/// Did the count reach 10, 100, 1000 … on the way from `before` to `after`?
+fn crosses_power_of_ten(before: u64, after: u64) -> bool {
+    after >= 10 && before.checked_ilog10().unwrap_or(0) < after.ilog10()
+}
+
+#[cfg(test)]
+#[path = "incident_tests.rs"]
+mod tests;

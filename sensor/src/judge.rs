@@ -1,0 +1,341 @@
+//! From act to alert: the policy judges, incidents fold, the timeline tells the story, and what is due becomes an
+//! [`Alert`]. Pure and synchronous; clocks are arguments.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::alert::{self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program};
+use crate::event::{Act, ActKind, Action, Basis, Bytes, EventKind, Loss, Model, TaskKey, Verdict};
+use crate::incident::{self, Incidents, Key, Line, Object, Sighting, Subject};
+use crate::policy::{Judgement, Notice, Policy, rule};
+use crate::timeline::{MOMENT_ARGV_MAX, MOMENT_TEXT_BYTES_MAX, Story, Timelines, What};
+
+/// Acts that made no alert and wait for the verdict of their model.
+pub const WAITING_MAX: usize = 1024;
+/// How long such an act waits, ns.
+pub const WAITING_NS_MAX: u64 = 600 * 1_000_000_000;
+
+/// Everything between an act and its alert.
+#[derive(Debug)]
+pub struct Judge {
+    policy: Arc<Policy>,
+    host: Host,
+    incidents: Incidents,
+    timelines: Timelines,
+    waiting: VecDeque<Arc<Act>>,
+    /// Acts that gave way in `waiting` since they were reported last.
+    waiting_evicted: u64,
+    /// Notices that were given.
+    noticed: HashSet<Notice>,
+}
+
+impl Judge {
+    pub fn new(policy: Arc<Policy>, host: Host) -> Self {
+        let incidents = Incidents::new(&host.boot_id);
+        Self {
+            policy,
+            host,
+            incidents,
+            timelines: Timelines::default(),
+            waiting: VecDeque::new(),
+            waiting_evicted: 0,
+            noticed: HashSet::new(),
+        }
+    }
+
+    /// Judges an act. Whoever calls has waited for the verdict as long as it wants to. `now_ns`: boot-time clock.
+    pub fn act(&mut self, act: Act, now_ns: u64) -> Vec<Alert> {
+        let sight = self.policy.sight(&act);
+        let judgements = self.policy.judge(&act);
+        let act = Arc::new(act);
+        self.record(&act, sight.kind, &judgements);
+        if judgements.is_empty()
+            && !sight.timeline_only
+            && act.artifacts.iter().any(|artifact| undecided(&artifact.model))
+        {
+            self.wait(Arc::clone(&act));
+        }
+        let mut lines = Vec::new();
+        for judgement in judgements {
+            if let Some(sighting) = sighting(&act, &judgement) {
+                lines.extend(self.incidents.see(sighting, now_ns));
+            }
+        }
+        self.finish(lines, act.time_unix_ns, now_ns)
+    }
+
+    /// A model's verdict came (or changed): what was judged without it is judged again, and what became louder is said.
+    pub fn verdict(&mut self, model: Arc<Model>, now_ns: u64) -> Vec<Alert> {
+        self.timelines.learn(&model);
+        let mut again: Vec<(Option<Key>, Arc<Act>)> =
+            self.incidents.learn(&model).into_iter().map(|(key, act)| (Some(key), act)).collect();
+        for mut act in std::mem::take(&mut self.waiting) {
+            let concerned = act.artifacts.iter().any(|artifact| artifact.model.inode == model.inode);
+            incident::learn(&mut act, &model);
+            if concerned {
+                again.push((None, Arc::clone(&act)));
+            }
+            if act.artifacts.iter().any(|artifact| undecided(&artifact.model)) {
+                self.waiting.push_back(act);
+            }
+        }
+        let mut lines = Vec::new();
+        let mut latest_unix_ns = 0;
+        for (key, act) in again {
+            latest_unix_ns = act.time_unix_ns.max(latest_unix_ns);
+            for judgement in self.policy.judge(&act) {
+                let Some(mut sighting) = sighting(&act, &judgement) else { continue };
+                // The incident that is open already is the one that is raised, even where another opener decides now.
+                if let Some(key) = key.as_ref().filter(|key| *key.rule == *judgement.rule.id) {
+                    sighting.key = key.clone();
+                }
+                lines.extend(self.incidents.raise(sighting, now_ns));
+            }
+        }
+        self.finish(lines, latest_unix_ns, now_ns)
+    }
+
+    /// Something wasn't seen.
+    pub fn loss(&mut self, loss: Loss, now_ns: u64) -> Vec<Alert> {
+        let lines = self.see_loss(&loss, now_ns);
+        lines.iter().map(|line| self.alert(line)).collect()
+    }
+
+    /// What time alone makes due: counts after a minute. Call it about once a second. `now_unix_ns`: wall clock.
+    pub fn tick(&mut self, now_unix_ns: i128, now_ns: u64) -> Vec<Alert> {
+        let lines = self.incidents.tick(now_ns);
+        let alerts = self.finish(lines, now_unix_ns, now_ns);
+        self.timelines.forget(now_ns.saturating_sub(incident::QUIET_NS_MAX));
+        self.waiting.retain(|act| now_ns.saturating_sub(act.time_boottime_ns) < WAITING_NS_MAX);
+        alerts
+    }
+
+    /// The counts that no line has told: at the end of the program.
+    pub fn drain(&mut self, now_ns: u64) -> Vec<Alert> {
+        let lines = self.incidents.drain(now_ns);
+        lines.iter().map(|line| self.alert(line)).collect()
+    }
+
+    /// What the operator should know about the rules (exceptions that are over), each once; for the log. Ask at the
+    /// start and now and then.
+    pub fn notices(&mut self, now_unix_ns: i128) -> Vec<Notice> {
+        let mut notices = self.policy.notices(now_unix_ns);
+        notices.retain(|notice| self.noticed.insert(notice.clone()));
+        notices
+    }
+
+    /// The story goes to whoever loaded what decides; without a judgement, to the opener of the latest artifact.
+    fn record(&mut self, act: &Act, kind: EventKind, judgements: &[Judgement]) {
+        let mut origins: Vec<TaskKey> = judgements.iter().filter_map(|judgement| origin(act, judgement)).collect();
+        if origins.is_empty() {
+            let latest = act.artifacts.iter().max_by_key(|artifact| artifact.opened_boottime_ns);
+            origins.extend(latest.map(|artifact| artifact.opener));
+        }
+        origins.sort_unstable();
+        origins.dedup();
+        for origin in origins {
+            self.timelines.record(origin, act, kind);
+        }
+    }
+
+    fn wait(&mut self, act: Arc<Act>) {
+        let is_same = |known: &Arc<Act>| {
+            known.kind == act.kind
+                && known.lineage.process.key == act.lineage.process.key
+                && known
+                    .artifacts
+                    .iter()
+                    .map(|artifact| artifact.model.inode)
+                    .eq(act.artifacts.iter().map(|artifact| artifact.model.inode))
+        };
+        if self.waiting.iter().any(is_same) {
+            return;
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            self.waiting.pop_front();
+            self.waiting_evicted += 1;
+        }
+        self.waiting.push_back(act);
+    }
+
+    fn see_loss(&mut self, loss: &Loss, now_ns: u64) -> Vec<Line> {
+        let mut lines = Vec::new();
+        if loss.count == 0 {
+            return lines;
+        }
+        for (rule, severity) in self.policy.judge_loss() {
+            let sighting = incident::sighting_of_loss(loss, rule.id.as_str().into(), severity);
+            lines.extend(self.incidents.see(sighting, now_ns));
+        }
+        lines
+    }
+
+    /// Lines become alerts, and what gave way on the way is said too.
+    fn finish(&mut self, mut lines: Vec<Line>, time_unix_ns: i128, now_ns: u64) -> Vec<Alert> {
+        let losses = [
+            ("incident_table_full", self.incidents.take_evicted()),
+            ("timeline_table_full", self.timelines.take_evicted()),
+            ("verdict_wait_table_full", std::mem::take(&mut self.waiting_evicted)),
+        ];
+        for (reason, count) in losses {
+            if count > 0 {
+                lines.extend(self.see_loss(&Loss { time_unix_ns, reason, count }, now_ns));
+            }
+        }
+        lines.iter().map(|line| self.alert(line)).collect()
+    }
+
+    fn alert(&self, line: &Line) -> Alert {
+        let story = line.origin.and_then(|origin| self.timelines.story(origin));
+        let (event, process, model) = match &line.subject {
+            Subject::Act { act, decides } => self.parts(act, *decides),
+            Subject::Loss { reason } => {
+                let detail = Detail::Loss { reason, count: line.count };
+                (Event { kind: EventKind::Loss, in_load: false, basis: None, detail }, None, None)
+            }
+        };
+        let (time_unix_ns, models_omitted) = match &line.subject {
+            Subject::Act { act, .. } => (act.time_unix_ns, Some(act.artifacts_omitted).filter(|omitted| *omitted > 0)),
+            Subject::Loss { .. } => (line.last_seen_unix_ns, None),
+        };
+        Alert {
+            schema: alert::SCHEMA,
+            id: line.id.clone(),
+            time: alert::time(time_unix_ns),
+            severity: line.severity,
+            rule: self.rule(&line.rule),
+            action: line.action,
+            update: line.update.then_some(true),
+            event,
+            process,
+            model,
+            models_omitted,
+            container: None,
+            k8s: None,
+            incident: alert::Incident {
+                id: line.incident_id.clone(),
+                count: line.count,
+                first_seen: alert::time(line.first_seen_unix_ns),
+                last_seen: alert::time(line.last_seen_unix_ns),
+            },
+            timeline: story.map(moments).unwrap_or_default(),
+            timeline_omitted: story.map(|story| story.omitted).filter(|omitted| *omitted > 0),
+            host: self.host.clone(),
+        }
+    }
+
+    fn rule(&self, id: &str) -> alert::Rule {
+        let known: Option<&rule::Rule> = self.policy.rules().iter().find(|rule| rule.id == id).map(Arc::as_ref);
+        alert::Rule {
+            id: id.to_owned(),
+            name: known.map(|rule| rule.name.clone()).unwrap_or_default(),
+            severity: known.map_or(crate::event::Severity::Medium, rule::Rule::nominal_severity),
+            attack: known.map(|rule| rule.attack.clone()).unwrap_or_default(),
+            atlas: known.map(|rule| rule.atlas.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn parts(&self, act: &Act, decides: usize) -> (Event, Option<AlertProcess>, Option<AlertModel>) {
+        let artifact = act.artifacts.get(decides);
+        let in_load = artifact
+            .is_some_and(|artifact| artifact.born || (artifact.in_window && artifact.basis != Some(Basis::Cut)));
+        let event = Event {
+            kind: self.policy.sight(act).kind,
+            in_load,
+            basis: artifact.and_then(|artifact| artifact.basis),
+            detail: detail(&act.kind),
+        };
+        let process = &act.lineage.process;
+        let process = AlertProcess {
+            program: Program::new(process, alert::ARGV_BYTES_MAX),
+            start_boottime_ns: process.key.start_boottime_ns,
+            uid: process.uid,
+            ancestors: act
+                .lineage
+                .ancestors
+                .iter()
+                .take(alert::ANCESTORS_MAX)
+                .map(|ancestor| Program::new(ancestor, alert::ANCESTOR_ARGV_BYTES_MAX))
+                .collect(),
+        };
+        (event, Some(process), artifact.map(|artifact| AlertModel::new(&artifact.model)))
+    }
+}
+
+/// No verdict yet, or none to be had for now.
+fn undecided(model: &Model) -> bool {
+    matches!(model.verdict, Verdict::Pending | Verdict::NotRead)
+}
+
+fn origin(act: &Act, judgement: &Judgement) -> Option<TaskKey> {
+    act.artifacts.get(judgement.decides).map(|artifact| artifact.opener)
+}
+
+fn sighting(act: &Arc<Act>, judgement: &Judgement) -> Option<Sighting> {
+    Some(Sighting {
+        key: Key {
+            origin: Some(origin(act, judgement)?),
+            rule: judgement.rule.id.as_str().into(),
+            object: Object::of(act, judgement.decides),
+        },
+        subject: Subject::Act { act: Arc::clone(act), decides: judgement.decides },
+        severity: judgement.severity,
+        // Nothing is prevented yet, so nothing else can have been done.
+        action: Action::Alert,
+        time_unix_ns: act.time_unix_ns,
+        times: 1,
+    })
+}
+
+fn detail(kind: &ActKind) -> Detail {
+    match kind {
+        ActKind::ModelOpen => Detail::Open {},
+        ActKind::Exec { exe, argv, argv_truncated } => {
+            let (exe, exe_b64) = alert::text(exe);
+            Detail::Exec { exe, exe_b64, argv: Argv::new(argv, *argv_truncated, alert::ARGV_BYTES_MAX) }
+        }
+        ActKind::Connect(to) | ActKind::Send(to) => Detail::Network {
+            ip: to.ip.map(|ip| ip.to_canonical()),
+            port: to.port,
+            proto: to.proto,
+            family: to.family,
+            domain: to.domain.clone(),
+        },
+    }
+}
+
+fn moments(story: &Story) -> Vec<Moment> {
+    story
+        .moments
+        .iter()
+        .map(|moment| {
+            let ns = i128::from(moment.boottime_ns) - i128::from(story.first_load_ns);
+            let (kind, detail) = match &moment.what {
+                What::Load { model, .. } => {
+                    let (path, path_b64) = alert::text(&model.path);
+                    (EventKind::ModelOpen, MomentDetail::Load { path, path_b64, verdict: model.verdict })
+                }
+                What::Exec { exe, argv, cut } => (EventKind::Exec, exec_moment(exe, argv, *cut)),
+                What::Network { kind, proto, ip, port } => {
+                    (*kind, MomentDetail::Network { ip: ip.map(|ip| ip.to_canonical()), port: *port, proto: *proto })
+                }
+            };
+            Moment {
+                t_ms: i64::try_from(ns.div_euclid(1_000_000)).unwrap_or(i64::MAX),
+                kind,
+                pid: moment.pid,
+                count: (moment.count > 1).then_some(moment.count),
+                detail,
+            }
+        })
+        .collect()
+}
+
+fn exec_moment(exe: &[u8], argv: &[Bytes], cut: bool) -> MomentDetail {
+    let (exe, exe_b64) = alert::text(exe);
+    MomentDetail::Exec { exe, exe_b64, argv: Argv::new(argv, cut, MOMENT_ARGV_MAX * (MOMENT_TEXT_BYTES_MAX + 1)) }
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

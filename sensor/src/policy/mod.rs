@@ -1,0 +1,282 @@
+//! What an act is worth: rules say which acts matter, the severity table says how loud they are.
+//!
+//! Pure: an act goes in, judgements come out. Knows nothing of incidents, alerts or sinks.
+
+pub mod destination;
+pub mod exception;
+pub mod formats;
+pub mod program;
+pub mod rule;
+pub mod severity;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use destination::{Class, Destinations, Network};
+use exception::Exception;
+use program::{Kind, Programs, Started};
+use rule::{Rule, RuleFile};
+use severity::{Effect, Row, Table};
+
+use crate::event::{Act, ActKind, Artifact, Destination, EventKind, Proto, Role, Severity};
+
+/// The rules that the program carries: `(file name, text)`.
+const EMBEDDED: [(&str, &str); 4] = [
+    ("loss.yaml", include_str!("../../../rules/loss.yaml")),
+    ("model-opened.yaml", include_str!("../../../rules/model-opened.yaml")),
+    ("network-after-load.yaml", include_str!("../../../rules/network-after-load.yaml")),
+    ("program-after-load.yaml", include_str!("../../../rules/program-after-load.yaml")),
+];
+
+/// Rules that a set may hold.
+pub const RULES_MAX: usize = 1024;
+/// Exceptions that a set may hold.
+pub const EXCEPTIONS_MAX: usize = 4096;
+
+/// Why a policy could not be made. Each says which file, where, and what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    #[error("{0}")]
+    Rule(String),
+    #[error("{file}: the rule {id} is there already, in {first}; give this one another id")]
+    Twice { file: String, id: String, first: String },
+    #[error("{file}: the exception is for the rule {id}, which isn't there")]
+    NoSuchRule { file: String, id: String },
+    #[error("more than {RULES_MAX} rules, or {EXCEPTIONS_MAX} exceptions: remove some")]
+    TooMany,
+    #[error("embedded data: {0}")]
+    Embedded(String),
+}
+
+/// What one rule says of one act.
+#[derive(Debug, Clone)]
+pub struct Judgement {
+    pub rule: Arc<Rule>,
+    pub severity: Severity,
+    /// Index of the artifact that decides: the loudest, of equals the latest.
+    pub decides: usize,
+}
+
+/// What the policy sees in an act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    pub kind: EventKind,
+    /// `None` for an open.
+    effect: Option<Effect>,
+    program: Option<Kind>,
+    class: Option<Class>,
+    known_service: bool,
+    /// A UDP connect sends nothing: it stands in the timeline, no rule sees it.
+    pub timeline_only: bool,
+}
+
+/// An exception that no longer applies, or never can.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Notice {
+    pub rule: String,
+    pub message: String,
+}
+
+/// The table, the lists, and the rules.
+#[derive(Debug)]
+pub struct Policy {
+    table: Table,
+    destinations: Destinations,
+    programs: Programs,
+    rules: Vec<Arc<Rule>>,
+}
+
+impl Policy {
+    /// The embedded set, and the `*.yaml` files of `folders` added to it.
+    ///
+    /// # Errors
+    /// The first fault, with its file, line and column.
+    pub fn load(folders: &[PathBuf], network: Network) -> Result<Self, PolicyError> {
+        let mut files: Vec<(String, String)> =
+            EMBEDDED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        for folder in folders {
+            files.extend(rule::read_folder(folder).map_err(PolicyError::Rule)?);
+        }
+        Self::from_files(&files, network)
+    }
+
+    fn from_files(files: &[(String, String)], network: Network) -> Result<Self, PolicyError> {
+        let mut rules: Vec<Rule> = Vec::new();
+        let mut first_in: HashMap<String, String> = HashMap::new();
+        let mut scoped: Vec<(String, Exception)> = Vec::new();
+        for (name, text) in files {
+            let RuleFile { rules: more, exceptions } = rule::parse(name, text).map_err(PolicyError::Rule)?;
+            for rule in more {
+                let rule = rule.value;
+                if let Some(first) = first_in.insert(rule.id.clone(), name.clone()) {
+                    return Err(PolicyError::Twice { file: name.clone(), id: rule.id, first });
+                }
+                rules.push(rule);
+            }
+            scoped.extend(exceptions.into_iter().map(|exception| (name.clone(), exception.value)));
+        }
+        for (file, exception) in scoped {
+            let ids = &exception.rules;
+            if let Some(id) = ids.iter().find(|id| !first_in.contains_key(*id)) {
+                return Err(PolicyError::NoSuchRule { file, id: id.clone() });
+            }
+            for rule in rules.iter_mut().filter(|rule| ids.is_empty() || ids.contains(&rule.id)) {
+                rule.unless.push(exception.clone());
+            }
+        }
+        if rules.len() > RULES_MAX || rules.iter().map(|rule| rule.unless.len()).sum::<usize>() > EXCEPTIONS_MAX {
+            return Err(PolicyError::TooMany);
+        }
+        Ok(Self {
+            table: Table::embedded().map_err(PolicyError::Embedded)?,
+            destinations: Destinations::embedded(network).map_err(PolicyError::Embedded)?,
+            programs: Programs::embedded().map_err(PolicyError::Embedded)?,
+            rules: rules.into_iter().map(Arc::new).collect(),
+        })
+    }
+
+    /// The lists of programs, for whoever decides roles.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// All rules, in the order of their files.
+    pub fn rules(&self) -> &[Arc<Rule>] {
+        &self.rules
+    }
+
+    /// Exceptions that are over at `unix_ns`, and those that can't apply in this version.
+    pub fn notices(&self, unix_ns: i128) -> Vec<Notice> {
+        let each = |rule: &Arc<Rule>, exception: &Exception| {
+            let message = if exception.is_expired(unix_ns) {
+                format!(
+                    "an exception expired on {} and no longer applies: {}",
+                    exception.expires.date, exception.reason
+                )
+            } else if exception.image.is_some() {
+                format!("container images aren't known yet, so an exception never applies: {}", exception.reason)
+            } else {
+                return None;
+            };
+            Some(Notice { rule: rule.id.clone(), message })
+        };
+        self.rules
+            .iter()
+            .flat_map(|rule| rule.unless.iter().filter_map(move |exception| each(rule, exception)))
+            .collect()
+    }
+
+    /// What is there to see in an act?
+    pub fn sight(&self, act: &Act) -> Sight {
+        let none = Sight {
+            kind: EventKind::ModelOpen,
+            effect: None,
+            program: None,
+            class: None,
+            known_service: false,
+            timeline_only: false,
+        };
+        match &act.kind {
+            ActKind::ModelOpen => none,
+            ActKind::Exec { exe, argv, argv_truncated } => {
+                let parent_exe = act.lineage.ancestors.first().map_or(&[][..], |parent| &parent.exe);
+                let program = self.programs.kind(Started { exe, argv, argv_truncated: *argv_truncated, parent_exe });
+                Sight { kind: EventKind::Exec, effect: Some(program.effect()), program: Some(program), ..none }
+            }
+            ActKind::Connect(destination) => self.sight_of_destination(destination, EventKind::Connect),
+            ActKind::Send(destination) => self.sight_of_destination(destination, EventKind::Send),
+        }
+    }
+
+    fn sight_of_destination(&self, destination: &Destination, kind: EventKind) -> Sight {
+        let class = self.destinations.class(destination);
+        let dns =
+            kind == EventKind::Send && destination.proto == Proto::Udp && self.destinations.is_resolver(destination);
+        Sight {
+            kind: if dns { EventKind::Dns } else { kind },
+            effect: Some(if dns { Effect::Dns } else { class.effect() }),
+            program: None,
+            class: Some(class),
+            known_service: self.destinations.is_known_service(destination),
+            timeline_only: kind == EventKind::Connect && destination.proto == Proto::Udp,
+        }
+    }
+
+    /// What every rule that is about this act says of it.
+    pub fn judge(&self, act: &Act) -> Vec<Judgement> {
+        let sight = self.sight(act);
+        if sight.timeline_only {
+            return Vec::new();
+        }
+        self.rules.iter().filter_map(|rule| self.judge_by(rule, act, sight)).collect()
+    }
+
+    /// What one rule says: `None` where it isn't about this act, makes no alert of it, or an exception excuses every load.
+    fn judge_by(&self, rule: &Arc<Rule>, act: &Act, sight: Sight) -> Option<Judgement> {
+        let destination = match &act.kind {
+            ActKind::Connect(destination) | ActKind::Send(destination) => Some(destination),
+            _ => None,
+        };
+        if !rule.is_about(sight.kind, sight.program, act.role) || !rule.fits_place(destination.zip(sight.class)) {
+            return None;
+        }
+        subjects(act)
+            .filter(|(_, artifact)| {
+                rule.fits_load(artifact) && !rule.unless.iter().any(|exception| exception.applies(act, artifact))
+            })
+            .filter_map(|(index, artifact)| {
+                Some((self.severity(rule, act, artifact, sight)?, artifact.opened_boottime_ns, index))
+            })
+            .max_by_key(|(severity, opened, _)| (*severity, *opened))
+            .map(|(severity, _, decides)| Judgement { rule: Arc::clone(rule), severity, decides })
+    }
+
+    /// How loud the act is for one artifact; `None` is no alert (a later verdict may change that).
+    fn severity(&self, rule: &Rule, act: &Act, artifact: &Artifact, sight: Sight) -> Option<Severity> {
+        let row = Row::of(&artifact.model);
+        let table = match sight.effect {
+            None => self.table.model_open(row),
+            Some(effect) => {
+                let column = self.table.column(row, artifact, act.lineage.process.key, effect);
+                Some(self.table.cell(row, column, effect, sight.known_service))
+            }
+        };
+        let table = match act.role {
+            Role::Reader => table.map(|severity| severity.min(self.table.reader_most())),
+            Role::Loader => table,
+        };
+        match rule.severity {
+            rule::SeverityBy::Fixed(severity) => Some(severity),
+            _ => table.map(|severity| rule.severity_from(severity)),
+        }
+    }
+
+    /// The rules about loss, and how loud each is.
+    pub fn judge_loss(&self) -> Vec<(Arc<Rule>, Severity)> {
+        let table = self.table.cell(Row::Code, severity::Column::Later, Effect::Loss, false);
+        self.rules
+            .iter()
+            .filter(|rule| rule.what.contains(&EventKind::Loss))
+            .map(|rule| (Arc::clone(rule), rule.severity_from(table)))
+            .collect()
+    }
+}
+
+/// The artifacts that an act is about: an open is about the file that was opened, the latest; anything else about all.
+fn subjects(act: &Act) -> impl Iterator<Item = (usize, &Artifact)> {
+    let opened = matches!(act.kind, ActKind::ModelOpen)
+        .then(|| act.artifacts.iter().map(|artifact| artifact.opened_boottime_ns).max())
+        .flatten();
+    act.artifacts
+        .iter()
+        .enumerate()
+        .filter(move |(_, artifact)| opened.is_none_or(|latest| artifact.opened_boottime_ns == latest))
+}
+
+#[cfg(test)]
+pub mod testing;
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -1,0 +1,446 @@
+//! Which program is what: shells, interpreters, tools that frameworks start by themselves, programs that read files for
+//! a living. Data: `rules/programs.toml`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::Deserialize;
+
+use super::severity::Effect;
+use crate::event::Bytes;
+
+const EMBEDDED: &str = include_str!("../../../rules/programs.toml");
+
+/// What was started, as rules name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Shell,
+    Interpreter,
+    /// A framework's own tool, with exactly the arguments that it is known to have.
+    Ordinary,
+    /// Anything else.
+    Unexpected,
+}
+
+impl Kind {
+    /// The effect that the severity table knows it by.
+    pub fn effect(self) -> Effect {
+        match self {
+            Self::Shell => Effect::Shell,
+            Self::Interpreter => Effect::Interpreter,
+            Self::Ordinary => Effect::Ordinary,
+            Self::Unexpected => Effect::Program,
+        }
+    }
+}
+
+/// A program as it was started.
+#[derive(Debug, Clone, Copy)]
+pub struct Started<'a> {
+    /// Path of the executable.
+    pub exe: &'a [u8],
+    pub argv: &'a [Bytes],
+    /// The arguments are not complete: nothing is exact about them.
+    pub argv_truncated: bool,
+    /// Path of the parent's executable; empty where it isn't known.
+    pub parent_exe: &'a [u8],
+}
+
+/// The lists.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    shells: GlobSet,
+    interpreters: GlobSet,
+    readers: GlobSet,
+    managers: GlobSet,
+    ordinary: Vec<Ordinary>,
+}
+
+#[derive(Debug, Clone)]
+struct Ordinary {
+    program: GlobSet,
+    place: Place,
+    flags: Flags,
+    argv: Vec<Vec<String>>,
+    never: GlobSet,
+}
+
+/// Arguments that may come first.
+#[derive(Debug, Clone)]
+struct Flags {
+    alone: GlobSet,
+    /// Take the next argument too.
+    with_value: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Globs(GlobSet),
+    Parent,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    shells: Vec<String>,
+    interpreters: Vec<String>,
+    readers: Vec<String>,
+    managers: Vec<String>,
+    system_folders: Vec<String>,
+    ordinary: Vec<OrdinaryEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrdinaryEntry {
+    /// For the reader of the file.
+    #[serde(rename = "why")]
+    _why: String,
+    program: Vec<String>,
+    place: PlaceEntry,
+    #[serde(default)]
+    flags: Vec<String>,
+    argv: Vec<Vec<String>>,
+    #[serde(default)]
+    never: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PlaceEntry {
+    Word(PlaceWord),
+    Globs(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PlaceWord {
+    System,
+    Parent,
+}
+
+impl Programs {
+    /// The lists that the program carries.
+    ///
+    /// # Errors
+    /// What is wrong with them; a test holds that nothing is.
+    pub fn embedded() -> Result<Self, String> {
+        Self::parse(EMBEDDED).map_err(|error| format!("programs.toml: {error}"))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        let system: Vec<String> = file.system_folders.iter().map(|folder| format!("{folder}/*")).collect();
+        let ordinary = file
+            .ordinary
+            .into_iter()
+            .map(|entry| {
+                let place = match entry.place {
+                    PlaceEntry::Word(PlaceWord::System) => Place::Globs(paths(&system)?),
+                    PlaceEntry::Word(PlaceWord::Parent) => Place::Parent,
+                    PlaceEntry::Globs(globs) => Place::Globs(paths(&globs)?),
+                };
+                Ok(Ordinary {
+                    program: names(&entry.program)?,
+                    place,
+                    flags: Flags::parse(entry.flags)?,
+                    argv: entry.argv,
+                    never: names(&entry.never)?,
+                })
+            })
+            .collect::<Result<_, globset::Error>>();
+        let build = || -> Result<Self, globset::Error> {
+            Ok(Self {
+                shells: names(&file.shells)?,
+                interpreters: names(&file.interpreters)?,
+                readers: names(&file.readers)?,
+                managers: names(&file.managers)?,
+                ordinary: ordinary?,
+            })
+        };
+        build().map_err(|error| error.to_string())
+    }
+
+    /// What was started?
+    pub fn kind(&self, started: Started<'_>) -> Kind {
+        let name = name_of(started);
+        if !started.argv_truncated && self.ordinary.iter().any(|entry| entry.is(name, started)) {
+            Kind::Ordinary
+        } else if self.shells.is_match(path(name)) {
+            Kind::Shell
+        } else if self.interpreters.is_match(path(name)) {
+            Kind::Interpreter
+        } else {
+            Kind::Unexpected
+        }
+    }
+
+    /// Is a program (or script) of this name on the reader list? Who owns it is the caller's to check.
+    pub fn is_reader(&self, name: &[u8]) -> bool {
+        self.readers.is_match(path(base_name(name)))
+    }
+
+    /// Is a program of this name on the list of managers?
+    pub fn is_manager(&self, name: &[u8]) -> bool {
+        self.managers.is_match(path(base_name(name)))
+    }
+}
+
+impl Ordinary {
+    fn is(&self, name: &[u8], started: Started<'_>) -> bool {
+        let arguments = self.flags.skip(started.argv.get(1..).unwrap_or_default());
+        self.program.is_match(path(name))
+            && match &self.place {
+                Place::Globs(globs) => globs.is_match(path(started.exe)),
+                Place::Parent => !started.exe.is_empty() && started.exe == started.parent_exe,
+            }
+            && self.argv.iter().any(|pattern| argv_matches(pattern, arguments))
+            && !arguments.iter().any(|argument| self.never.is_match(path(argument)))
+    }
+}
+
+impl Flags {
+    fn parse(flags: Vec<String>) -> Result<Self, globset::Error> {
+        let (with_value, alone): (Vec<String>, Vec<String>) = flags.into_iter().partition(|flag| flag.ends_with(' '));
+        let with_value = with_value.iter().map(|flag| flag.trim_end().to_owned()).collect();
+        Ok(Self { alone: names(&alone)?, with_value })
+    }
+
+    /// The arguments behind the flags.
+    fn skip<'a>(&self, mut arguments: &'a [Bytes]) -> &'a [Bytes] {
+        while let Some((first, rest)) = arguments.split_first() {
+            if self.alone.is_match(path(first)) {
+                arguments = rest;
+            } else if self.with_value.iter().any(|flag| flag.as_bytes() == first) {
+                arguments = rest.get(1..).unwrap_or_default();
+            } else {
+                break;
+            }
+        }
+        arguments
+    }
+}
+
+/// Compares arguments one by one; a last `...` stands for any rest.
+fn argv_matches(pattern: &[String], arguments: &[Bytes]) -> bool {
+    let (pattern, open) = match pattern.split_last() {
+        Some((last, head)) if last == "..." => (head, true),
+        _ => (pattern, false),
+    };
+    (if open { arguments.len() >= pattern.len() } else { arguments.len() == pattern.len() })
+        && pattern.iter().zip(arguments).all(|(pattern, argument)| argument_matches(pattern.as_bytes(), argument))
+}
+
+/// `{n}` is a run of digits, `{path}` a run of path characters that begins with `/`, `{any}` a run of path characters
+/// without `..`. Everything else is itself.
+fn argument_matches(pattern: &[u8], argument: &[u8]) -> bool {
+    let Some(open) = pattern.iter().position(|byte| *byte == b'{') else { return pattern == argument };
+    let Some(close) = pattern.iter().position(|byte| *byte == b'}') else { return pattern == argument };
+    let (before, word, after) = (&pattern[..open], &pattern[open + 1..close], &pattern[close + 1..]);
+    let Some(rest) = argument.strip_prefix(before) else { return false };
+    let is_path = |text: &[u8]| {
+        text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"/._+-".contains(byte))
+            && !text.windows(2).any(|pair| pair == b"..")
+    };
+    (1..=rest.len()).any(|length| {
+        let (text, tail) = rest.split_at(length);
+        let fits = match word {
+            b"n" => text.iter().all(u8::is_ascii_digit),
+            b"path" => text[0] == b'/' && is_path(text),
+            b"any" => is_path(text),
+            _ => false,
+        };
+        fits && argument_matches(after, tail)
+    })
+}
+
+/// The name that a started program is known by: that of its executable, else what it was called as.
+fn name_of<'a>(started: Started<'a>) -> &'a [u8] {
+    let path = if started.exe.is_empty() { started.argv.first().map_or(&[][..], Vec::as_slice) } else { started.exe };
+    base_name(path)
+}
+
+/// Last component; the kernel's mark of a file that is gone is no part of the name.
+fn base_name(path: &[u8]) -> &[u8] {
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+}
+
+fn path(bytes: &[u8]) -> &OsStr {
+    OsStr::from_bytes(bytes)
+}
+
+/// Globs of whole names or arguments: `*` crosses everything.
+fn names(globs: &[String]) -> Result<GlobSet, globset::Error> {
+    set(globs, false)
+}
+
+/// Globs of paths: `*` stays within a component.
+fn paths(globs: &[String]) -> Result<GlobSet, globset::Error> {
+    set(globs, true)
+}
+
+fn set(globs: &[String], literal_separator: bool) -> Result<GlobSet, globset::Error> {
+    let mut builder = GlobSetBuilder::new();
+    for glob in globs {
+        builder.add(glob_of(glob, literal_separator)?);
+    }
+    builder.build()
+}
+
+/// One glob, case-sensitive.
+pub fn glob_of(text: &str, literal_separator: bool) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(literal_separator).backslash_escape(true).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind_of(exe: &str, argv: &[&str], parent_exe: &str) -> Kind {
+        let argv: Vec<Bytes> = argv.iter().map(|text| text.as_bytes().to_vec()).collect();
+        Programs::embedded().unwrap().kind(Started {
+            exe: exe.as_bytes(),
+            argv: &argv,
+            argv_truncated: false,
+            parent_exe: parent_exe.as_bytes(),
+        })
+    }
+
+    #[test]
+    fn what_frameworks_start_is_ordinary() {
+        let python = "/opt/venv/bin/python3.11";
+        let cases: &[(&str, &[&str], &str)] = &[
+            ("/usr/sbin/ldconfig", &["/sbin/ldconfig", "-p"], python),
+            ("/usr/bin/dash", &["/bin/sh", "/sbin/ldconfig", "-p"], python),
+            ("/usr/bin/dash", &["/bin/sh", "-c", "uname -p 2> /dev/null"], python),
+            ("/usr/bin/uname", &["uname", "-p"], python),
+            ("/usr/bin/file", &["file", "-b", "/usr/bin/python3.11"], python),
+            ("/usr/bin/x86_64-linux-gnu-g++-12", &["g++", "/tmp/a.cpp", "-O3", "-shared", "-o", "/tmp/a.so"], python),
+            ("/usr/lib/gcc/x86_64-linux-gnu/12/cc1plus", &["cc1plus", "-quiet", "/tmp/a.cpp"], "/usr/bin/g++"),
+            ("/usr/bin/x86_64-linux-gnu-as", &["as", "--64", "-o", "/tmp/a.o", "/tmp/a.s"], "/usr/bin/g++"),
+            (
+                "/usr/lib/gcc/x86_64-linux-gnu/12/collect2",
+                &["collect2", "-plugin", "/usr/lib/gcc/x86_64-linux-gnu/12/liblto_plugin.so", "-o", "a.so"],
+                "/usr/bin/g++",
+            ),
+            (python, &["python", "-c", "from multiprocessing.resource_tracker import main;main(12)"], python),
+            (
+                python,
+                &[
+                    "python",
+                    "-B",
+                    "-X",
+                    "dev",
+                    "-Werror",
+                    "-c",
+                    "from multiprocessing.resource_tracker import main;main(5)",
+                ],
+                python,
+            ),
+            (
+                python,
+                &[
+                    "python",
+                    "-c",
+                    "from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5, pipe_handle=77)",
+                    "--multiprocessing-fork",
+                ],
+                python,
+            ),
+            (
+                python,
+                &[
+                    "python",
+                    "/opt/venv/lib/python3.11/site-packages/torch/_inductor/compile_worker/__main__.py",
+                    "--kind=fork",
+                ],
+                python,
+            ),
+            (
+                "/opt/venv/lib/python3.11/site-packages/triton/backends/nvidia/bin/ptxas",
+                &["ptxas", "--version"],
+                python,
+            ),
+        ];
+        for (exe, argv, parent) in cases {
+            assert_eq!(kind_of(exe, argv, parent), Kind::Ordinary, "{exe} {argv:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_ordinary_is_not() {
+        let python = "/usr/bin/python3.11";
+        let cases: &[(&str, &[&str], &str, Kind)] = &[
+            ("/tmp/ldconfig", &["/sbin/ldconfig", "-p"], python, Kind::Unexpected),
+            ("/usr/sbin/ldconfig", &["/sbin/ldconfig", "-f", "/tmp/x"], python, Kind::Unexpected),
+            ("/usr/bin/dash", &["/bin/sh", "-c", "uname -p 2> /dev/null; id"], python, Kind::Shell),
+            ("/usr/bin/dash", &["/bin/sh"], python, Kind::Shell),
+            ("/usr/bin/busybox", &["sh", "-c", "id"], python, Kind::Shell),
+            ("/usr/bin/g++", &["g++", "-wrapper", "sh,-c,id", "/tmp/a.cpp"], python, Kind::Unexpected),
+            ("/usr/bin/g++", &["g++", "-fplugin=/tmp/x.so", "/tmp/a.cpp"], python, Kind::Unexpected),
+            ("/usr/bin/ld", &["ld", "-plugin", "/tmp/liblto_plugin.so"], python, Kind::Unexpected),
+            ("/usr/bin/ld", &["ld", "-plugin", "/usr/lib/gcc/../../../tmp/liblto_plugin.so"], python, Kind::Unexpected),
+            (
+                "/tmp/python3",
+                &["python3", "-c", "from multiprocessing.resource_tracker import main;main(12)"],
+                python,
+                Kind::Interpreter,
+            ),
+            (
+                python,
+                &["python3", "-c", "from multiprocessing.resource_tracker import main;main(12);1"],
+                python,
+                Kind::Interpreter,
+            ),
+            (
+                python,
+                &["python3", "-c", "from multiprocessing.resource_tracker import main;main()"],
+                python,
+                Kind::Interpreter,
+            ),
+            (python, &["python3", "-c", "import os"], python, Kind::Interpreter),
+            (python, &["python3", "-B", "-X", "dev", "-c", "import os"], python, Kind::Interpreter),
+            (python, &["python3", "-B", "-X"], python, Kind::Interpreter),
+            (
+                "",
+                &["python3", "-c", "from multiprocessing.resource_tracker import main;main(1)"],
+                "",
+                Kind::Interpreter,
+            ),
+            ("/usr/bin/id", &["id"], python, Kind::Unexpected),
+            ("/memfd:x (deleted)", &["x"], python, Kind::Unexpected),
+            ("/tmp/sh (deleted)", &["x"], python, Kind::Shell),
+            ("", &["/bin/bash"], python, Kind::Shell),
+            ("", &[], "", Kind::Unexpected),
+            ("/usr/bin/perl5.36-x86_64-linux-gnu", &["perl"], python, Kind::Interpreter),
+        ];
+        for (exe, argv, parent, kind) in cases {
+            assert_eq!(kind_of(exe, argv, parent), *kind, "{exe} {argv:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_were_cut_are_never_exact() {
+        let argv = vec![b"/sbin/ldconfig".to_vec(), b"-p".to_vec()];
+        let started =
+            Started { exe: b"/usr/sbin/ldconfig", argv: &argv, argv_truncated: true, parent_exe: b"/usr/bin/python3" };
+        assert_eq!(Programs::embedded().unwrap().kind(started), Kind::Unexpected);
+    }
+
+    #[test]
+    fn readers_and_managers_are_known_by_name() {
+        let programs = Programs::embedded().unwrap();
+        for reader in ["cp", "/usr/bin/sha256sum", "tar", "rsync", "git", "curl", "/usr/sbin/nginx", "cat"] {
+            assert!(programs.is_reader(reader.as_bytes()), "{reader}");
+        }
+        for manager in ["containerd", "containerd-shim-runc-v2", "kubelet", "sshd", "systemd"] {
+            assert!(programs.is_manager(manager.as_bytes()), "{manager}");
+        }
+        for other in ["python3", "sh", "cpx", "xcp", "torchrun"] {
+            assert!(!programs.is_reader(other.as_bytes()) && !programs.is_manager(other.as_bytes()), "{other}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! How loud an act is: the table of `rules/severity.toml`, looked up cell by cell. Nothing else decides severity but a
+//! rule that says so.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use crate::event::{Artifact, Basis, ContentClass, Model, Severity, TaskKey, Verdict};
+
+const EMBEDDED: &str = include_str!("../../../rules/severity.toml");
+
+/// What the scan said: the table's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Row {
+    Malicious,
+    Suspicious,
+    /// A clean file that can run code; no answer yet; not read.
+    Code,
+    /// Its format runs nothing.
+    Data,
+}
+
+impl Row {
+    /// `Pending` counts as clean, `NotRead` as clean and able to run code, whatever its name says.
+    pub fn of(model: &Model) -> Self {
+        match (model.verdict, model.class) {
+            (Verdict::Malicious, _) => Self::Malicious,
+            (Verdict::Suspicious | Verdict::Unscannable, _) => Self::Suspicious,
+            (Verdict::Clean | Verdict::Pending, ContentClass::Data) => Self::Data,
+            (Verdict::Clean | Verdict::Pending | Verdict::NotRead, _) => Self::Code,
+        }
+    }
+
+    /// Steps quieter count only for files that nothing was found in.
+    fn is_lenient(self) -> bool {
+        matches!(self, Self::Code | Self::Data)
+    }
+}
+
+/// When: the table's columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Column {
+    Window,
+    Soon,
+    Later,
+}
+
+/// What was done, and where to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    Shell,
+    Interpreter,
+    Program,
+    Ordinary,
+    Public,
+    Private,
+    Cluster,
+    Loopback,
+    LinkLocal,
+    Metadata,
+    Bind,
+    Accept,
+    UnixControl,
+    Unix,
+    Dns,
+    Credential,
+    Persistence,
+    Ptrace,
+    Kmod,
+    Mount,
+    Privilege,
+    ImportDangerous,
+    Import,
+    Tamper,
+    Loss,
+}
+
+impl Effect {
+    const ALL: [Self; 25] = [
+        Self::Shell,
+        Self::Interpreter,
+        Self::Program,
+        Self::Ordinary,
+        Self::Public,
+        Self::Private,
+        Self::Cluster,
+        Self::Loopback,
+        Self::LinkLocal,
+        Self::Metadata,
+        Self::Bind,
+        Self::Accept,
+        Self::UnixControl,
+        Self::Unix,
+        Self::Dns,
+        Self::Credential,
+        Self::Persistence,
+        Self::Ptrace,
+        Self::Kmod,
+        Self::Mount,
+        Self::Privilege,
+        Self::ImportDangerous,
+        Self::Import,
+        Self::Tamper,
+        Self::Loss,
+    ];
+}
+
+/// One effect's steps; `rules/severity.toml` says what each means.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Modifier {
+    louder: i8,
+    quieter: i8,
+    info: bool,
+    grave: bool,
+    born: bool,
+    fixed: Option<Severity>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rows {
+    malicious: [Severity; 3],
+    suspicious: [Severity; 3],
+    code: [Severity; 3],
+    data: [Severity; 3],
+    data_grave: [Severity; 3],
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KnownService {
+    quieter: i8,
+    floor: Severity,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelOpen {
+    malicious: Severity,
+    suspicious: Severity,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reader {
+    most: Severity,
+}
+
+/// The table.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    soon_s: u64,
+    row: Rows,
+    effect: HashMap<Effect, Modifier>,
+    known_service: KnownService,
+    model_open: ModelOpen,
+    reader: Reader,
+}
+
+impl Table {
+    /// The table that the program carries.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where; a test holds that nothing is.
+    pub fn embedded() -> Result<Self, String> {
+        let table: Self = toml::from_str(EMBEDDED).map_err(|error| format!("severity.toml: {error}"))?;
+        match Effect::ALL.iter().find(|effect| !table.effect.contains_key(effect)) {
+            Some(missing) => Err(format!("severity.toml: no entry for the effect {missing:?}")),
+            None => Ok(table),
+        }
+    }
+
+    /// The column of an act of process `acting` for one artifact.
+    ///
+    /// In the load window: this process acts inside it, or was born in it (rows 1 and 2: for ever; row 3: for grave
+    /// effects, else "shortly after"; where every global of the file is safe, "shortly after" for all: workers are
+    /// forked under an `open` that nobody closes). A descriptor walk that was cut counts as "shortly after".
+    pub fn column(&self, row: Row, artifact: &Artifact, acting: TaskKey, effect: Effect) -> Column {
+        let cut = artifact.basis == Some(Basis::Cut);
+        let in_window = artifact.in_window && !cut && artifact.basis != Some(Basis::Born);
+        let born = artifact.born && row != Row::Data;
+        let inherited_safe = born && artifact.model.all_globals_safe && artifact.opener != acting;
+        let by_birth = match row {
+            Row::Malicious | Row::Suspicious if born => Column::Window,
+            Row::Code if born && self.modifier(effect).born && !artifact.model.all_globals_safe => Column::Window,
+            Row::Code if born => Column::Soon,
+            _ => Column::Later,
+        };
+        let by_time = if in_window && !(row == Row::Code && inherited_safe) {
+            Column::Window
+        } else if cut || in_window || artifact.since_ns <= self.soon_s.saturating_mul(1_000_000_000) {
+            Column::Soon
+        } else {
+            Column::Later
+        };
+        by_birth.min(by_time)
+    }
+
+    /// One cell. `known_service`: the destination is a service known by name.
+    pub fn cell(&self, row: Row, column: Column, effect: Effect, known_service: bool) -> Severity {
+        let modifier = self.modifier(effect);
+        if let Some(fixed) = modifier.fixed {
+            return fixed;
+        }
+        if row.is_lenient() && modifier.info {
+            return Severity::Info;
+        }
+        let column_index = column as usize;
+        let base = match row {
+            Row::Malicious => self.row.malicious[column_index],
+            Row::Suspicious => self.row.suspicious[column_index],
+            Row::Code => self.row.code[column_index],
+            Row::Data if modifier.grave => return self.row.data_grave[column_index],
+            Row::Data => self.row.data[column_index],
+        };
+        let louder = if row == Row::Data { base } else { base.moved(modifier.louder) };
+        if !row.is_lenient() {
+            return louder;
+        }
+        let placed = louder.moved(-modifier.quieter);
+        if !known_service {
+            return placed;
+        }
+        let named = placed.moved(-self.known_service.quieter);
+        if row == Row::Code && column == Column::Window {
+            // The floor holds for the name's step alone: it makes nothing louder than it is without the name.
+            named.max(placed.min(self.known_service.floor))
+        } else {
+            named
+        }
+    }
+
+    /// How loud the open of such a file is by itself; `None` makes no alert.
+    pub fn model_open(&self, row: Row) -> Option<Severity> {
+        match row {
+            Row::Malicious => Some(self.model_open.malicious),
+            Row::Suspicious => Some(self.model_open.suspicious),
+            Row::Code | Row::Data => None,
+        }
+    }
+
+    /// How loud an act of a process that reads files for a living may be at most.
+    pub fn reader_most(&self) -> Severity {
+        self.reader.most
+    }
+
+    fn modifier(&self, effect: Effect) -> Modifier {
+        self.effect.get(&effect).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+#[path = "severity_tests.rs"]
+mod tests;

@@ -1,0 +1,543 @@
+//! Acts of loaders meet what the scanner says of their files.
+//!
+//! An act waits for the verdicts of its models, at most `scan_wait_ns`; then it leaves with what is known, and a late
+//! verdict follows it. An act none of whose files is a model is dropped: its mark was provisional.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use sensor_abi::identity::ContentStamp;
+use sensor_abi::mark::{class, role, verdict};
+
+use super::record::{Header, Load, Open};
+use crate::event::{
+    ActKind, Artifact, Basis, ContentClass, InodeKey, Model, ModelFinding, Process, Role, TaskKey, Verdict,
+};
+use crate::hub;
+
+/// Models that are remembered; the oldest give way and are looked at again.
+const MODELS_MAX: usize = 8_192;
+/// Executables whose role is remembered.
+const ROLES_MAX: usize = 4_096;
+/// Acts that wait at once; beyond, an act leaves with what is known.
+const WAITING_MAX: usize = 16_384;
+
+/// How far the look at a file has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    Asked,
+    /// Its kind is known, its verdict isn't.
+    Sniffed,
+    Done,
+}
+
+#[derive(Debug)]
+struct Known {
+    model: Arc<Model>,
+    stamp: ContentStamp,
+    progress: Progress,
+    not_model: bool,
+    /// An act left before the verdict came.
+    missed: bool,
+}
+
+/// What the scanner is asked to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    pub inode: InodeKey,
+    pub stamp: ContentStamp,
+    pub path: Vec<u8>,
+    /// Who has it open, and under which number where that is known.
+    pub opener: TaskKey,
+    pub fd: Option<u32>,
+    pub cgroup: u64,
+    /// Nobody could change the content: an earlier verdict holds, and this one may be kept.
+    pub cacheable: bool,
+}
+
+/// The scanner's word, as far as it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word {
+    /// What kind of content it is.
+    Sniffed { class: ContentClass, format: Option<String> },
+    /// No model.
+    NotModel,
+    /// The verdict.
+    Judged {
+        class: ContentClass,
+        format: Option<String>,
+        verdict: Verdict,
+        findings: Vec<ModelFinding>,
+        all_globals_safe: bool,
+    },
+    /// Not read, for a reason that isn't its content.
+    NotRead { finding: ModelFinding },
+}
+
+/// What to tell the kernel of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tell {
+    pub inode: InodeKey,
+    pub stamp: ContentStamp,
+    /// [`sensor_abi::mark::class`]
+    pub class: u8,
+    /// [`sensor_abi::mark::verdict`]
+    pub verdict: u8,
+}
+
+/// An act that waits.
+#[derive(Debug)]
+struct Waiting {
+    deadline_ns: u64,
+    pending: Pending,
+}
+
+/// An act before it is known what its models are.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    pub header: Header,
+    pub kind: ActKind,
+    pub load: Load,
+    /// Who acted, as far as it is known at the act.
+    pub process: Process,
+}
+
+/// An act that has waited enough.
+#[derive(Debug)]
+pub struct Ready {
+    pub header: Header,
+    pub kind: ActKind,
+    pub role: Role,
+    pub artifacts: Vec<Artifact>,
+    pub artifacts_omitted: u32,
+    pub process: Process,
+}
+
+/// Sums for `sensor status`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Sums {
+    /// Acts handed on.
+    pub acts: u64,
+    /// Acts whose files turned out to be no models.
+    pub acts_without_model: u64,
+    /// Acts that left before their file's verdict was known.
+    pub acts_before_verdict: u64,
+    /// Acts judged as data because not even the kind of their file was known in time.
+    pub acts_provisional: u64,
+}
+
+/// Joins acts and verdicts.
+#[derive(Debug)]
+pub struct Correlator {
+    scan_wait_ns: u64,
+    models: HashMap<InodeKey, Known>,
+    models_order: VecDeque<InodeKey>,
+    roles: HashMap<InodeKey, Role>,
+    waiting: VecDeque<Waiting>,
+    pub sums: Sums,
+}
+
+impl Correlator {
+    pub fn new(scan_wait_ns: u64) -> Self {
+        Self {
+            scan_wait_ns,
+            models: HashMap::new(),
+            models_order: VecDeque::new(),
+            roles: HashMap::new(),
+            waiting: VecDeque::new(),
+            sums: Sums::default(),
+        }
+    }
+
+    /// Acts that wait now.
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn models_len(&self) -> usize {
+        self.models.len()
+    }
+
+    /// An executable's role was decided.
+    pub fn decided(&mut self, exe: InodeKey, role: Role) {
+        if self.roles.len() >= ROLES_MAX {
+            self.roles.clear();
+        }
+        self.roles.insert(exe, role);
+    }
+
+    /// The role of whoever opened a load.
+    fn role(&self, load: &Load) -> Role {
+        match load.role {
+            role::READER => Role::Reader,
+            role::LOADER => Role::Loader,
+            _ => self.roles.get(&load.exe).copied().unwrap_or(Role::Loader),
+        }
+    }
+
+    /// A file was opened. Says whether the scanner has to look at it.
+    pub fn opened(&mut self, open: &Open) -> Option<Look> {
+        let fresh = match self.models.get_mut(&open.inode) {
+            // While somebody can change it, a verdict is as old as the look was.
+            Some(known) if known.stamp == open.stamp && (open.writers == 0 || known.progress != Progress::Done) => {
+                if known.model.path.is_empty() && !open.path.is_empty() {
+                    Arc::make_mut(&mut known.model).path.clone_from(&open.path);
+                }
+                false
+            }
+            _ => true,
+        };
+        if !fresh {
+            return None;
+        }
+        self.remember(open.inode, open.stamp, &open.path);
+        Some(Look {
+            inode: open.inode,
+            stamp: open.stamp,
+            path: open.path.clone(),
+            opener: open.header.task,
+            fd: open.fd,
+            cgroup: open.header.cgroup,
+            cacheable: open.writers == 0,
+        })
+    }
+
+    fn remember(&mut self, inode: InodeKey, stamp: ContentStamp, path: &[u8]) {
+        while self.models.len() >= MODELS_MAX {
+            let Some(oldest) = self.models_order.pop_front() else { break };
+            self.models.remove(&oldest);
+        }
+        let (repo, revision) = hub::identity(path).map_or((None, None), |(repo, revision)| (Some(repo), revision));
+        let model = Arc::new(Model {
+            inode,
+            path: path.to_vec(),
+            size: stamp.size,
+            format: None,
+            class: ContentClass::Unknown,
+            verdict: Verdict::Pending,
+            findings: Vec::new(),
+            sha256: None,
+            repo,
+            revision,
+            all_globals_safe: false,
+        });
+        let known = Known { model, stamp, progress: Progress::Asked, not_model: false, missed: false };
+        if self.models.insert(inode, known).is_none() {
+            self.models_order.push_back(inode);
+        }
+    }
+
+    /// The scanner spoke. Says what to tell the kernel, and the model where an act left without its verdict.
+    pub fn looked(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<(Tell, Option<Arc<Model>>)> {
+        let known = self.models.get_mut(&inode)?;
+        if known.stamp != stamp {
+            return None; // An older content's verdict.
+        }
+        let model = Arc::make_mut(&mut known.model);
+        match word {
+            Word::Sniffed { class, format } => {
+                model.class = class;
+                model.format = format;
+                known.progress = known.progress.max(Progress::Sniffed);
+            }
+            Word::NotModel => {
+                known.not_model = true;
+                known.progress = Progress::Done;
+            }
+            Word::Judged { class, format, verdict, findings, all_globals_safe } => {
+                model.class = class;
+                model.format = format;
+                model.verdict = verdict;
+                model.findings = findings;
+                model.all_globals_safe = all_globals_safe;
+                known.progress = Progress::Done;
+            }
+            Word::NotRead { finding } => {
+                model.verdict = Verdict::NotRead;
+                model.findings = vec![finding];
+                known.progress = Progress::Done;
+            }
+        }
+        let tell = Tell {
+            inode,
+            stamp,
+            class: match model.class {
+                _ if known.not_model => class::NOT_MODEL,
+                ContentClass::Code => class::CODE,
+                ContentClass::Data => class::DATA,
+                ContentClass::Unknown => class::UNKNOWN,
+            },
+            verdict: match model.verdict {
+                Verdict::Clean => verdict::CLEAN,
+                Verdict::Suspicious => verdict::SUSPICIOUS,
+                Verdict::Malicious => verdict::MALICIOUS,
+                Verdict::Unscannable => verdict::UNSCANNABLE,
+                Verdict::Pending | Verdict::NotRead => verdict::NONE,
+            },
+        };
+        let late = known.missed && known.progress == Progress::Done && !known.not_model;
+        if late {
+            known.missed = false;
+        }
+        Some((tell, late.then(|| Arc::clone(&known.model))))
+    }
+
+    /// An act of a process that carries a load. Gives back the files that nobody has looked at: their open was not
+    /// announced, or they were forgotten.
+    pub fn acted(&mut self, pending: Pending, now_ns: u64) -> Vec<Look> {
+        let mut looks = Vec::new();
+        for artifact in &pending.load.artifacts {
+            if !self.models.contains_key(&artifact.inode) {
+                let stamp = ContentStamp::default();
+                self.remember(artifact.inode, stamp, b"");
+                looks.push(Look {
+                    inode: artifact.inode,
+                    stamp,
+                    path: Vec::new(),
+                    opener: artifact.opener,
+                    fd: None,
+                    cgroup: pending.header.cgroup,
+                    cacheable: false,
+                });
+            }
+        }
+        self.waiting.push_back(Waiting { deadline_ns: now_ns + self.scan_wait_ns, pending });
+        looks
+    }
+
+    /// Acts that have waited enough. `lineage_known` says whether all is known of a process that can be.
+    pub fn due(&mut self, now_ns: u64, lineage_known: impl Fn(TaskKey) -> bool) -> Vec<Ready> {
+        let mut ready = Vec::new();
+        let mut excess = self.waiting.len().saturating_sub(WAITING_MAX);
+        for _ in 0..self.waiting.len() {
+            let Some(waiting) = self.waiting.pop_front() else { break };
+            let must = excess > 0 || waiting.deadline_ns <= now_ns;
+            excess = excess.saturating_sub(1);
+            if must || (self.is_settled(&waiting.pending) && lineage_known(waiting.pending.header.task)) {
+                ready.extend(self.settle(waiting.pending));
+            } else {
+                self.waiting.push_back(waiting);
+            }
+        }
+        ready
+    }
+
+    /// Everything that waits, as it is: the daemon stops.
+    pub fn flush(&mut self) -> Vec<Ready> {
+        self.due(u64::MAX, |_| true)
+    }
+
+    /// When the next act has to leave, boot clock, ns.
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        self.waiting.iter().map(|waiting| waiting.deadline_ns).min()
+    }
+
+    fn is_settled(&self, pending: &Pending) -> bool {
+        let done = |inode| self.models.get(inode).is_none_or(|known| known.progress == Progress::Done);
+        pending.load.artifacts.iter().all(|artifact| done(&artifact.inode))
+    }
+
+    fn settle(&mut self, pending: Pending) -> Option<Ready> {
+        let Pending { header, kind, load, process } = pending;
+        let role = self.role(&load);
+        let mut artifacts = Vec::with_capacity(load.artifacts.len());
+        let (mut before_verdict, mut provisional) = (false, false);
+        for of_load in &load.artifacts {
+            let Some(known) = self.models.get_mut(&of_load.inode) else { continue };
+            if known.not_model {
+                continue;
+            }
+            let mut model = Arc::clone(&known.model);
+            if known.progress != Progress::Done {
+                known.missed = true;
+                before_verdict = true;
+                if known.progress == Progress::Asked {
+                    // Not even its kind is known: a name alone makes no accusation.
+                    provisional = true;
+                    Arc::make_mut(&mut model).class = ContentClass::Data;
+                }
+            }
+            let basis = match (of_load.held, of_load.born, of_load.cut) {
+                (true, ..) => Some(Basis::Held),
+                (_, true, _) => Some(Basis::Born),
+                (.., true) => Some(Basis::Cut),
+                _ => None,
+            };
+            artifacts.push(Artifact {
+                model,
+                opener: of_load.opener,
+                opened_boottime_ns: of_load.opened_ns,
+                in_window: of_load.held,
+                born: of_load.born,
+                basis,
+                since_ns: header.time_ns.saturating_sub(of_load.opened_ns.max(of_load.held_ns)),
+            });
+        }
+        if artifacts.is_empty() {
+            self.sums.acts_without_model += 1;
+            return None;
+        }
+        self.sums.acts += 1;
+        self.sums.acts_before_verdict += u64::from(before_verdict);
+        self.sums.acts_provisional += u64::from(provisional);
+        Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, process })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{Argv, Executable, LoadArtifact};
+    use super::*;
+
+    const MODEL: InodeKey = InodeKey { dev: 1, generation: 0, ino: 7 };
+    const TASK: TaskKey = TaskKey { tgid: 50, start_boottime_ns: 5 };
+    const STAMP: ContentStamp = ContentStamp { size: 100, ctime_s: 1, ctime_ns: 2, reserved: 0 };
+    const WAIT: u64 = 500;
+
+    fn header(time_ns: u64) -> Header {
+        Header { tid: 50, time_ns, task: TASK, parent: TaskKey { tgid: 1, start_boottime_ns: 0 }, cgroup: 1, uid: 0 }
+    }
+
+    fn open() -> Open {
+        Open {
+            header: header(10),
+            inode: MODEL,
+            stamp: STAMP,
+            path: b"/srv/models--acme--net/blobs/x.pt".to_vec(),
+            exe: Executable { inode: MODEL, path: b"/bin/python".to_vec(), uid: 0, mode: 0, dir_uid: 0, dir_mode: 0 },
+            argv: Argv::default(),
+            fd: Some(3),
+            ancestors: vec![],
+            writers: 0,
+            fs_magic: 0,
+            role: role::UNDECIDED,
+        }
+    }
+
+    fn act(time_ns: u64) -> Pending {
+        let artifact = LoadArtifact {
+            inode: MODEL,
+            opener: TASK,
+            opened_ns: 10,
+            held_ns: 15,
+            born: false,
+            held: true,
+            cut: false,
+        };
+        let load = Load { exe: MODEL, role: role::LOADER, artifacts: vec![artifact], omitted: 0 };
+        let process =
+            Process { key: TASK, start_unix_ns: 0, exe: vec![], argv: vec![], argv_truncated: false, uid: None };
+        Pending { header: header(time_ns), kind: ActKind::ModelOpen, load, process }
+    }
+
+    fn judged(verdict: Verdict) -> Word {
+        Word::Judged {
+            class: ContentClass::Code,
+            format: Some("pickle".into()),
+            verdict,
+            findings: vec![],
+            all_globals_safe: false,
+        }
+    }
+
+    #[test]
+    fn an_act_waits_for_the_verdict_and_leaves_with_it() {
+        let mut correlator = Correlator::new(WAIT);
+        let look = correlator.opened(&open()).expect("a file never seen has to be looked at");
+        assert_eq!(look.fd, Some(3));
+        assert_eq!(correlator.opened(&open()), None, "once is enough");
+        correlator.acted(act(20), 20);
+        assert!(correlator.due(21, |_| true).is_empty());
+        let (tell, late) = correlator.looked(MODEL, STAMP, judged(Verdict::Malicious)).unwrap();
+        assert_eq!((tell.class, tell.verdict, late), (class::CODE, verdict::MALICIOUS, None));
+        let ready = correlator.due(22, |_| true);
+        assert_eq!(ready[0].artifacts[0].model.verdict, Verdict::Malicious);
+        assert_eq!(ready[0].artifacts[0].model.repo.as_deref(), Some("acme/net"));
+        assert_eq!(ready[0].artifacts[0].basis, Some(Basis::Held));
+        assert_eq!(ready[0].artifacts[0].since_ns, 5);
+    }
+
+    #[test]
+    fn an_act_whose_lineage_is_asked_for_waits_too_but_not_for_ever() {
+        let mut correlator = Correlator::new(WAIT);
+        correlator.opened(&open());
+        correlator.looked(MODEL, STAMP, judged(Verdict::Clean));
+        correlator.acted(act(20), 20);
+        assert!(correlator.due(21, |_| false).is_empty());
+        assert_eq!(correlator.due(20 + WAIT, |_| false).len(), 1);
+    }
+
+    #[test]
+    fn a_late_verdict_follows_the_act_that_could_not_wait() {
+        let mut correlator = Correlator::new(WAIT);
+        correlator.opened(&open());
+        correlator.looked(MODEL, STAMP, Word::Sniffed { class: ContentClass::Code, format: None });
+        correlator.acted(act(20), 20);
+        let ready = correlator.due(20 + WAIT, |_| true);
+        assert_eq!(ready[0].artifacts[0].model.verdict, Verdict::Pending);
+        assert_eq!(ready[0].artifacts[0].model.class, ContentClass::Code);
+        let (_, late) = correlator.looked(MODEL, STAMP, judged(Verdict::Malicious)).unwrap();
+        assert_eq!(late.unwrap().verdict, Verdict::Malicious);
+        assert_eq!(correlator.sums.acts_before_verdict, 1);
+    }
+
+    #[test]
+    fn a_name_alone_makes_no_accusation() {
+        let mut correlator = Correlator::new(WAIT);
+        correlator.opened(&open());
+        correlator.acted(act(20), 20);
+        let ready = correlator.due(20 + WAIT, |_| true);
+        assert_eq!(ready[0].artifacts[0].model.class, ContentClass::Data);
+        assert_eq!(correlator.sums.acts_provisional, 1);
+    }
+
+    #[test]
+    fn an_act_without_a_model_is_dropped() {
+        let mut correlator = Correlator::new(WAIT);
+        correlator.opened(&open());
+        correlator.acted(act(20), 20);
+        let (tell, _) = correlator.looked(MODEL, STAMP, Word::NotModel).unwrap();
+        assert_eq!(tell.class, class::NOT_MODEL);
+        assert!(correlator.due(21, |_| true).is_empty());
+        assert_eq!((correlator.waiting_len(), correlator.sums.acts_without_model), (0, 1));
+    }
+
+    #[test]
+    fn a_changed_file_is_another_content() {
+        let mut correlator = Correlator::new(WAIT);
+        correlator.opened(&open());
+        let mut changed = open();
+        changed.stamp.size += 1;
+        assert!(correlator.opened(&changed).is_some());
+        assert_eq!(correlator.looked(MODEL, STAMP, judged(Verdict::Clean)), None, "the old content's verdict is void");
+    }
+
+    #[test]
+    fn a_file_that_somebody_writes_is_looked_at_again() {
+        let mut correlator = Correlator::new(WAIT);
+        correlator.opened(&open());
+        correlator.looked(MODEL, STAMP, judged(Verdict::Clean));
+        let mut written = open();
+        written.writers = sensor_abi::record::writers::MAPPED;
+        assert!(!correlator.opened(&written).expect("the verdict is no longer sure").cacheable);
+    }
+
+    #[test]
+    fn a_file_whose_open_was_not_announced_is_looked_at_when_its_loader_acts() {
+        let mut correlator = Correlator::new(WAIT);
+        let looks = correlator.acted(act(20), 20);
+        assert_eq!((looks.len(), looks[0].inode, looks[0].opener), (1, MODEL, TASK));
+        assert!(correlator.acted(act(21), 21).is_empty(), "once is enough");
+    }
+
+    #[test]
+    fn a_flood_of_acts_leaves_instead_of_growing() {
+        let mut correlator = Correlator::new(WAIT);
+        correlator.opened(&open());
+        for _ in 0..WAITING_MAX + 10 {
+            correlator.acted(act(20), 20);
+        }
+        assert_eq!(correlator.due(21, |_| true).len(), 10);
+        assert_eq!(correlator.waiting_len(), WAITING_MAX);
+    }
+}

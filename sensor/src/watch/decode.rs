@@ -1,0 +1,242 @@
+//! Bytes of the rings → records. Nothing is transmuted unchecked: fixed parts are read through `zerocopy`, whose types
+//! accept any bit pattern, and every number that has a meaning is checked here, once.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use sensor_abi::ABI_VERSION;
+use sensor_abi::mark::LOAD_SET_ARTIFACTS_MAX;
+use sensor_abi::record::{self as raw, kind};
+use thiserror::Error;
+use zerocopy::FromBytes;
+
+use super::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record};
+use crate::event::{Bytes, InodeKey, TaskKey};
+
+/// Bytes that are no record. Counted, never fatal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    #[error("shorter than its fixed part or its own lengths")]
+    Short,
+    #[error("of ABI version {0}")]
+    Abi(u16),
+    #[error("of unknown kind {0}")]
+    Kind(u16),
+}
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+
+/// Decodes one record.
+pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let (head, _) = raw::Header::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+    if head.abi != ABI_VERSION {
+        return Err(DecodeError::Abi(head.abi));
+    }
+    match head.kind {
+        kind::OPEN => open(bytes),
+        kind::FORK => {
+            let (fixed, _) = raw::Fork::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+            Ok(Record::Fork { header: header(&fixed.header), child: task(fixed.child) })
+        }
+        kind::EXEC => exec(bytes),
+        kind::EXIT => Ok(Record::Exit { header: header(&head) }),
+        kind::CONNECT | kind::SEND => {
+            let (fixed, rest) = raw::Net::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+            let (load, _) = load(&fixed.load, rest)?;
+            let net = net(&fixed);
+            let header = header(&fixed.header);
+            Ok(if head.kind == kind::SEND {
+                Record::Send { header, load, net }
+            } else {
+                Record::Connect { header, load, net }
+            })
+        }
+        other => Err(DecodeError::Kind(other)),
+    }
+}
+
+fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let (fixed, rest) = raw::Open::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+    let (path, rest) = split(rest, fixed.path_len)?;
+    let (exe, rest) = split(rest, fixed.exe_len)?;
+    let (argv, _) = split(rest, fixed.argv_len)?;
+    Ok(Record::Open(Box::new(Open {
+        header: header(&fixed.header),
+        inode: inode(fixed.inode),
+        stamp: fixed.stamp,
+        path: join(path, fixed.truncated & 1 != 0),
+        exe: Executable {
+            inode: inode(fixed.exe),
+            path: join(exe, fixed.truncated & 2 != 0),
+            uid: fixed.exe_uid,
+            mode: fixed.exe_mode,
+            dir_uid: fixed.exe_dir_uid,
+            dir_mode: fixed.exe_dir_mode,
+        },
+        argv: arguments(argv, fixed.truncated & 4 != 0),
+        fd: (fixed.fd != raw::NO_FD).then_some(fixed.fd),
+        ancestors: fixed.ancestors.iter().take_while(|key| key.tgid != 0).copied().map(task).collect(),
+        role: fixed.role,
+        writers: fixed.writers,
+        fs_magic: fixed.fs_magic,
+    })))
+}
+
+fn exec(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let (fixed, rest) = raw::Exec::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+    let (load, rest) = load(&fixed.load, rest)?;
+    let (exe, rest) = split(rest, fixed.exe_len)?;
+    let (argv, _) = split(rest, fixed.argv_len)?;
+    Ok(Record::Exec {
+        header: header(&fixed.header),
+        load,
+        exe: inode(fixed.exe),
+        path: join(exe, fixed.truncated & 2 != 0),
+        argv: arguments(argv, fixed.truncated & 4 != 0),
+    })
+}
+
+fn header(raw: &raw::Header) -> Header {
+    Header {
+        tid: raw.tid,
+        time_ns: raw.time_ns,
+        task: task(raw.task),
+        parent: task(raw.parent),
+        cgroup: raw.cgroup,
+        uid: raw.uid,
+    }
+}
+
+fn task(raw: sensor_abi::identity::TaskKey) -> TaskKey {
+    TaskKey { tgid: raw.tgid, start_boottime_ns: raw.start_boottime_ns }
+}
+
+fn inode(raw: sensor_abi::identity::InodeKey) -> InodeKey {
+    InodeKey { dev: raw.dev, generation: raw.generation, ino: raw.ino }
+}
+
+/// The load behind a fixed part, and what follows it.
+fn load<'a>(fixed: &raw::Load, rest: &'a [u8]) -> Result<(Load, &'a [u8]), DecodeError> {
+    let count = fixed.count as usize;
+    if count > LOAD_SET_ARTIFACTS_MAX {
+        return Err(DecodeError::Short);
+    }
+    let mut artifacts = Vec::with_capacity(count);
+    let mut rest = rest;
+    for i in 0..count {
+        let (artifact, behind) = sensor_abi::mark::Artifact::read_from_prefix(rest).map_err(|_| DecodeError::Short)?;
+        rest = behind;
+        artifacts.push(LoadArtifact {
+            inode: inode(artifact.inode),
+            opener: task(artifact.opener),
+            opened_ns: artifact.opened_ns,
+            held_ns: artifact.held_ns,
+            born: fixed.born >> i & 1 != 0,
+            held: fixed.held >> i & 1 != 0,
+            cut: fixed.cut != 0,
+        });
+    }
+    Ok((Load { exe: inode(fixed.exe), role: fixed.role, artifacts, omitted: fixed.omitted }, rest))
+}
+
+fn net(fixed: &raw::Net) -> Net {
+    let ip = match fixed.family {
+        AF_INET => {
+            let [a, b, c, d, ..] = fixed.address;
+            Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
+        }
+        // A v4-mapped address reaches an IPv4 peer, so it is one.
+        AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(fixed.address)).to_canonical()),
+        _ => None,
+    };
+    Net { family: fixed.family, ip, port: fixed.port, sock_type: fixed.sock_type, protocol: fixed.protocol }
+}
+
+fn split(bytes: &[u8], len: u16) -> Result<(&[u8], &[u8]), DecodeError> {
+    bytes.split_at_checked(usize::from(len)).ok_or(DecodeError::Short)
+}
+
+/// A path from its components, leaf first and each ended by NUL. One that lacks its beginning starts with `…/`.
+fn join(components: &[u8], truncated: bool) -> Bytes {
+    let mut path = Vec::with_capacity(components.len() + 4);
+    if truncated {
+        path.extend_from_slice("…".as_bytes());
+    }
+    let components = components.strip_suffix(b"\0").unwrap_or(components);
+    if components.is_empty() {
+        return Vec::new();
+    }
+    for component in components.rsplit(|byte| *byte == 0) {
+        path.push(b'/');
+        path.extend_from_slice(component);
+    }
+    path
+}
+
+fn arguments(bytes: &[u8], truncated: bool) -> Argv {
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    let args = if bytes.is_empty() { Vec::new() } else { bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() };
+    Argv { args, truncated }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    fn sample(kind: u16) -> raw::Header {
+        raw::Header { abi: ABI_VERSION, kind, tid: 7, ..raw::Header::default() }
+    }
+
+    #[test]
+    fn paths_are_put_together_from_the_leaf() {
+        assert_eq!(join(b"m.pt\0srv\0", false), b"/srv/m.pt");
+        assert_eq!(join(b"m.pt\0deep\0", true), "…/deep/m.pt".as_bytes());
+        assert_eq!(join(b"", false), b"");
+    }
+
+    #[test]
+    fn empty_arguments_are_kept() {
+        assert_eq!(arguments(b"a\0\0b\0", false).args, [b"a".to_vec(), b"".to_vec(), b"b".to_vec()]);
+        assert!(arguments(b"", false).args.is_empty());
+    }
+
+    #[test]
+    fn a_mapped_address_is_ipv4() {
+        let mut fixed = raw::Net { family: AF_INET6, ..raw::Net::default() };
+        fixed.address = "::ffff:203.0.113.9".parse::<Ipv6Addr>().unwrap().octets();
+        assert_eq!(net(&fixed).ip, Some("203.0.113.9".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_old_or_unknown_record_is_refused() {
+        let mut old = sample(kind::EXIT);
+        old.abi = 0;
+        assert_eq!(decode(old.as_bytes()), Err(DecodeError::Abi(0)));
+        assert_eq!(decode(sample(99).as_bytes()), Err(DecodeError::Kind(99)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(kind in 0u16..8, mut bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
+            if bytes.len() >= 4 {
+                bytes[..2].copy_from_slice(&ABI_VERSION.to_ne_bytes());
+                bytes[2..4].copy_from_slice(&kind.to_ne_bytes());
+            }
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn no_length_is_believed(path in any::<u16>(), exe in any::<u16>(), argv in any::<u16>(), rest in 0usize..512) {
+            let fixed = raw::Open {
+                header: sample(kind::OPEN), path_len: path, exe_len: exe, argv_len: argv, ..raw::Open::default()
+            };
+            let mut bytes = fixed.as_bytes().to_vec();
+            bytes.extend(std::iter::repeat_n(b'x', rest));
+            let fits = usize::from(path) + usize::from(exe) + usize::from(argv) <= rest;
+            prop_assert_eq!(decode(&bytes).is_ok(), fits);
+        }
+    }
+}

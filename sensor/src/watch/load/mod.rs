@@ -1,0 +1,318 @@
+//! From the object to the attach plan: what is probed, which rung each hook gets, and what is lost where it isn't the
+//! best one. Chosen by trying, never by version numbers.
+
+mod attach;
+pub mod btf;
+pub mod plan;
+mod tracepoint;
+
+use std::net::UdpSocket;
+use std::path::PathBuf;
+
+use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::ProgramError;
+use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use sensor_abi::config::{Config, Offsets};
+use sensor_abi::counter::{COUNTERS, Counter};
+use sensor_abi::identity::InodeKey;
+use sensor_abi::mark::{InodeInfo, verdict};
+use thiserror::Error;
+use zerocopy::IntoBytes;
+
+use self::attach::Attacher;
+use self::btf::BtfError;
+use self::plan::Plan;
+use self::tracepoint::TracepointLink;
+
+/// The kernel half, built from `sensor-ebpf/` by `cargo xtask build-ebpf`.
+static OBJECT: &[u8] = include_bytes_aligned!(env!("SENSOR_EBPF_OBJECT"));
+
+#[derive(Debug, Error)]
+pub enum LoadError {
+    #[error("{0}")]
+    Btf(#[from] BtfError),
+    #[error("the kernel refused the maps: {0}. Run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")]
+    Object(String),
+    #[error("no cgroup2 file system is mounted: `mount -t cgroup2 none /sys/fs/cgroup/unified`")]
+    NoCgroup,
+    #[error("no hook could be attached:\n{}", .0.reasons())]
+    Nothing(Plan),
+    #[error("map {0} is missing from the kernel object")]
+    Map(&'static str),
+    #[error("{0}")]
+    MapAccess(#[from] aya::maps::MapError),
+}
+
+/// How long a held descriptor keeps the load window open, ns.
+const LOAD_WINDOW_NS: u64 = 120_000_000_000;
+
+/// Candidates that one cgroup may cause in a second.
+const CANDIDATES_PER_S: u32 = 200;
+
+/// What a load is asked to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Wishes {
+    pub candidates_per_s: u32,
+    pub load_window_ns: u64,
+    /// Leave LSM programs out: tests of the restricted rung, and a way out on a host where they misbehave.
+    pub without_lsm: bool,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, without_lsm: false }
+    }
+}
+
+/// The loaded kernel half. Dropping it detaches everything.
+pub struct Kernel {
+    /// Holds the links.
+    ebpf: Option<Ebpf>,
+    tracepoints: Vec<TracepointLink>,
+    counters: PerCpuArray<MapData, u64>,
+    inodes: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
+    inodes_malicious: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
+    exes: BpfHashMap<MapData, [u8; 16], u8>,
+}
+
+/// What the hooks recorded of the sensor's own opens: how it proves that it looked at the right file.
+pub struct OwnOpens {
+    map: BpfHashMap<MapData, u32, [u8; 16]>,
+}
+
+impl std::fmt::Debug for OwnOpens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OwnOpens")
+    }
+}
+
+impl OwnOpens {
+    /// Was `expected` the last model-like file that our process `tgid` opened? The record is taken out, so that it can't
+    /// stand in for a later open that was missed. `None` where there is none.
+    pub fn confirm(&mut self, tgid: u32, expected: &InodeKey) -> Option<bool> {
+        let raw = self.map.get(&tgid, 0).ok()?;
+        let _ = self.map.remove(&tgid);
+        Some(raw == bytes::<_, 16>(expected))
+    }
+}
+
+/// The two streams of records.
+pub struct Rings {
+    pub priority: RingBuf<MapData>,
+    pub bulk: RingBuf<MapData>,
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kernel")
+    }
+}
+
+impl Kernel {
+    /// Loads, attaches what can be attached, proves it, and says what came of it.
+    pub fn load(wishes: Wishes, suffixes: &[(u64, u8)]) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
+        let offsets = btf::offsets()?;
+        let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(e.to_string()))?;
+        let mut ebpf = create(&btf, offsets, wishes)?;
+
+        let mut map = take_hash::<u64, u8>(&mut ebpf, "SUFFIXES")?;
+        for (key, class) in suffixes {
+            map.insert(key, class, 0)?;
+        }
+
+        let cgroup = cgroup2().ok_or(LoadError::NoCgroup)?;
+        let mut attacher = Attacher {
+            ebpf: &mut ebpf,
+            btf: &btf,
+            tracefs: None,
+            tracepoints: Vec::new(),
+            without_lsm: wishes.without_lsm,
+        };
+        let mut plan = Plan {
+            hooks: vec![
+                attacher.process("fork", "sched_process_fork", "children of a loader are not followed"),
+                attacher.process("exec", "sched_process_exec", "programs that a loader starts are not seen"),
+                attacher.process("exit", "sched_process_exit", "marks are not freed: the table fills up and says so"),
+                attacher.cgroup("connect4", &cgroup, "IPv4 connections are not seen"),
+                attacher.cgroup("connect6", &cgroup, "IPv6 connections are not seen"),
+                attacher.cgroup("sendmsg4", &cgroup, "IPv4 datagrams on unconnected sockets are not seen"),
+                attacher.cgroup("sendmsg6", &cgroup, "IPv6 datagrams on unconnected sockets are not seen"),
+                attacher.other_sockets("socket_connect", "connections of vsock sockets are not seen"),
+                attacher.other_sockets("socket_sendmsg", "what raw and packet sockets send is not seen, and of connected datagram sockets only the connect is"),
+                attacher.exec_window(),
+                attacher.open(),
+                // After the hooks: what was opened before them is found, what comes after them is seen.
+                attacher.found(),
+            ],
+        };
+        let tracepoints = attacher.tracepoints;
+        prove(&ebpf, &mut plan);
+        if plan.hooks.iter().all(|hook| hook.rung.is_none()) {
+            return Err(LoadError::Nothing(plan));
+        }
+
+        let rings = Rings {
+            priority: RingBuf::try_from(ebpf.take_map("RING_PRIORITY").ok_or(LoadError::Map("RING_PRIORITY"))?)?,
+            bulk: RingBuf::try_from(ebpf.take_map("RING_BULK").ok_or(LoadError::Map("RING_BULK"))?)?,
+        };
+        let counters = PerCpuArray::try_from(ebpf.take_map("COUNTERS").ok_or(LoadError::Map("COUNTERS"))?)?;
+        let inodes = take_hash(&mut ebpf, "INODES")?;
+        let inodes_malicious = take_hash(&mut ebpf, "INODES_MALICIOUS")?;
+        let exes = take_hash(&mut ebpf, "EXES")?;
+        let own_opens = take_hash(&mut ebpf, "OWN_OPENS")?;
+        let kernel = Self { ebpf: Some(ebpf), tracepoints, counters, inodes, inodes_malicious, exes };
+        Ok((kernel, rings, OwnOpens { map: own_opens }, plan))
+    }
+
+    /// All counters, summed over CPUs, in [`Counter`] order.
+    pub fn counters(&self) -> [u64; COUNTERS as usize] {
+        let mut sums = [0; COUNTERS as usize];
+        for (index, sum) in sums.iter_mut().enumerate() {
+            if let Ok(values) = self.counters.get(&(index as u32), 0) {
+                *sum = values.iter().sum();
+            }
+        }
+        sums
+    }
+
+    /// Tells the kernel what an inode's content is.
+    pub fn set_inode(&mut self, key: InodeKey, info: InodeInfo) -> Result<(), aya::maps::MapError> {
+        let (key, value) = (bytes(&key), bytes(&info));
+        if info.verdict == verdict::MALICIOUS {
+            self.inodes_malicious.insert(key, value, 0)?;
+        } else {
+            let _ = self.inodes_malicious.remove(&key);
+        }
+        self.inodes.insert(key, value, 0)
+    }
+
+    /// Tells the kernel what role an executable has.
+    pub fn set_role(&mut self, exe: InodeKey, role: u8) -> Result<(), aya::maps::MapError> {
+        self.exes.insert(bytes(&exe), role, 0)
+    }
+
+    /// Detaches every hook; the maps stay.
+    pub fn detach(&mut self) {
+        self.ebpf = None;
+        self.tracepoints.clear();
+    }
+}
+
+/// The bytes of a fixed-size plain structure.
+fn bytes<T: IntoBytes + zerocopy::Immutable, const N: usize>(value: &T) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(value.as_bytes());
+    out
+}
+
+fn take_hash<K: aya::Pod, V: aya::Pod>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<BpfHashMap<MapData, K, V>, LoadError> {
+    Ok(BpfHashMap::try_from(ebpf.take_map(name).ok_or(LoadError::Map(name))?)?)
+}
+
+fn create(btf: &Btf, offsets: Offsets, wishes: Wishes) -> Result<Ebpf, LoadError> {
+    let config = Config {
+        own_tgid: std::process::id(),
+        candidates_per_s: wishes.candidates_per_s,
+        load_window_ns: wishes.load_window_ns,
+    };
+    EbpfLoader::new()
+        .btf(Some(btf))
+        .override_global("OFFSETS", offsets.as_bytes(), true)
+        .override_global("CONFIG", config.as_bytes(), true)
+        .map_max_entries("TASKS", tasks_max())
+        .load(OBJECT)
+        .map_err(|e| LoadError::Object(chain(&e)))
+}
+
+/// Marks that fit: one for every pid that can exist, between 32,768 and 262,144.
+fn tasks_max() -> u32 {
+    std::fs::read_to_string("/proc/sys/kernel/pid_max")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(32_768u32)
+        .clamp(32_768, 262_144)
+}
+
+/// The cgroup2 root, wherever it is mounted (hybrid hosts have it below /sys/fs/cgroup).
+pub fn cgroup2() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_, at, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(at.replace("\\040", " ")))
+    })
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A program error without the verifier's pages, which go to the debug log.
+fn say(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        tracing::debug!(%verifier_log, "the verifier's word");
+        return format!("the kernel refused to load it: {io_error}");
+    }
+    chain(error)
+}
+
+/// One counter, summed over CPUs, while the map still belongs to the object.
+fn counter(ebpf: &Ebpf, counter: Counter) -> u64 {
+    let Some(map) = ebpf.map("COUNTERS") else { return 0 };
+    let Ok(counters) = PerCpuArray::<_, u64>::try_from(map) else { return 0 };
+    counters.get(&(counter as u32), 0).map(|values| values.iter().sum()).unwrap_or(0)
+}
+
+/// Acts that the sensor can do by itself, and which hooks have to count them. A hook that doesn't loses its rung.
+fn prove(ebpf: &Ebpf, plan: &mut Plan) {
+    const CANARIES: [(&str, Counter); 9] = [
+        ("open", Counter::CanaryOpen),
+        ("connect4", Counter::CanaryConnect),
+        ("sendmsg4", Counter::CanarySend),
+        ("connect6", Counter::CanaryConnect6),
+        ("sendmsg6", Counter::CanarySend6),
+        ("socket_connect", Counter::CanarySocketLsm),
+        ("fork", Counter::CanaryFork),
+        ("exec", Counter::CanaryExec),
+        ("exit", Counter::CanaryExit),
+    ];
+    let before = CANARIES.map(|(_, canary)| counter(ebpf, canary));
+    let _ = std::fs::File::open("/proc/self/status");
+    attach::run_ourselves();
+    let mut no_ipv6 = true;
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        if let Ok(socket) = UdpSocket::bind(address) {
+            if let Ok(own) = socket.local_addr() {
+                no_ipv6 &= own.is_ipv4();
+                let _ = socket.send_to(b"", own);
+                let _ = socket.connect(own);
+            }
+        }
+    }
+    for ((event, canary), before) in CANARIES.into_iter().zip(before) {
+        let Some(hook) = plan.hook_mut(event) else { continue };
+        if hook.rung.is_none() {
+            continue;
+        }
+        hook.proven = counter(ebpf, canary) > before;
+        // A host without IPv6 can't prove those hooks, and needs them as little.
+        if !hook.proven && !(no_ipv6 && event.ends_with('6')) {
+            hook.rung = None;
+            hook.why_not_better.push("attached, but the kernel never runs it".to_owned());
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Who is who: executable, arguments and ancestors of every process that an alert may have to name.
+//!
+//! Filled by the kernel's records; what happened before the sensor started, and programs that carry no load, come from
+//! the process worker's reading of /proc. Never reads /proc itself: that can block for ever.
+
+use std::collections::{HashMap, VecDeque};
+
+use sensor_abi::record::UNKNOWN_UID;
+
+use super::record::{Argv, Header};
+use crate::event::{Bytes, Lineage, Process, TaskKey};
+
+/// Processes that are remembered; the oldest entries give way.
+const ENTRIES_MAX: usize = 16_384;
+/// Bytes of paths and arguments that are remembered, in all.
+const TEXT_BYTES_MAX: usize = 8 << 20;
+/// Ancestors that an alert names.
+const ANCESTORS_MAX: usize = 16;
+/// `/proc/PID/stat` gives a start in clock ticks (USER_HZ, 100 on every architecture that this is built for).
+pub const TICK_NS: u64 = 10_000_000;
+
+/// A process at the precision that /proc has, so that both sources name it alike. Two processes with one pid cannot
+/// start within one tick of each other: pids are handed out in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Id {
+    tgid: u32,
+    start_ticks: u64,
+}
+
+impl From<TaskKey> for Id {
+    fn from(key: TaskKey) -> Self {
+        Self { tgid: key.tgid, start_ticks: key.start_boottime_ns / TICK_NS }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    key: TaskKey,
+    /// Who created it, as far as it is known; kept when it is given to another parent.
+    parent: Option<TaskKey>,
+    exe: Bytes,
+    argv: Argv,
+    uid: Option<u32>,
+    /// Somebody said what it runs.
+    told: bool,
+    /// The process worker was asked.
+    asked: bool,
+}
+
+/// What the process worker says of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub tgid: u32,
+    pub start_ticks: u64,
+    pub parent_tgid: u32,
+    pub exe: Bytes,
+    pub argv: Argv,
+    pub uid: Option<u32>,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub struct Processes {
+    entries: HashMap<Id, Entry>,
+    order: VecDeque<Id>,
+    /// The process that last started under a pid.
+    latest: HashMap<u32, TaskKey>,
+    text_bytes: usize,
+    /// Wall clock minus boot clock, ns.
+    pub boot_unix_ns: i128,
+}
+
+impl Processes {
+    /// The acting process runs `exe` with `argv`.
+    pub fn runs(&mut self, header: &Header, exe: &[u8], argv: &Argv) {
+        let entry = self.entry(header.task);
+        entry.parent.get_or_insert(header.parent);
+        entry.uid = Some(header.uid).filter(|uid| *uid != UNKNOWN_UID).or(entry.uid);
+        let before = text_len(entry);
+        let keep_argv = argv.args.is_empty() && entry.exe == exe;
+        entry.exe = exe.to_vec();
+        if !keep_argv {
+            entry.argv = argv.clone();
+        }
+        // Of a process that was found and not seen, the arguments are still to be asked for.
+        entry.told = !exe.is_empty() && !(argv.args.is_empty() && argv.truncated);
+        let after = text_len(entry);
+        self.account(before, after);
+    }
+
+    /// The acting process was seen.
+    pub fn seen(&mut self, header: &Header) {
+        let entry = self.entry(header.task);
+        entry.parent.get_or_insert(header.parent);
+        entry.uid = Some(header.uid).filter(|uid| *uid != UNKNOWN_UID).or(entry.uid);
+    }
+
+    /// `header.task` made `child`, which runs the same program until it says otherwise.
+    pub fn forked(&mut self, header: &Header, child: TaskKey) {
+        self.seen(header);
+        let parent = self.entry(header.task).clone();
+        let entry = self.entry(child);
+        let before = text_len(entry);
+        *entry = Entry { key: child, parent: Some(header.task), ..parent };
+        let after = text_len(entry);
+        self.account(before, after);
+    }
+
+    /// The chain above a process, nearest first.
+    pub fn descends(&mut self, task: TaskKey, ancestors: &[TaskKey]) {
+        let mut below = task;
+        for ancestor in ancestors {
+            self.entry(below).parent.get_or_insert(*ancestor);
+            self.entry(*ancestor);
+            below = *ancestor;
+        }
+    }
+
+    /// What /proc says. The kernel's word is newer where there is one.
+    pub fn told(&mut self, told: Told) {
+        let key = TaskKey { tgid: told.tgid, start_boottime_ns: told.start_ticks * TICK_NS };
+        let parent = self.latest.get(&told.parent_tgid).copied();
+        let entry = self.entry(key);
+        if entry.parent.is_none() {
+            entry.parent = parent;
+        }
+        entry.uid = entry.uid.or(told.uid);
+        if entry.told {
+            return;
+        }
+        let before = text_len(entry);
+        entry.exe = told.exe;
+        entry.argv = told.argv;
+        entry.told = true;
+        let after = text_len(entry);
+        self.account(before, after);
+    }
+
+    /// The worker had no answer: there is none to wait for.
+    pub fn gone(&mut self, tgid: u32) {
+        if let Some(key) = self.latest.get(&tgid).copied() {
+            self.entry(key).told = true;
+        }
+    }
+
+    /// Processes in the chain of `task` that nobody has been asked about.
+    pub fn ask(&mut self, task: TaskKey) -> Vec<u32> {
+        let mut wanted = Vec::new();
+        for id in self.chain(task) {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                if !entry.told && !entry.asked {
+                    entry.asked = true;
+                    wanted.push(id.tgid);
+                }
+            }
+        }
+        wanted
+    }
+
+    /// Is everything known of the chain of `task` that can be?
+    pub fn is_known(&self, task: TaskKey) -> bool {
+        self.chain(task).iter().all(|id| self.entries.get(id).is_none_or(|entry| entry.told))
+    }
+
+    /// The process and its ancestors as an alert shows them.
+    pub fn lineage(&self, task: TaskKey, cgroup_id: u64) -> Lineage {
+        let above = self.chain(task).into_iter().skip(1);
+        let ancestors = above.filter_map(|id| self.entries.get(&id)).map(|entry| self.shown(entry)).collect();
+        Lineage { process: self.show(task), ancestors, cgroup_id }
+    }
+
+    /// The process as an alert shows it.
+    pub fn show(&self, task: TaskKey) -> Process {
+        match self.entries.get(&Id::from(task)) {
+            Some(entry) => self.shown(entry),
+            None => self.shown(&unknown(task)),
+        }
+    }
+
+    fn shown(&self, entry: &Entry) -> Process {
+        Process {
+            key: entry.key,
+            start_unix_ns: self.boot_unix_ns + i128::from(entry.key.start_boottime_ns),
+            exe: entry.exe.clone(),
+            argv: entry.argv.args.clone(),
+            argv_truncated: entry.argv.truncated,
+            uid: entry.uid,
+        }
+    }
+
+    fn chain(&self, task: TaskKey) -> Vec<Id> {
+        let mut ids: Vec<Id> = Vec::new();
+        let mut at = Some(task);
+        while let Some(key) = at {
+            let id = Id::from(key);
+            if key.tgid == 0 || ids.len() > ANCESTORS_MAX || ids.contains(&id) {
+                break;
+            }
+            ids.push(id);
+            at = self.entries.get(&id).and_then(|entry| entry.parent);
+        }
+        ids
+    }
+
+    fn entry(&mut self, key: TaskKey) -> &mut Entry {
+        let id = Id::from(key);
+        if !self.entries.contains_key(&id) {
+            while self.entries.len() >= ENTRIES_MAX || self.text_bytes > TEXT_BYTES_MAX {
+                let Some(oldest) = self.order.pop_front() else { break };
+                if let Some(entry) = self.entries.remove(&oldest) {
+                    self.text_bytes -= text_len(&entry);
+                    if self.latest.get(&oldest.tgid).is_some_and(|key| Id::from(*key) == oldest) {
+                        self.latest.remove(&oldest.tgid);
+                    }
+                }
+            }
+            self.order.push_back(id);
+        }
+        let entry = self.entries.entry(id).or_insert_with(|| unknown(key));
+        if entry.key.start_boottime_ns.is_multiple_of(TICK_NS) {
+            // The kernel's start is the more precise one.
+            entry.key = key;
+        }
+        let latest = self.latest.entry(key.tgid).or_insert(key);
+        if latest.start_boottime_ns < key.start_boottime_ns {
+            *latest = key;
+        }
+        entry
+    }
+
+    fn account(&mut self, before: usize, after: usize) {
+        self.text_bytes = self.text_bytes + after - before;
+    }
+}
+
+fn unknown(key: TaskKey) -> Entry {
+    Entry { key, parent: None, exe: Vec::new(), argv: Argv::default(), uid: None, told: false, asked: false }
+}
+
+fn text_len(entry: &Entry) -> usize {
+    entry.exe.len() + entry.argv.args.iter().map(Vec::len).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(tgid: u32, start_boottime_ns: u64) -> TaskKey {
+        TaskKey { tgid, start_boottime_ns }
+    }
+
+    fn header(task: TaskKey, parent: TaskKey) -> Header {
+        Header { tid: task.tgid, time_ns: 0, task, parent, cgroup: 1, uid: 1000 }
+    }
+
+    fn argv(args: &[&str]) -> Argv {
+        Argv { args: args.iter().map(|arg| arg.as_bytes().to_vec()).collect(), truncated: false }
+    }
+
+    #[test]
+    fn a_daemon_that_was_given_to_init_keeps_its_creator() {
+        let mut processes = Processes::default();
+        let (init, python, daemon) = (key(1, 0), key(50, 5_000_000_007), key(51, 6_000_000_009));
+        processes.runs(&header(python, init), b"/usr/bin/python3", &argv(&["python3", "x.py"]));
+        processes.forked(&header(python, init), daemon);
+        processes.seen(&header(daemon, init));
+        let lineage = processes.lineage(daemon, 1);
+        assert_eq!(lineage.process.exe, b"/usr/bin/python3");
+        assert_eq!(lineage.ancestors[0].key, python);
+    }
+
+    #[test]
+    fn proc_and_the_kernel_name_a_process_alike() {
+        let mut processes = Processes::default();
+        let (shell, python) = (key(40, 3_141_592_653), key(50, 5_000_000_007));
+        processes.descends(python, &[shell]);
+        assert_eq!(processes.ask(python), [50, 40]);
+        assert!(processes.ask(python).is_empty());
+        assert!(!processes.is_known(python));
+        for (tgid, start_ticks) in [(40, 314), (50, 500)] {
+            let exe = b"/bin/x".to_vec();
+            processes.told(Told { tgid, start_ticks, parent_tgid: 0, exe, argv: argv(&["x"]), uid: Some(0) });
+        }
+        assert!(processes.is_known(python));
+        assert_eq!(processes.lineage(python, 1).ancestors[0].exe, b"/bin/x");
+        assert_eq!(processes.lineage(python, 1).ancestors[0].key, shell);
+    }
+
+    #[test]
+    fn a_reused_pid_is_another_process() {
+        let mut processes = Processes::default();
+        let (old, new) = (key(50, 1_000_000_000), key(50, 9_000_000_000));
+        processes.runs(&header(old, key(1, 0)), b"/usr/bin/python3", &argv(&["python3"]));
+        processes.seen(&header(new, key(1, 0)));
+        assert!(processes.lineage(new, 1).process.exe.is_empty());
+    }
+
+    #[test]
+    fn a_loop_of_parents_ends() {
+        let mut processes = Processes::default();
+        processes.descends(key(1, 10_000_000), &[key(2, 20_000_000), key(1, 10_000_000)]);
+        assert_eq!(processes.lineage(key(1, 10_000_000), 1).ancestors.len(), 1);
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut processes = Processes::default();
+        for pid in 0..(ENTRIES_MAX as u32 + 100) {
+            processes.runs(&header(key(pid + 1, u64::from(pid) * TICK_NS), key(0, 0)), b"/x", &argv(&["y"]));
+        }
+        assert_eq!(processes.entries.len(), ENTRIES_MAX);
+        assert_eq!(processes.text_bytes, ENTRIES_MAX * 3);
+    }
+}

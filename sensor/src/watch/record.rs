@@ -1,0 +1,109 @@
+//! What the rooms of `watch` hand to each other: the kernel's records after they were checked.
+
+use std::net::IpAddr;
+
+use sensor_abi::identity::ContentStamp;
+
+use crate::event::{Bytes, InodeKey, TaskKey};
+
+/// What every record says about the acting process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    pub tid: u32,
+    /// CLOCK_BOOTTIME, ns.
+    pub time_ns: u64,
+    pub task: TaskKey,
+    /// The group of `real_parent`: its creator, or who it was given to.
+    pub parent: TaskKey,
+    pub cgroup: u64,
+    pub uid: u32,
+}
+
+/// A model, or what may be one, was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    pub header: Header,
+    pub inode: InodeKey,
+    pub stamp: ContentStamp,
+    pub path: Bytes,
+    pub exe: Executable,
+    pub argv: Argv,
+    /// `None` where the hook runs before the descriptor exists.
+    pub fd: Option<u32>,
+    /// Nearest first.
+    pub ancestors: Vec<TaskKey>,
+    /// [`sensor_abi::mark::role`] as known at the open.
+    pub role: u8,
+    /// [`sensor_abi::record::writers`]
+    pub writers: u32,
+    /// `super_block.s_magic`
+    pub fs_magic: u64,
+}
+
+/// An executable as the kernel saw it, and what decides whether its name can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executable {
+    pub inode: InodeKey,
+    pub path: Bytes,
+    pub uid: u32,
+    pub mode: u32,
+    pub dir_uid: u32,
+    pub dir_mode: u32,
+}
+
+/// Arguments, as many as were sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Argv {
+    pub args: Vec<Bytes>,
+    pub truncated: bool,
+}
+
+/// The load that an acting process carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Load {
+    /// The executable that opened the model.
+    pub exe: InodeKey,
+    /// [`sensor_abi::mark::role`]
+    pub role: u8,
+    pub artifacts: Vec<LoadArtifact>,
+    pub omitted: u32,
+}
+
+/// One model of a load, as it was at the act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadArtifact {
+    pub inode: InodeKey,
+    pub opener: TaskKey,
+    pub opened_ns: u64,
+    /// The last walk that found the descriptor open.
+    pub held_ns: u64,
+    /// The process was born in this artifact's window.
+    pub born: bool,
+    /// The act is in its window.
+    pub held: bool,
+    /// The walk that would tell was cut.
+    pub cut: bool,
+}
+
+/// An address family that the hooks report, with the address where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Net {
+    /// `AF_*`
+    pub family: u16,
+    pub ip: Option<IpAddr>,
+    pub port: u16,
+    /// `SOCK_*`
+    pub sock_type: u16,
+    /// `IPPROTO_*`
+    pub protocol: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    Open(Box<Open>),
+    Fork { header: Header, child: TaskKey },
+    Exec { header: Header, load: Load, exe: InodeKey, path: Bytes, argv: Argv },
+    Exit { header: Header },
+    Connect { header: Header, load: Load, net: Net },
+    Send { header: Header, load: Load, net: Net },
+}

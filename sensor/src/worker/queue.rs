@@ -1,0 +1,151 @@
+//! A bounded queue that serves cgroups in turn, so that one container's flood delays its own files only. A cgroup whose
+//! files run into the deadline (a file system that never answers) is served when nobody else waits.
+
+use std::collections::{HashMap, VecDeque};
+
+/// Slow cgroups that are remembered; the one that was slow longest ago is forgiven first.
+const SLOW_MAX: usize = 256;
+
+/// Limits of a [`FairQueue`], in entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    pub per_cgroup_max: usize,
+    pub total_max: usize,
+}
+
+#[derive(Debug)]
+pub struct FairQueue<T> {
+    limits: QueueLimits,
+    waiting: HashMap<u64, VecDeque<T>>,
+    /// Every cgroup that has something waiting, once; the front is served next.
+    turn: VecDeque<u64>,
+    slow: VecDeque<u64>,
+    len: usize,
+}
+
+impl<T> FairQueue<T> {
+    pub fn new(limits: QueueLimits) -> Self {
+        Self { limits, waiting: HashMap::new(), turn: VecDeque::new(), slow: VecDeque::new(), len: 0 }
+    }
+
+    /// Queues `item`, and gives back what has no place: `item` itself where its cgroup has too much waiting, else, when
+    /// the whole queue is full, the newest entry of the cgroup that has most.
+    #[must_use]
+    pub fn push(&mut self, cgroup: u64, item: T) -> Option<T> {
+        let own = self.waiting.get(&cgroup).map_or(0, VecDeque::len);
+        if own >= self.limits.per_cgroup_max {
+            return Some(item);
+        }
+        let mut displaced = None;
+        if self.len >= self.limits.total_max {
+            let longest =
+                self.waiting.iter().max_by_key(|(_, items)| items.len()).map(|(id, items)| (*id, items.len()));
+            match longest {
+                Some((id, len)) if len > own + 1 => displaced = self.take(id, VecDeque::pop_back),
+                _ => return Some(item),
+            }
+        }
+        if own == 0 {
+            self.turn.push_back(cgroup);
+        }
+        self.waiting.entry(cgroup).or_default().push_back(item);
+        self.len += 1;
+        displaced
+    }
+
+    /// From now on `cgroup` is served last, or in turn again.
+    pub fn set_slow(&mut self, cgroup: u64, slow: bool) {
+        self.slow.retain(|id| *id != cgroup);
+        if slow {
+            self.slow.push_back(cgroup);
+            if self.slow.len() > SLOW_MAX {
+                self.slow.pop_front();
+            }
+        }
+    }
+
+    /// The oldest entry of the cgroup whose turn it is.
+    pub fn pop(&mut self) -> Option<T> {
+        let next = self.turn.iter().position(|id| !self.slow.contains(id)).unwrap_or(0);
+        let cgroup = self.turn.remove(next)?;
+        let item = self.take(cgroup, VecDeque::pop_front);
+        if self.waiting.contains_key(&cgroup) {
+            self.turn.push_back(cgroup);
+        }
+        item
+    }
+
+    fn take(&mut self, cgroup: u64, end: fn(&mut VecDeque<T>) -> Option<T>) -> Option<T> {
+        let items = self.waiting.get_mut(&cgroup)?;
+        let item = end(items)?;
+        self.len -= 1;
+        if items.is_empty() {
+            self.waiting.remove(&cgroup);
+            self.turn.retain(|id| *id != cgroup);
+        }
+        Some(item)
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(per_cgroup_max: usize, total_max: usize) -> FairQueue<(u64, u32)> {
+        FairQueue::new(QueueLimits { per_cgroup_max, total_max })
+    }
+
+    fn drain(queue: &mut FairQueue<(u64, u32)>) -> Vec<(u64, u32)> {
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    #[test]
+    fn cgroups_take_turns_and_each_keeps_its_order() {
+        let mut queue = queue(8, 16);
+        for n in 0..3 {
+            assert_eq!(queue.push(1, (1, n)), None);
+        }
+        assert_eq!(queue.push(2, (2, 0)), None);
+        assert_eq!(queue.pop(), Some((1, 0)));
+        assert_eq!(queue.push(3, (3, 0)), None);
+        assert_eq!(drain(&mut queue), [(2, 0), (1, 1), (3, 0), (1, 2)]);
+        assert_eq!(queue.len(), 0);
+        assert!(queue.waiting.is_empty() && queue.turn.is_empty(), "nothing is kept of cgroups that are gone");
+    }
+
+    #[test]
+    fn slow_cgroups_wait_for_all_others_until_they_are_forgiven() {
+        let mut queue = queue(8, 16);
+        queue.set_slow(1, true);
+        for n in 0..2 {
+            assert_eq!(queue.push(1, (1, n)), None);
+            assert_eq!(queue.push(2, (2, n)), None);
+        }
+        assert_eq!(drain(&mut queue), [(2, 0), (2, 1), (1, 0), (1, 1)]);
+        queue.set_slow(1, false);
+        assert_eq!((queue.push(1, (1, 2)), queue.push(2, (2, 2))), (None, None));
+        assert_eq!(queue.pop(), Some((1, 2)));
+        for cgroup in 0..1000 {
+            queue.set_slow(cgroup, true);
+        }
+        assert_eq!(queue.slow.len(), SLOW_MAX);
+    }
+
+    #[test]
+    fn a_full_cgroup_loses_its_own_and_a_full_queue_takes_from_the_longest() {
+        let mut queue = queue(3, 4);
+        for n in 0..3 {
+            assert_eq!(queue.push(1, (1, n)), None);
+        }
+        assert_eq!(queue.push(1, (1, 3)), Some((1, 3)));
+        assert_eq!(queue.push(2, (2, 0)), None);
+        assert_eq!(queue.push(3, (3, 0)), Some((1, 2)), "the flood makes room for a newcomer");
+        assert_eq!(queue.push(1, (1, 4)), Some((1, 4)), "but not for itself");
+        assert_eq!(queue.len(), 4);
+        assert_eq!(drain(&mut queue), [(1, 0), (2, 0), (3, 0), (1, 1)]);
+    }
+}

@@ -1,0 +1,6 @@
+//! The command line as its users meet it: the built binary, real files, exit statuses, and every output held to its
+//! schema.
+
+mod hostile;
+mod scan;
+mod support;

@@ -1,0 +1,26 @@
+//! All cases, by subject.
+
+mod benign;
+mod hostile;
+mod lifecycle;
+mod neighbour;
+mod payload;
+mod prior;
+mod quiet;
+mod verdict;
+
+use crate::harness::Case;
+
+pub fn all() -> Vec<Case> {
+    let all = [
+        prior::cases(),
+        payload::cases(),
+        benign::cases(),
+        quiet::cases(),
+        hostile::cases(),
+        verdict::cases(),
+        lifecycle::cases(),
+        neighbour::cases(),
+    ];
+    all.into_iter().flatten().collect()
+}

@@ -1,0 +1,173 @@
+//! What must not be heard: those who never load, who write, who only read, and what ordinary loads do.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::alert::Alerts;
+use crate::harness::Case;
+use crate::lab::Room;
+use crate::model::Content;
+use crate::namespace::{LOOPBACK4, PUBLIC4, PUBLIC6};
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        Case::shared("quiet::never_loaded_a_model", |room| {
+            let (four, six, datagram) = (room.tcp(PUBLIC4)?, room.tcp(PUBLIC6)?, room.udp(PUBLIC4)?);
+            let code = format!(
+                "tcp({})\nchild(lambda: tcp({}))\ngrandchild(lambda: udp({}))\nshell()",
+                four.python(),
+                six.python(),
+                datagram.python()
+            );
+            // Its argument is a folder: nothing of the case is opened.
+            room.run_python(&code, &room.dir)?.what("shell")?;
+            for listener in [four, six, datagram] {
+                listener.was_reached()?;
+            }
+            Ok(silent(room))
+        }),
+        Case::shared("quiet::writes_a_checkpoint", |room| {
+            let listener = room.tcp(PUBLIC4)?;
+            let write = "with open(MODEL, 'wb') as file:\n  pickle.dump({'epoch': 1}, file)\n";
+            let code = format!("{write}tcp({})\nshell()", listener.python());
+            room.run_python(&code, &room.dir.join("checkpoint.pt"))?;
+            listener.was_reached()?;
+            Ok(silent(room))
+        }),
+        Case::shared("quiet::rewrites_a_checkpoint", |room| {
+            let listener = room.tcp(PUBLIC4)?;
+            let model = room.model("checkpoint.pt", Content::Payload("pass"))?;
+            let open = "descriptor = os.open(MODEL, os.O_RDWR | os.O_TRUNC)\nos.write(descriptor, pickle.dumps(3))\n";
+            let code = format!("{open}tcp({})\nos.close(descriptor)\nshell()", listener.python());
+            room.run_python(&code, &model)?;
+            listener.was_reached()?;
+            Ok(silent(room))
+        }),
+        Case::shared("quiet::the_pid_of_a_loader_is_used_again", pid_reuse),
+        Case::shared("quiet::python_reads_its_path_files", |room| {
+            // Text that is named as a model is: every Python with such a file opens it at its start.
+            std::fs::write(room.dir.join("paths.pth"), "/nonexistent\n")?;
+            let listener = room.tcp(PUBLIC4)?;
+            let code = format!("import site\nsite.addsitedir({:?})\ntcp({})\nshell()", room.dir, listener.python());
+            room.run_python(&code, &room.dir)?;
+            listener.was_reached()?;
+            Ok(silent(room))
+        }),
+        // What libraries run at an import, after a clean load (`platform`, h5py, torch).
+        ordinary("uname", "import platform\nplatform.uname().processor\n"),
+        ordinary(
+            "ldconfig",
+            "import subprocess\nsubprocess.run(['/sbin/ldconfig', '-p'], stdout=subprocess.DEVNULL)\n",
+        ),
+        ordinary("find_library", "import ctypes.util\nctypes.util.find_library('m')\n"),
+        ordinary("fork_workers", WORKERS_FORK),
+        ordinary("spawn_workers", WORKERS_SPAWN),
+        Case::shared("quiet::uname_inside_a_load", |room| {
+            let model = room.model("model.pkl", Content::CleanPickle)?;
+            let code = "with open(MODEL, 'rb') as file:\n  pickle.load(file)\n  os.popen('uname -p').read()\n";
+            room.run_python(code, &model)?;
+            Ok(below_medium(room))
+        }),
+        Case::shared("quiet::workers_over_loopback", |room| {
+            let model = room.model("model.pkl", Content::CleanPickle)?;
+            let listener = room.tcp(LOOPBACK4)?;
+            room.run_python(&format!("load()\nchild(lambda: tcp({}))", listener.python()), &model)?;
+            listener.was_reached()?;
+            Ok(below_medium(room))
+        }),
+    ];
+    for (name, program, arguments) in READERS {
+        cases.push(Case::shared(format!("quiet::reader_{name}"), move |room| {
+            let model = room.model("model.pkl", Content::Shell("true"))?;
+            let mut command = Command::new(program);
+            for argument in arguments {
+                command.arg(argument.replace("MODEL", model.to_str().context("a path that is text")?));
+            }
+            room.run(command.current_dir(&room.dir))?;
+            let dir = format!("{}/", room.dir.display());
+            Ok(move |alerts: &Alerts| {
+                alerts.filter(|alert| alert.line.contains(&dir)).none_above("info", "it only read the model")
+            })
+        }));
+    }
+    cases
+}
+
+/// Programs that read models for a living.
+const READERS: [(&str, &str, &[&str]); 7] = [
+    ("cp", "cp", &["MODEL", "copy.pkl"]),
+    ("cat", "cat", &["MODEL"]),
+    ("sha256sum", "sha256sum", &["MODEL"]),
+    ("tar", "tar", &["cf", "model.tar", "MODEL"]),
+    ("tar_gz", "tar", &["czf", "model.tgz", "MODEL"]),
+    ("rsync", "rsync", &["-a", "MODEL", "copied.pkl"]),
+    ("dd", "dd", &["if=MODEL", "of=raw.pkl", "status=none"]),
+];
+
+/// As a data loader's: descriptors and results over unix sockets and pipes.
+const WORKERS_FORK: &str = "
+import multiprocessing
+context = multiprocessing.get_context('fork')
+with context.Pool(2) as pool:
+  assert pool.map(abs, [-1, -2, -3]) == [1, 2, 3]
+";
+const WORKERS_SPAWN: &str = "
+import multiprocessing
+context = multiprocessing.get_context('spawn')
+with context.Pool(2) as pool:
+  assert pool.map(abs, [-1, -2, -3]) == [1, 2, 3]
+";
+
+/// After a clean load: nothing that asks for attention.
+fn ordinary(name: &'static str, code: &'static str) -> Case {
+    Case::shared(format!("quiet::{name}_after_a_load"), move |room| {
+        let model = room.model("model.pkl", Content::CleanPickle)?;
+        room.run_python(&format!("load()\n{code}"), &model)?;
+        Ok(below_medium(room))
+    })
+}
+
+/// There is no alert of this room.
+fn silent(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
+    let (dir, ports) = (format!("{}", room.dir.display()), room.ports());
+    move |alerts: &Alerts| alerts.about(&dir, &ports).none("nothing was loaded")
+}
+
+/// No alert of this room is as loud as medium.
+fn below_medium(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
+    let (dir, ports) = (format!("{}", room.dir.display()), room.ports());
+    move |alerts: &Alerts| alerts.about(&dir, &ports).none_above("low", "this is what ordinary loads do")
+}
+
+/// One process loads a malicious model and ends; a stranger gets its pid and connects.
+fn pid_reuse(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
+    let listener = room.tcp(PUBLIC4)?;
+    let model = room.model("model.pkl", Content::Payload("pass"))?;
+    let code = format!(
+        "
+pid = os.fork()
+if pid == 0:
+  load()
+  os._exit(0)
+os.waitpid(pid, 0)
+for attempt in range(100000):
+  with open('/proc/sys/kernel/ns_last_pid', 'w') as file:
+    file.write(str(pid - 1))
+  again = os.fork()
+  if again == 0:
+    if os.getpid() == pid:
+      tcp({})
+    os._exit(0)
+  os.waitpid(again, 0)
+  if again == pid:
+    say(again=pid)
+    break
+",
+        listener.python()
+    );
+    room.run_python(&code, &model)?.what("again")?;
+    listener.was_reached()?;
+    let port = listener.port();
+    Ok(move |alerts: &Alerts| alerts.port(port).none("a stranger with a loader's pid connected"))
+}

@@ -1,0 +1,199 @@
+//! What all cases share (an interpreter, a writer of model files, ports), and a room for each of them.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::actor::{Actor, Finished, STEP_LIMIT};
+use crate::helper::SENT;
+use crate::model::{Content, Writer};
+
+/// First port that is given to a listener: below the ephemeral range, each is given once.
+const FIRST_PORT: u16 = 20_000;
+
+/// The binary under test.
+pub const SENSOR: &str = env!("CARGO_BIN_EXE_sensor");
+
+/// The binary under test, with none of the variables that would configure it.
+pub fn sensor() -> Command {
+    let mut command = Command::new(SENSOR);
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"SENSOR_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+pub struct Lab {
+    pub dir: PathBuf,
+    /// The real interpreter, no version manager's shim.
+    pub python: PathBuf,
+    /// This binary, as a program that is no Python.
+    pub helper: PathBuf,
+    writer: Writer,
+    next_port: AtomicU16,
+}
+
+impl Lab {
+    pub fn new(dir: &Path) -> Result<Self> {
+        let python = python()?;
+        let writer = Writer::start(&python, &scripts())?;
+        let helper = std::env::current_exe().context("this binary's own path")?;
+        Ok(Self { dir: dir.to_owned(), python, helper, writer, next_port: AtomicU16::new(FIRST_PORT) })
+    }
+
+    /// A folder and a record for the case `name`.
+    pub fn room(&self, name: &str) -> Result<Room<'_>> {
+        let folder: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let dir = self.dir.join(folder);
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Ok(Room { lab: self, dir, ports: Mutex::default() })
+    }
+}
+
+/// Where the Python files of these tests are.
+pub fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/runtime")
+}
+
+/// `SENSOR_TEST_PYTHON`, else the `python3` of the path, behind version managers.
+fn python() -> Result<PathBuf> {
+    let name = std::env::var_os("SENSOR_TEST_PYTHON").unwrap_or_else(|| "python3".into());
+    let output = Command::new(&name)
+        .args(["-c", "import os; print(os.readlink('/proc/self/exe'))"])
+        .output()
+        .with_context(|| format!("cannot run {name:?}: install Python 3"))?;
+    ensure!(output.status.success(), "{name:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
+}
+
+/// A case's folder and ports: by them its alerts are told from others'.
+pub struct Room<'a> {
+    pub lab: &'a Lab,
+    pub dir: PathBuf,
+    ports: Mutex<Vec<u16>>,
+}
+
+impl Room<'_> {
+    /// Writes a model file and gives its path.
+    pub fn model(&self, name: &str, content: Content<'_>) -> Result<PathBuf> {
+        let path = self.dir.join(name);
+        self.lab.writer.write(&path, content)?;
+        Ok(path)
+    }
+
+    pub fn write_at(&self, path: &Path, content: Content<'_>) -> Result<()> {
+        self.lab.writer.write(path, content)
+    }
+
+    pub fn port(&self) -> u16 {
+        let port = self.lab.next_port.fetch_add(1, Ordering::Relaxed);
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).push(port);
+        port
+    }
+
+    /// Ports that only this case uses.
+    pub fn ports(&self) -> Vec<u16> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn tcp(&self, host: &str) -> Result<Listener> {
+        let address = SocketAddr::new(host.parse()?, self.port());
+        let socket = TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
+        socket.set_nonblocking(true)?;
+        Ok(Listener { address, socket: Socket::Tcp(socket) })
+    }
+
+    pub fn udp(&self, host: &str) -> Result<Listener> {
+        let address = SocketAddr::new(host.parse()?, self.port());
+        let socket = UdpSocket::bind(address).with_context(|| format!("cannot listen at {address}"))?;
+        socket.set_nonblocking(true)?;
+        Ok(Listener { address, socket: Socket::Udp(socket) })
+    }
+
+    /// A Python that runs `code` with everything of `acts.py` in scope; its arguments begin with the model's path.
+    pub fn python(&self, code: &str, arguments: &[&Path]) -> Command {
+        let mut command = Command::new(&self.lab.python);
+        command.arg("-c").arg(format!("from acts import *\n{code}")).args(arguments).current_dir(&self.dir);
+        command.env("PYTHONPATH", scripts()).env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONSTARTUP");
+        command.env("SENSOR_TEST_HELPER", &self.lab.helper);
+        command
+    }
+
+    /// Runs such a Python to its end; it has to succeed.
+    pub fn run_python(&self, code: &str, model: &Path) -> Result<Finished> {
+        self.run(&mut self.python(code, &[model]))
+    }
+
+    /// Runs a command to its end; it has to succeed.
+    pub fn run(&self, command: &mut Command) -> Result<Finished> {
+        Actor::start(command)?.finish()?.succeeded()
+    }
+}
+
+/// The truth about the network: what arrived.
+pub struct Listener {
+    pub address: SocketAddr,
+    socket: Socket,
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl Listener {
+    /// As a Python call's arguments: `"203.0.113.7", 20001`.
+    pub fn python(&self) -> String {
+        format!("{:?}, {}", self.address.ip().to_string(), self.address.port())
+    }
+
+    pub fn host(&self) -> String {
+        self.address.ip().to_string()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Something connected here and sent what an act sends.
+    pub fn was_reached(&self) -> Result<()> {
+        let mut bytes = Vec::new();
+        let deadline = Instant::now() + STEP_LIMIT;
+        while bytes.len() < SENT.len() {
+            match self.take(&mut bytes) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => bail!("nothing arrived at {}: {error}", self.address),
+            }
+        }
+        ensure!(bytes == SENT, "{bytes:?} arrived at {}", self.address);
+        Ok(())
+    }
+
+    fn take(&self, into: &mut Vec<u8>) -> std::io::Result<()> {
+        use std::io::Read;
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                let (mut connection, _) = listener.accept()?;
+                connection.set_nonblocking(false)?;
+                connection.set_read_timeout(Some(STEP_LIMIT))?;
+                connection.read_to_end(into).map(|_| ())
+            }
+            Socket::Udp(socket) => {
+                let mut bytes = [0; 64];
+                let (len, _) = socket.recv_from(&mut bytes)?;
+                into.extend_from_slice(&bytes[..len]);
+                Ok(())
+            }
+        }
+    }
+}

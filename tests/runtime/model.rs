@@ -1,0 +1,81 @@
+//! Model files for the cases, written by a Python process that lives as long as the tests: a writer, never a loader.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// What to write.
+#[derive(Debug, Clone, Copy)]
+pub enum Content<'a> {
+    /// A pickle that runs this Python code: `builtins.exec`. Malicious.
+    Payload(&'a str),
+    /// A pickle that runs this shell command: `os.system`. Malicious.
+    Shell(&'a str),
+    /// A pickle that calls `gadget.run` (a module beside it that no list knows) with this code. Suspicious.
+    Gadget(&'a str),
+    /// Dictionaries and lists: clean, but of a format that can run code.
+    CleanPickle,
+    /// A plain array (numpy's format 1.0). Data.
+    Array,
+    /// One tensor. Data.
+    Safetensors,
+}
+
+impl Content<'_> {
+    fn words(&self) -> (&'static str, &str) {
+        match self {
+            Self::Payload(code) => ("payload", code),
+            Self::Shell(command) => ("shell", command),
+            Self::Gadget(code) => ("gadget", code),
+            Self::CleanPickle => ("clean", ""),
+            Self::Array => ("array", ""),
+            Self::Safetensors => ("safetensors", ""),
+        }
+    }
+}
+
+pub struct Writer {
+    /// Its two ends, used by one case at a time.
+    pipe: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
+    child: Child,
+}
+
+impl Writer {
+    pub fn start(python: &Path, scripts: &Path) -> Result<Self> {
+        let mut child = Command::new(python)
+            .arg(scripts.join("payload.py"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the writer of model files")?;
+        let stdin = child.stdin.take().context("no stdin")?;
+        let stdout = BufReader::new(child.stdout.take().context("no stdout")?);
+        Ok(Self { pipe: Mutex::new((stdin, stdout)), child })
+    }
+
+    pub fn write(&self, path: &Path, content: Content<'_>) -> Result<()> {
+        let (kind, code) = content.words();
+        let request =
+            serde_json::json!({ "path": STANDARD.encode(path.as_os_str().as_bytes()), "kind": kind, "code": code });
+        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(pipe.0, "{request}")?;
+        pipe.0.flush()?;
+        let mut answer = String::new();
+        pipe.1.read_line(&mut answer)?;
+        ensure!(answer.trim() == "written", "the writer of model files could not write {path:?}: {answer:?}");
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,58 @@
+"""Writes the model files of the runtime tests. Harmless: what they run connects to addresses that are local in a network
+namespace of the tests, or starts a shell that writes one file.
+
+Reads one JSON object a line ({"path": base64, "kind": …, "code": …}), answers "written".
+"""
+
+import base64
+import builtins
+import json
+import os
+import pickle
+import struct
+import sys
+
+
+class Call:
+    """Pickles as a call of `function` with `argument`."""
+
+    def __init__(self, function, argument):
+        self.function, self.argument = function, argument
+
+    def __reduce__(self):
+        return self.function, (self.argument,)
+
+
+def gadget(code):
+    # By hand: the module needs not exist where the pickle is written.
+    text = code.encode()
+    return b"\x80\x04cgadget\nrun\nX" + struct.pack("<I", len(text)) + text + b"\x85R."
+
+
+def array():
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }"
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + struct.pack("<4f", 1, 2, 3, 4)
+
+
+def safetensors():
+    header = json.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header + struct.pack("<4f", 1, 2, 3, 4)
+
+
+KINDS = {
+    "payload": lambda code: pickle.dumps({"state": Call(builtins.exec, code)}, protocol=4),
+    "shell": lambda code: pickle.dumps({"state": Call(os.system, code)}, protocol=2),
+    "gadget": gadget,
+    "clean": lambda code: pickle.dumps({"epoch": 3, "weights": [0.5, 1.5, -2.0], "names": ["a", "b"]}, protocol=4),
+    "array": lambda code: array(),
+    "safetensors": lambda code: safetensors(),
+}
+
+for line in sys.stdin:
+    request = json.loads(line)
+    content = KINDS[request["kind"]](request["code"])
+    with open(base64.b64decode(request["path"]), "wb") as file:
+        file.write(content)
+    print("written", flush=True)

@@ -1,0 +1,81 @@
+//! Lanes and queues: who waits for whom.
+
+use crate::fixture::{HELLO, PICKLE, ask_watched, config, hasty, impostor, job_of, next, read, say, write};
+use crate::worker::pool::{Answer, Job, PoolConfig, ScanPool};
+use crate::worker::queue::QueueLimits;
+use crate::worker::wire::{Mode, NotRead};
+
+#[tokio::test]
+async fn a_sniff_does_not_wait_for_a_scan() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, path) = write(folder.path(), "model.pkl", PICKLE);
+    // The first scanner to come is stuck; the lane of sniffs has another.
+    let once = folder.path().join("once");
+    let real = format!("exec '{}' \"$@\"", crate::fixture::SENSOR);
+    let stuck = format!("mkdir '{}' || {real}\n{}\nexec sleep 600", once.display(), say(HELLO));
+    let mut pool =
+        ScanPool::new(PoolConfig { sniff_max: config().sniff_max, ..hasty(impostor(folder.path(), "scan", &stuck)) });
+    let scan = job_of(&file, &path);
+    pool.submit(scan.clone());
+    while !once.exists() {
+        tokio::task::yield_now().await;
+    }
+    pool.submit(Job { mode: Mode::Sniff, tag: 8, ..scan });
+    let mut answers = Vec::new();
+    while answers.len() < 2 {
+        let outcome = next(&mut pool).await;
+        answers.push((outcome.job.tag, outcome.answer));
+    }
+    assert_eq!(answers[1], (7, Answer::NotRead(NotRead::TimedOut)));
+    let (tag, sniffed) = answers.swap_remove(0);
+    let report = read(sniffed).report;
+    assert_eq!((tag, report.format.as_str(), report.verdict), (8, "pickle", None));
+    pool.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_flood_loses_its_own_files_and_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, path) = write(folder.path(), "model.pkl", PICKLE);
+    let queue = QueueLimits { per_cgroup_max: 2, total_max: 8 };
+    let mut pool = ScanPool::new(PoolConfig { queue, ..config() });
+    let job = |tag, cgroup| Job { tag, cgroup, cacheable: false, ..job_of(&file, &path) };
+    // No lane runs before this test waits for the first time.
+    for tag in 0..5 {
+        pool.submit(job(tag, 1));
+    }
+    pool.submit(job(9, 2));
+    assert_eq!(pool.overflows(), 3);
+    assert_eq!(pool.waiting(), 3);
+    let mut order = Vec::new();
+    for _ in 0..6 {
+        let outcome = next(&mut pool).await;
+        match outcome.answer {
+            Answer::NotRead(NotRead::Overflow) => assert!((2..5).contains(&outcome.job.tag)),
+            answer => {
+                read(answer);
+                order.push(outcome.job.tag);
+            }
+        }
+    }
+    assert_eq!(order, [0, 9, 1], "the quiet cgroup is served second, not last");
+    pool.shutdown().await;
+}
+
+#[tokio::test]
+async fn idle_children_are_ended_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, path) = write(folder.path(), "model.pkl", PICKLE);
+    let mut pool = ScanPool::new(PoolConfig { idle_max: std::time::Duration::from_millis(1), ..config() });
+    assert_eq!(pool.confinements(), None, "none is started before it is needed");
+    for _ in 0..2 {
+        let mut opener = 0;
+        let job = Job { cacheable: false, ..job_of(&file, &path) };
+        read(ask_watched(&mut pool, job, |pid| opener = pid, None).await);
+        while std::path::Path::new(&format!("/proc/{opener}")).exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    assert!(pool.confinements().is_some_and(|held| held.scan.seccomp && held.open.seccomp));
+    pool.shutdown().await;
+}

@@ -1,0 +1,234 @@
+//! The parts of `cargo xtask test`, in the order in which they run: cheap ones first.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use super::{Context, Outcome};
+use crate::build_ebpf::{self, Rebuilt};
+use crate::tool::{as_root, cargo, found, is_root, output, root, run, target};
+use crate::{image, setup, vm};
+
+pub struct Part {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub run: fn(&mut Context) -> Result<Outcome>,
+}
+
+pub const ALL: [Part; 12] = [
+    Part { name: "format", what: "every file as rustfmt writes it", run: format },
+    Part { name: "object", what: "the committed kernel object, rebuilt and compared", run: object },
+    Part { name: "lint", what: "clippy, without a warning", run: lint },
+    Part { name: "unit", what: "unit tests of every crate, and the smaller integration tests", run: unit },
+    Part { name: "tidy", what: "who imports whom, and other rules of the house", run: |c| named("tidy", c) },
+    Part { name: "cli", what: "the command line, its exit codes and its schemas", run: |c| named("cli", c) },
+    Part { name: "corpus", what: "the scanner over generated and given samples", run: |c| named("corpus", c) },
+    Part { name: "runtime", what: "real loads on this host's kernel, as root", run: runtime },
+    Part { name: "rights", what: "the capabilities of the manifest and the unit are enough", run: rights },
+    Part { name: "deploy", what: "the Kubernetes manifest and the systemd unit", run: deploy },
+    Part { name: "image", what: "the container image, twice the same", run: image },
+    Part { name: "vm", what: "real loads on Debian's 6.12 kernel with BPF LSM", run: machine },
+];
+
+/// Tests that are a part of their own; every other test target runs in `unit`.
+const NAMED: [&str; 5] = ["tidy", "cli", "corpus", "runtime", "worker"];
+/// Of these, the ones that need root.
+const AS_ROOT: [&str; 2] = ["worker", "runtime"];
+const MACHINE_LIMIT_S: u64 = 900;
+const MACHINE_MEMORY_MIB: u32 = 3072;
+/// What the manifest and the unit grant. `rights` runs the sensor with exactly these, `deploy` looks for them there.
+const CAPABILITIES: [&str; 6] = ["BPF", "PERFMON", "NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH", "SYS_ADMIN"];
+/// Versions of Kubernetes that the manifest has to fit: the oldest with a field for the AppArmor profile, and the
+/// newest that the checker knows.
+const KUBERNETES: [&str; 2] = ["1.30", "1.37"];
+
+fn format(_: &mut Context) -> Result<Outcome> {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    Ok(Outcome::Passed)
+}
+
+fn object(context: &mut Context) -> Result<Outcome> {
+    if !found("bpf-linker") {
+        return Ok(Outcome::Skipped("bpf-linker is missing: run `cargo xtask setup --for build`".to_owned()));
+    }
+    if let Rebuilt::OtherTools(object) = build_ebpf::check()? {
+        println!("The stamp is old; what follows tests the object that was built just now.");
+        context.object = Some(object.into_os_string());
+    }
+    Ok(Outcome::Passed)
+}
+
+fn lint(context: &mut Context) -> Result<Outcome> {
+    run(context.cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    Ok(Outcome::Passed)
+}
+
+fn unit(context: &mut Context) -> Result<Outcome> {
+    let mut command = context.cargo();
+    command.args(["test", "--workspace", "--locked", "--quiet", "--lib", "--bins"]);
+    for name in test_targets()?.iter().filter(|name| !NAMED.contains(&name.as_str())) {
+        command.args(["--test", name]);
+    }
+    run(&mut command)?;
+    Ok(Outcome::Passed)
+}
+
+/// One test target. The whole workspace is selected, so that dependencies are built with the same features every time.
+fn named(name: &str, context: &mut Context) -> Result<Outcome> {
+    if !test_targets()?.iter().any(|target| target == name) {
+        bail!("no crate has a test named {name}");
+    }
+    run(context.cargo().args(["test", "--workspace", "--locked", "--quiet", "--test", name]))?;
+    Ok(Outcome::Passed)
+}
+
+fn runtime(context: &mut Context) -> Result<Outcome> {
+    if !is_root() && !found("sudo") {
+        return Ok(Outcome::Skipped("needs root, and there is no sudo".to_owned()));
+    }
+    let targets = test_targets()?;
+    if !targets.iter().any(|target| target == "runtime") {
+        bail!("no crate has a test named runtime");
+    }
+    for name in AS_ROOT.iter().filter(|name| targets.iter().any(|target| target == *name)) {
+        let binary = vm::test_binary(name, context.cargo())?;
+        // By `env`, because sudo keeps no variables.
+        let mut command = as_root("env");
+        for name in vm::VARIABLES {
+            if let Ok(value) = std::env::var(name) {
+                command.arg(format!("{name}={value}"));
+            }
+        }
+        run(command.arg(binary).current_dir(root().join("sensor")))?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn machine(context: &mut Context) -> Result<Outcome> {
+    if !found("qemu-system-x86_64") {
+        return Ok(Outcome::Skipped("qemu-system-x86_64 is missing: run `cargo xtask setup --for vm`".to_owned()));
+    }
+    // Built together with the test, and at the same path in there.
+    let runtime = vm::test_binary("runtime", context.cargo())?;
+    let sensor = sensor(context)?;
+    let checked = "set -e; \"$1\" doctor --format json >/tmp/doctor; python3 tests/vm/rung.py </tmp/doctor; cd sensor; exec \"$0\"";
+    let words = ["sh".to_owned(), "-c".to_owned(), checked.to_owned(), runtime, sensor.display().to_string()];
+    let status = vm::machine::run(&vm::machine::Job {
+        series: setup::KERNEL,
+        words: &words,
+        time_limit_s: MACHINE_LIMIT_S,
+        memory_mib: MACHINE_MEMORY_MIB,
+        kvm: false,
+    })?;
+    if status != 0 {
+        bail!("status {status}: look at one test with `cargo xtask vm -- NAME`");
+    }
+    Ok(Outcome::Passed)
+}
+
+/// The plan that the capabilities allow, held against the one that root gets.
+fn rights(context: &mut Context) -> Result<Outcome> {
+    if !is_root() && !found("sudo") {
+        return Ok(Outcome::Skipped("needs root, and there is no sudo".to_owned()));
+    }
+    let sensor = sensor(context)?;
+    let doctor = ["doctor", "--format", "json"];
+    let all = output(as_root(&sensor).args(doctor))?;
+    let names: Vec<String> = CAPABILITIES.iter().map(|name| format!("+{}", name.to_lowercase())).collect();
+    let few = output(
+        as_root("setpriv")
+            .args(["--no-new-privs", "--inh-caps=-all"])
+            .arg(format!("--bounding-set=-all,{}", names.join(",")))
+            .arg(&sensor)
+            .args(doctor),
+    )?;
+    let plan = |text: &str| -> Result<Vec<(String, String)>> {
+        let value: serde_json::Value = serde_json::from_str(text)?;
+        let hooks = value["hooks"].as_array().cloned().unwrap_or_default();
+        Ok(hooks.iter().map(|hook| (hook["event"].to_string(), hook["rung"].to_string())).collect())
+    };
+    let (all, few) = (plan(&all)?, plan(&few)?);
+    if all.is_empty() || all != few {
+        bail!("with {} the plan is\n{few:?}\nand as root it is\n{all:?}", CAPABILITIES.join(", "));
+    }
+    Ok(Outcome::Passed)
+}
+
+fn deploy(_: &mut Context) -> Result<Outcome> {
+    let folder = root().join("deploy");
+    let (manifest, unit) = (folder.join("kubernetes/daemonset.yaml"), folder.join("systemd/sensor.service"));
+    let text = std::fs::read_to_string(&manifest)?;
+    let granted: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("- ")).collect();
+    let unit_text = std::fs::read_to_string(&unit)?;
+    let bounding = unit_text.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap_or_default();
+    for name in CAPABILITIES {
+        if !granted.contains(&name) || !bounding.split(' ').any(|granted| granted == format!("CAP_{name}")) {
+            bail!("CAP_{name} is not granted by the manifest and the unit alike");
+        }
+    }
+    if bounding.split(' ').count() != CAPABILITIES.len() {
+        bail!("the unit grants more than it needs: {bounding}");
+    }
+
+    let checker = setup::manifest_checker_path();
+    if !checker.is_file() {
+        return Ok(Outcome::Skipped("kubernetes-validate is missing: run `cargo xtask setup --for test`".to_owned()));
+    }
+    for version in KUBERNETES {
+        run(Command::new(&checker).args(["--quiet", "--strict", "-k", version]).arg(&manifest))?;
+    }
+    if !found("systemd-analyze") {
+        return Ok(Outcome::Skipped("systemd-analyze is missing: run `cargo xtask setup --for test`".to_owned()));
+    }
+    // It looks for the program that the unit starts: here it is any that exists.
+    let copy = target().join("sensor.service");
+    std::fs::write(&copy, unit_text.replace("/usr/bin/sensor", "/bin/true"))?;
+    run(Command::new("systemd-analyze").arg("verify").arg(&copy))?;
+    // In tenths of its exposure level: 49 is what watching a whole host costs, 96 is a service that is not confined.
+    run(Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=50", "--no-pager"])
+        .arg(&copy))?;
+    Ok(Outcome::Passed)
+}
+
+fn image(_: &mut Context) -> Result<Outcome> {
+    image::check()?;
+    Ok(Outcome::Passed)
+}
+
+/// The debug build of the sensor.
+fn sensor(context: &Context) -> Result<PathBuf> {
+    run(context.cargo().args(["build", "--workspace", "--locked", "--quiet", "--bin", "sensor"]))?;
+    Ok(target().join("debug/sensor"))
+}
+
+/// The names of all integration tests of the workspace.
+fn test_targets() -> Result<Vec<String>> {
+    let text = output(cargo().args(["metadata", "--no-deps", "--format-version", "1", "--locked"]))?;
+    let value: serde_json::Value = serde_json::from_str(&text)?;
+    let targets = value["packages"].as_array().into_iter().flatten();
+    let targets = targets.flat_map(|package| package["targets"].as_array().into_iter().flatten());
+    let tests = targets.filter(|target| target["kind"][0] == "test");
+    Ok(tests.filter_map(|target| target["name"].as_str().map(str::to_owned)).collect())
+}
+
+impl Context {
+    /// Cargo, with the kernel object that is to be embedded.
+    fn cargo(&self) -> Command {
+        let mut command = cargo();
+        if let Some(object) = &self.object {
+            command.env("SENSOR_EBPF_OBJECT", object);
+        }
+        command
+    }
+}

@@ -1,0 +1,95 @@
+//! `cargo xtask vm`: the runtime tests on a Debian kernel of their own, where everything is allowed that a locked-down
+//! host refuses: BPF LSM above all.
+//!
+//! The machine has no disk. Its root is the host's own root file system, read-only over virtiofs, with a tmpfs layer on
+//! top: Python, every tool and every built binary are there, at the same paths, and nothing that the machine does to
+//! them is kept. Serial lines: first the job's output, second the kernel's log, third the job's exit status.
+
+mod initramfs;
+pub mod kernel;
+pub mod machine;
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::tool::{cargo, line, root};
+
+use machine::Job;
+pub use machine::VARIABLES;
+
+/// Run the runtime tests in a virtual machine with a Debian kernel
+///
+/// Needs what `cargo xtask setup --for vm` installs, and root (virtiofsd serves the whole root file system; sudo is used
+/// where you aren't root).
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cargo xtask vm\n  cargo xtask vm --kernel 6.1 -- connect --nocapture\n  \
+                        cargo xtask vm --command 'target/debug/sensor doctor'")]
+pub struct Options {
+    /// Series of Debian's cloud kernel
+    #[arg(long, default_value = "6.12")]
+    pub kernel: String,
+    /// A shell command to run instead of the tests, in the root of the workspace
+    #[arg(long, value_name = "SHELL")]
+    pub command: Option<String>,
+    /// Give up after this long
+    #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
+    pub time_limit: u64,
+    /// Memory of the machine
+    #[arg(long, value_name = "MIB", default_value_t = 3072)]
+    pub memory: u32,
+    /// Use /dev/kvm; without, the machine is emulated: about ten times slower, and the same everywhere
+    #[arg(long)]
+    pub kvm: bool,
+    /// Arguments of the test binary: a filter, --nocapture, …
+    #[arg(last = true)]
+    pub arguments: Vec<String>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    let words = match &options.command {
+        Some(command) => vec!["sh".to_owned(), "-c".to_owned(), command.clone()],
+        None => {
+            let mut words = vec![test_binary("runtime", cargo())?];
+            words.extend(options.arguments.iter().cloned());
+            words
+        }
+    };
+    let status = machine::run(&Job {
+        series: &options.kernel,
+        words: &words,
+        time_limit_s: options.time_limit,
+        memory_mib: options.memory,
+        kvm: options.kvm,
+    })?;
+    if status != 0 {
+        bail!("the job ended with status {status} on Linux {}", options.kernel);
+    }
+    Ok(())
+}
+
+/// Builds one test binary of package sensor and returns its path.
+///
+/// The whole workspace is selected, so that dependencies have the same features as in every other test.
+pub fn test_binary(name: &str, mut build: Command) -> Result<String> {
+    build.args([
+        "test",
+        "--workspace",
+        "--locked",
+        "--test",
+        name,
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    let output = build.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("{} failed", line(&build));
+    }
+    let executable = String::from_utf8_lossy(&output.stdout).lines().rev().find_map(|message| {
+        let message: serde_json::Value = serde_json::from_str(message).ok()?;
+        let ours = message["target"]["name"] == name && message["target"]["kind"][0] == "test";
+        message["executable"].as_str().filter(|_| ours).map(str::to_owned)
+    });
+    let path = executable.with_context(|| format!("cargo built no test named {name}"))?;
+    Ok(root().join(path).display().to_string())
+}
