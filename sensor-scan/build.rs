@@ -63,6 +63,7 @@ const DOES: &[(&str, &str)] = &[
     ("identity", "Identity"),
     ("regex", "Regex"),
     ("allocates", "Allocates"),
+    ("runs-at-import", "RunsAtImport"),
 ];
 
 #[derive(Deserialize)]

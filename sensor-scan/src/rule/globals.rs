@@ -154,6 +154,8 @@ pub enum Does {
     Identity,
     /// Compiles the regular expression in argument 0.
     Regex,
+    /// The import alone has the effect.
+    RunsAtImport,
     /// Allocates as much as argument 0 says.
     Allocates,
 }
@@ -312,6 +314,11 @@ pub fn is_known_module(module: &str) -> bool {
         })
     };
     is_stdlib(module) || below(MODULES) || below(TREES)
+}
+
+/// Is this the top level of a package that the table has entries for?
+pub fn is_known_root(root: &str) -> bool {
+    is_stdlib(root) || ROOTS.binary_search(&root).is_ok()
 }
 
 /// Top-level packages that the table has entries for, standard library included.

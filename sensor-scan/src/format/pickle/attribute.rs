@@ -175,14 +175,18 @@ impl Machine<'_, '_, '_> {
     }
 
     /// `setattr`: on an object that the stream made, with plain data, it is how dill finishes it.
-    pub(super) fn set_attribute(&mut self, callee: Id, index: u32, args: Id) -> Option<Id> {
-        let [target, _, value] = *self.arena.children(args) else { return None };
+    pub(super) fn set_attribute(&mut self, callee: Id, index: u32, rule: &'static Rule, args: Id) -> Option<Id> {
+        let (target, value) = match *self.arena.children(args) {
+            [target, _, value] => (target, value),
+            _ => (Id::UNKNOWN, Id::UNKNOWN),
+        };
         let own = self.arena.as_object(target).is_some_and(|object| {
             matches!(object.what, What::Class | What::Function | What::Result)
                 && !object.flags.has(Flags::DANGEROUS.with(Flags::UNKNOWN))
         });
         if !own || self.arena.flags(value).has(Flags::DANGEROUS.with(Flags::UNKNOWN)) {
-            return None;
+            self.report_effect_as(callee, index, rule, args, Severity::Critical, rule.effect);
+            return Some(Id::NONE);
         }
         let mut finding = self.finding("SNS-106", Severity::Low, "an attribute of an object by value is set");
         self.add_call(&mut finding, callee, args);

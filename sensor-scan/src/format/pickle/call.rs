@@ -102,7 +102,7 @@ impl Machine<'_, '_, '_> {
         let argument = |machine: &Self, n: usize| machine.arena.children(args).get(n).copied();
         let first = argument(self, 0);
         match rule.does {
-            Does::Plain => None,
+            Does::Plain | Does::RunsAtImport => None,
             Does::Calls { callable, with } => {
                 let (Some(inner), Some(with)) =
                     (argument(self, usize::from(callable)), argument(self, usize::from(with)))
@@ -209,7 +209,7 @@ impl Machine<'_, '_, '_> {
             }
             Does::MakeClass => self.make_class(callee, args),
             Does::MakeOwnClass => Some(self.make_own_class(callee, index, args)),
-            Does::SetAttribute => self.set_attribute(callee, index, args),
+            Does::SetAttribute => self.set_attribute(callee, index, rule, args),
             Does::Loads | Does::LoadsOwn => Some(self.loads(callee, index, rule, args)),
             Does::BytesFile => {
                 let flags = self.arena.flags(args);

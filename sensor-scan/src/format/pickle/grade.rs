@@ -24,7 +24,8 @@ impl Machine<'_, '_, '_> {
         let path = global.path.to_string();
         let root = module.split('.').next().unwrap_or_default();
         let class = globals::is_class_name(&path);
-        let (is_module, imitates, via) = (global.is_module, global.imitates.is_some(), global.via);
+        let (is_module, imitates, via) =
+            (global.is_module, global.imitates.is_some() && !global.written.0.is_ascii(), global.via);
         let listed = global.rule.is_some();
         let old_instance = class && matches!(self.opcode, op::INST | op::OBJ) && self.arena.children(args).is_empty();
         if is_module {

@@ -350,13 +350,15 @@ pub fn imitated_root(module: &str) -> Option<&'static str> {
         let latin: String = root.chars().map(|c| confusable(c).unwrap_or(c)).collect();
         return globals::known_roots().find(|known| **known == latin);
     }
-    if root.len() < 5 || globals::known_roots().any(|known| known == root) {
+    if root.len() < 5 || globals::is_known_root(root) {
         return None;
     }
+    // `transformer.py` and `tokenizer.py` are what people call their own modules.
+    let singular = |a: &str, b: &str| a.strip_suffix('s') == Some(b) || b.strip_suffix('s') == Some(a);
     IMITATED.iter().copied().find(|known| {
         let one_digit =
             root.strip_prefix(known).is_some_and(|rest| rest.len() == 1 && rest.bytes().all(|b| b.is_ascii_digit()));
-        one_digit || one_edit(root.as_bytes(), known.as_bytes())
+        one_digit || (!singular(root, known) && one_edit(root.as_bytes(), known.as_bytes()))
     })
 }
 
@@ -404,6 +406,7 @@ mod tests {
         assert_eq!(imitated_root("skleanr"), Some("sklearn"));
         assert_eq!(imitated_root("torch.nn"), None);
         assert_eq!(imitated_root("mynet"), None);
+        assert_eq!(imitated_root("transformer.model"), None);
         assert_eq!(imitated_root("scipy"), None);
     }
 }

@@ -366,6 +366,14 @@ impl Machine<'_, '_, '_> {
             self.context.report(finding);
         }
         let Some(global) = self.globals.get(index) else { return };
+        if let Some(rule) = global.rule.filter(|rule| rule.does == Does::RunsAtImport) {
+            let text = format!("{written} is imported: the import alone {}", rule.effect.phrase());
+            let mut finding = self.finding("SNS-101", Severity::High, text);
+            finding.evidence.insert("global", Evidence::Text(written.clone()));
+            finding.evidence.insert("reason", Evidence::Text(rule.reason.to_owned()));
+            self.context.report(finding);
+        }
+        let Some(global) = self.globals.get(index) else { return };
         let bad = global.rule.is_some_and(|rule| rule.called >= Level::Risky);
         match global.via {
             Via::Python2 if bad => {
