@@ -174,4 +174,4 @@ pub const ARTIFACTS_BYTES_MAX: usize = LOAD_SET_ARTIFACTS_MAX * size_of::<Artifa
 pub const RECORD_BYTES_MAX: usize = size_of::<Open>() + PATH_BYTES_MAX + EXE_BYTES_MAX + ARGV_BYTES_MAX;
 
 const _: () = assert!(size_of::<Header>() == 80 && size_of::<Load>() == 32 && size_of::<Net>() == 136);
-const _: () = assert!(size_of::<Exec>() % 8 == 0 && size_of::<Open>() % 8 == 0);
+const _: () = assert!(size_of::<Exec>().is_multiple_of(8) && size_of::<Open>().is_multiple_of(8));

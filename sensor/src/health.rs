@@ -173,8 +173,6 @@ pub struct Counts {
     /// Alerts that a sink could not take.
     pub alerts_failed: u64,
     pub scans: u64,
-    /// Files that wait for the scanner now.
-    pub scans_waiting: usize,
     /// Models that are known now.
     pub models: usize,
     /// Acts that wait for a verdict now.

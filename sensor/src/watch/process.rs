@@ -83,7 +83,8 @@ impl Processes {
             entry.argv = argv.clone();
         }
         // Of a process that was found and not seen, the arguments are still to be asked for.
-        entry.told = !exe.is_empty() && !(argv.args.is_empty() && argv.truncated);
+        let unheard = argv.args.is_empty() && argv.truncated;
+        entry.told = !exe.is_empty() && !unheard;
         let after = text_len(entry);
         self.account(before, after);
     }
@@ -147,11 +148,9 @@ impl Processes {
     pub fn ask(&mut self, task: TaskKey) -> Vec<u32> {
         let mut wanted = Vec::new();
         for id in self.chain(task) {
-            if let Some(entry) = self.entries.get_mut(&id) {
-                if !entry.told && !entry.asked {
-                    entry.asked = true;
-                    wanted.push(id.tgid);
-                }
+            if let Some(entry) = self.entries.get_mut(&id).filter(|entry| !entry.told && !entry.asked) {
+                entry.asked = true;
+                wanted.push(id.tgid);
             }
         }
         wanted

@@ -251,7 +251,6 @@ impl Daemon {
                 alerts: self.alerts,
                 alerts_failed: self.sinks.iter().map(|sink| sink.counts().failed).sum(),
                 scans: self.scans,
-                scans_waiting: self.pool.waiting(),
                 models: self.watch.models_len(),
                 waiting: self.watch.waiting_len(),
                 sums: self.watch.sums(),

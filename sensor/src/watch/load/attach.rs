@@ -146,10 +146,10 @@ impl Attacher<'_> {
         if counter(self.ebpf, canary) > before {
             return Ok(());
         }
-        if let Some(program) = self.ebpf.program_mut(name) {
-            if let Ok(program) = <&mut Lsm>::try_from(program) {
-                let _ = program.unload();
-            }
+        if let Some(program) = self.ebpf.program_mut(name)
+            && let Ok(program) = <&mut Lsm>::try_from(program)
+        {
+            let _ = program.unload();
         }
         Err(LSM_NEVER_RAN.to_owned())
     }

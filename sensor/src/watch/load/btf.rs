@@ -116,10 +116,10 @@ impl<'a> Btf<'a> {
             if member == name {
                 return Some((bits, type_id));
             }
-            if member.is_empty() {
-                if let Some((inner, found)) = self.resolved(type_id).and_then(|at| self.find(at, name, depth - 1)) {
-                    return Some((bits + inner, found));
-                }
+            if member.is_empty()
+                && let Some((inner, found)) = self.resolved(type_id).and_then(|at| self.find(at, name, depth - 1))
+            {
+                return Some((bits + inner, found));
             }
         }
         None

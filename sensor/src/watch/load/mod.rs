@@ -295,12 +295,12 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
     attach::run_ourselves();
     let mut no_ipv6 = true;
     for address in ["127.0.0.1:0", "[::1]:0"] {
-        if let Ok(socket) = UdpSocket::bind(address) {
-            if let Ok(own) = socket.local_addr() {
-                no_ipv6 &= own.is_ipv4();
-                let _ = socket.send_to(b"", own);
-                let _ = socket.connect(own);
-            }
+        if let Ok(socket) = UdpSocket::bind(address)
+            && let Ok(own) = socket.local_addr()
+        {
+            no_ipv6 &= own.is_ipv4();
+            let _ = socket.send_to(b"", own);
+            let _ = socket.connect(own);
         }
     }
     for ((event, canary), before) in CANARIES.into_iter().zip(before) {
@@ -310,7 +310,8 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
         }
         hook.proven = counter(ebpf, canary) > before;
         // A host without IPv6 can't prove those hooks, and needs them as little.
-        if !hook.proven && !(no_ipv6 && event.ends_with('6')) {
+        let cannot_try = no_ipv6 && event.ends_with('6');
+        if !hook.proven && !cannot_try {
             hook.rung = None;
             hook.why_not_better.push("attached, but the kernel never runs it".to_owned());
         }
