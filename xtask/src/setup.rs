@@ -78,8 +78,14 @@ pub fn run(options: &Options) -> Result<()> {
         components(options)?;
         manifest_checker(options)?;
     }
-    if wanted(Part::Vm) && say(options, &format!("kernel {KERNEL}"), "what the virtual machine runs, below target/") {
+    if wanted(Part::Vm)
+        && !Kernel::is_there(KERNEL)
+        && say(options, &format!("kernel {KERNEL}"), "what the virtual machine runs, below target/")
+    {
         Kernel::get(KERNEL)?;
+    }
+    if !options.dry_run {
+        println!("Everything is there.");
     }
     Ok(())
 }

@@ -195,9 +195,9 @@ fn deploy(_: &mut Context) -> Result<Outcome> {
     std::fs::write(&copy, unit_text.replace("/usr/bin/sensor", "/bin/true"))?;
     run(Command::new("systemd-analyze").arg("verify").arg(&copy))?;
     // In tenths of its exposure level: 49 is what watching a whole host costs, 96 is a service that is not confined.
-    run(Command::new("systemd-analyze")
-        .args(["security", "--offline=true", "--threshold=50", "--no-pager"])
-        .arg(&copy))?;
+    let judged =
+        output(Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=50"]).arg(&copy))?;
+    println!("{}", judged.lines().last().unwrap_or_default());
     Ok(Outcome::Passed)
 }
 

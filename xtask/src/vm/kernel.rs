@@ -20,10 +20,15 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Was it downloaded before?
+    pub fn is_there(series: &str) -> bool {
+        folder(series).join("complete").is_file()
+    }
+
     /// The newest cloud kernel of a series (`6.12`), downloaded where it isn't there yet.
     pub fn get(series: &str) -> Result<Self> {
-        let folder = target().join("kernel").join(series);
-        if !folder.join("complete").is_file() {
+        let folder = folder(series);
+        if !Self::is_there(series) {
             download(series, &folder)?;
         }
         let modules = folder.join("lib/modules");
@@ -55,6 +60,10 @@ impl Kernel {
         }
         Ok(Some(unpacked.stdout))
     }
+}
+
+fn folder(series: &str) -> PathBuf {
+    target().join("kernel").join(series)
 }
 
 fn download(series: &str, folder: &PathBuf) -> Result<()> {
