@@ -17,8 +17,11 @@ pub enum Content<'a> {
     Payload(&'a str),
     /// A pickle that runs this shell command: `os.system`. Malicious.
     Shell(&'a str),
-    /// A pickle that calls `gadget.run` (a module beside it that no list knows) with this code. Suspicious.
-    Gadget(&'a str),
+    /// A pickle that calls a function of the program itself, which no list knows. Suspicious.
+    Unknown,
+    /// A pickle that calls a function of an installed module, which no list knows: the gadget that no scanner knows. Clean,
+    /// but not all that it names is known to be safe.
+    Gadget,
     /// Dictionaries and lists: clean, but of a format that can run code.
     CleanPickle,
     /// A plain array (numpy's format 1.0). Data.
@@ -32,7 +35,8 @@ impl Content<'_> {
         match self {
             Self::Payload(code) => ("payload", code),
             Self::Shell(command) => ("shell", command),
-            Self::Gadget(code) => ("gadget", code),
+            Self::Unknown => ("call", "__main__"),
+            Self::Gadget => ("call", "acts"),
             Self::CleanPickle => ("clean", ""),
             Self::Array => ("array", ""),
             Self::Safetensors => ("safetensors", ""),

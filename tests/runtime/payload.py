@@ -23,10 +23,9 @@ class Call:
         return self.function, (self.argument,)
 
 
-def gadget(code):
-    # By hand: the module needs not exist where the pickle is written.
-    text = code.encode()
-    return b"\x80\x04cgadget\nrun\nX" + struct.pack("<I", len(text)) + text + b"\x85R."
+def call(module):
+    # By hand: the module need not exist where the pickle is written.
+    return b"\x80\x04c" + module.encode() + b"\nprepare\n)R."
 
 
 def array():
@@ -44,7 +43,7 @@ def safetensors():
 KINDS = {
     "payload": lambda code: pickle.dumps({"state": Call(builtins.exec, code)}, protocol=4),
     "shell": lambda code: pickle.dumps({"state": Call(os.system, code)}, protocol=2),
-    "gadget": gadget,
+    "call": call,
     "clean": lambda code: pickle.dumps({"epoch": 3, "weights": [0.5, 1.5, -2.0], "names": ["a", "b"]}, protocol=4),
     "array": lambda code: array(),
     "safetensors": lambda code: safetensors(),

@@ -41,10 +41,10 @@ use What::{Connect, Shell};
 use When::{After, InWindow, Later};
 
 const MALICIOUS: Content<'_> = Content::Payload("pass");
-const SUSPICIOUS: Content<'_> = Content::Gadget("pass");
+const SUSPICIOUS: Content<'_> = Content::Unknown;
 
 #[rustfmt::skip]
-const CELLS: [Cell; 28] = [
+const CELLS: [Cell; 31] = [
     cell("malicious_shell_after", MALICIOUS, After, Shell, "critical"),
     cell("malicious_private_after", MALICIOUS, After, Connect(PRIVATE4), "critical"),
     cell("malicious_public_later", MALICIOUS, Later, Connect(PUBLIC4), "high"),
@@ -52,6 +52,9 @@ const CELLS: [Cell; 28] = [
     cell("suspicious_loopback_in_window", SUSPICIOUS, InWindow, Connect(LOOPBACK4), "critical"),
     cell("suspicious_public_after", SUSPICIOUS, After, Connect(PUBLIC4), "high"),
     cell("suspicious_public_later", SUSPICIOUS, Later, Connect(PUBLIC4), "medium"),
+    cell("gadget_shell_in_window", Content::Gadget, InWindow, Shell, "high"),
+    cell("gadget_public_in_window", Content::Gadget, InWindow, Connect(PUBLIC4), "high"),
+    cell("gadget_shell_after", Content::Gadget, After, Shell, "medium"),
     // The shell's process is born in the window, of a file with nothing in it that could start one: the second column.
     cell("clean_pickle_shell_in_window", Content::CleanPickle, InWindow, Shell, "medium"),
     cell("clean_pickle_public_in_window", Content::CleanPickle, InWindow, Connect(PUBLIC4), "high"),
@@ -79,8 +82,8 @@ const CELLS: [Cell; 28] = [
 const fn cell(name: &'static str, content: Content<'static>, when: When, what: What, severity: &'static str) -> Cell {
     let (verdict, class) = match content {
         Content::Payload(_) | Content::Shell(_) => ("malicious", "code"),
-        Content::Gadget(_) => ("suspicious", "code"),
-        Content::CleanPickle => ("clean", "code"),
+        Content::Unknown => ("suspicious", "code"),
+        Content::CleanPickle | Content::Gadget => ("clean", "code"),
         Content::Array | Content::Safetensors => ("clean", "data"),
     };
     Cell { name, content, verdict, class, when, what, severity }
