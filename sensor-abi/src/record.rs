@@ -11,6 +11,8 @@ pub const PATH_BYTES_MAX: usize = 4096;
 pub const EXE_BYTES_MAX: usize = 1024;
 /// Most argv bytes that are sent.
 pub const ARGV_BYTES_MAX: usize = 4096;
+/// Longest path component with its NUL (`NAME_MAX` + 1): what the walk may write beyond the limits above.
+pub const COMPONENT_BYTES_MAX: usize = 256;
 /// Path components that the dentry walk follows; a deeper path lacks its beginning.
 pub const PATH_COMPONENTS_MAX: usize = 64;
 /// Ancestors sent with an open.
@@ -171,7 +173,8 @@ pub struct Net {
 /// Bytes that the artifacts of a record take at most.
 pub const ARTIFACTS_BYTES_MAX: usize = LOAD_SET_ARTIFACTS_MAX * size_of::<Artifact>();
 /// Largest record, bytes.
-pub const RECORD_BYTES_MAX: usize = size_of::<Open>() + PATH_BYTES_MAX + EXE_BYTES_MAX + ARGV_BYTES_MAX;
+pub const RECORD_BYTES_MAX: usize =
+    size_of::<Open>() + PATH_BYTES_MAX + EXE_BYTES_MAX + 2 * COMPONENT_BYTES_MAX + ARGV_BYTES_MAX;
 
 const _: () = assert!(size_of::<Header>() == 80 && size_of::<Load>() == 32 && size_of::<Net>() == 136);
 const _: () = assert!(size_of::<Exec>().is_multiple_of(8) && size_of::<Open>().is_multiple_of(8));

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use sensor_abi::config::ABSENT;
 use sensor_abi::identity::{ContentStamp, InodeKey};
 use sensor_abi::name::{KEY_BYTES, suffix_key};
-use sensor_abi::record::{PATH_COMPONENTS_MAX, writers};
+use sensor_abi::record::{COMPONENT_BYTES_MAX, PATH_COMPONENTS_MAX, writers};
 
 use crate::field::{Address, field, offset, read};
 use crate::maps::SCRATCH_BYTES;
@@ -27,8 +27,6 @@ const CTIME_QUERIED: u32 = 1 << 31;
 
 const S_IFMT: u16 = 0o170_000;
 const S_IFREG: u16 = 0o100_000;
-/// Longest name of a component with its NUL (NAME_MAX + 1).
-const COMPONENT_BYTES_MAX: usize = 256;
 
 /// Set in [`write_path`]'s answer where the path lacks its beginning.
 pub const TRUNCATED: u64 = 1 << 32;
@@ -105,7 +103,7 @@ pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
 }
 
 /// Writes the path's components into `bytes` from `start` on, leaf first, each ended by NUL, at most `bytes_max` of
-/// them, and returns where it ended, with [`TRUNCATED`] where components are missing.
+/// them and one more component, and returns where it ended, with [`TRUNCATED`] where components are missing.
 ///
 /// The walk crosses mounts up to the root of the mount tree that the file was reached through (`fs/d_path.c`:
 /// `prepend_path`), so a container's path is the container's own.
@@ -137,7 +135,7 @@ pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> 
             vfsmount = above.wrapping_add(offset!(mount_mnt) as usize);
             continue;
         }
-        if end - start + COMPONENT_BYTES_MAX as u64 > bytes_max {
+        if end - start > bytes_max {
             return end | TRUNCATED;
         }
         let at = end as usize & (SCRATCH_BYTES - 1);

@@ -190,7 +190,7 @@ pub extern "C" fn sensor_walk(fdt: u64, ino: u64, dev: u64) -> u64 {
             return u64::from(fd);
         }
     }
-    CUT
+    if len > WALK_DESCRIPTORS_MAX { CUT } else { NOT_FOUND }
 }
 
 /// [`held`]: the walk met its limit.

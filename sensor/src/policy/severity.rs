@@ -177,21 +177,24 @@ impl Table {
     ///
     /// In the load window: this process acts inside it, or was born in it (rows 1 and 2: for ever; row 3: for grave
     /// effects, else "shortly after"; where every global of the file is safe, "shortly after" for all: workers are
-    /// forked under an `open` that nobody closes). A descriptor walk that was cut counts as "shortly after".
+    /// forked under an `open` that nobody closes; row 4: shortly after the load, for grave effects, since a shell is a child
+    /// before it is a shell). A descriptor walk that was cut counts as "shortly after".
     pub fn column(&self, row: Row, artifact: &Artifact, acting: TaskKey, effect: Effect) -> Column {
         let cut = artifact.basis == Some(Basis::Cut);
         let in_window = artifact.in_window && !cut && artifact.basis != Some(Basis::Born);
-        let born = artifact.born && row != Row::Data;
+        let born = artifact.born;
+        let soon = artifact.since_ns <= self.soon_s.saturating_mul(1_000_000_000);
         let inherited_safe = born && artifact.model.all_globals_safe && artifact.opener != acting;
         let by_birth = match row {
             Row::Malicious | Row::Suspicious if born => Column::Window,
             Row::Code if born && self.modifier(effect).born && !artifact.model.all_globals_safe => Column::Window,
             Row::Code if born => Column::Soon,
+            Row::Data if born && soon && self.modifier(effect).grave => Column::Window,
             _ => Column::Later,
         };
         let by_time = if in_window && !(row == Row::Code && inherited_safe) {
             Column::Window
-        } else if cut || in_window || artifact.since_ns <= self.soon_s.saturating_mul(1_000_000_000) {
+        } else if cut || in_window || soon {
             Column::Soon
         } else {
             Column::Later

@@ -213,10 +213,18 @@ fn a_worker_that_inherits_the_descriptor_of_a_safe_file_is_shortly_after_but_a_l
 }
 
 #[test]
-fn born_in_the_load_of_data_is_nothing() {
+fn born_in_the_load_of_data_is_nothing_later_and_the_window_for_a_shell_that_was_just_started() {
     for effect in [Shell, Public, Metadata] {
         assert_eq!(born(Row::Data, effect, false), Later);
     }
+    let fresh = |effect| {
+        column(Row::Data, effect, |a| {
+            a.born = true;
+            a.since_ns = 1_000_000;
+        })
+    };
+    assert_eq!(fresh(Shell), Window);
+    assert_eq!(fresh(Public), Soon);
 }
 
 #[test]

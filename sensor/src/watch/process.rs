@@ -45,6 +45,8 @@ struct Entry {
     told: bool,
     /// The process worker was asked.
     asked: bool,
+    /// It runs what its creator ran when it was forked.
+    inherits: bool,
 }
 
 /// What the process worker says of one process.
@@ -79,6 +81,7 @@ impl Processes {
         let before = text_len(entry);
         let keep_argv = argv.args.is_empty() && entry.exe == exe;
         entry.exe = exe.to_vec();
+        entry.inherits = false;
         if !keep_argv {
             entry.argv = argv.clone();
         }
@@ -102,7 +105,7 @@ impl Processes {
         let parent = self.entry(header.task).clone();
         let entry = self.entry(child);
         let before = text_len(entry);
-        *entry = Entry { key: child, parent: Some(header.task), ..parent };
+        *entry = Entry { key: child, parent: Some(header.task), asked: false, inherits: true, ..parent };
         let after = text_len(entry);
         self.account(before, after);
     }
@@ -177,12 +180,16 @@ impl Processes {
     }
 
     fn shown(&self, entry: &Entry) -> Process {
+        // A child that was forked before anybody said what its creator runs.
+        let creator = entry.parent.and_then(|parent| self.entries.get(&Id::from(parent)));
+        let same = creator.filter(|creator| entry.inherits && entry.argv.args.is_empty() && creator.exe == entry.exe);
+        let argv = same.map_or(&entry.argv, |creator| &creator.argv);
         Process {
             key: entry.key,
             start_unix_ns: self.boot_unix_ns + i128::from(entry.key.start_boottime_ns),
             exe: entry.exe.clone(),
-            argv: entry.argv.args.clone(),
-            argv_truncated: entry.argv.truncated,
+            argv: argv.args.clone(),
+            argv_truncated: argv.truncated,
             uid: entry.uid,
         }
     }
@@ -233,7 +240,16 @@ impl Processes {
 }
 
 fn unknown(key: TaskKey) -> Entry {
-    Entry { key, parent: None, exe: Vec::new(), argv: Argv::default(), uid: None, told: false, asked: false }
+    Entry {
+        key,
+        parent: None,
+        exe: Vec::new(),
+        argv: Argv::default(),
+        uid: None,
+        told: false,
+        asked: false,
+        inherits: false,
+    }
 }
 
 fn text_len(entry: &Entry) -> usize {
@@ -266,6 +282,20 @@ mod tests {
         let lineage = processes.lineage(daemon, 1);
         assert_eq!(lineage.process.exe, b"/usr/bin/python3");
         assert_eq!(lineage.ancestors[0].key, python);
+    }
+
+    #[test]
+    fn a_child_forked_before_its_creator_was_read_shows_its_creators_arguments() {
+        let mut processes = Processes::default();
+        let (python, child) = (key(50, 5_000_000_007), key(51, 6_000_000_009));
+        let unheard = Argv { args: vec![], truncated: true };
+        processes.runs(&header(python, key(1, 0)), b"/usr/bin/python3", &unheard);
+        processes.forked(&header(python, key(1, 0)), child);
+        let exe = b"/usr/bin/python3".to_vec();
+        let argv = argv(&["python3", "x.py"]);
+        processes.told(Told { tgid: 50, start_ticks: 500, parent_tgid: 1, exe, argv, uid: None });
+        assert_eq!(processes.lineage(child, 1).process.argv.len(), 2);
+        assert_eq!(processes.ask(child), [51], "and it is asked for itself");
     }
 
     #[test]
