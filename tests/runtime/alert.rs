@@ -54,10 +54,11 @@ impl Alerts {
         self.about(&room.dir.display().to_string(), &room.ports())
     }
 
-    /// Those that name the folder `dir` or connect to one of `ports`.
+    /// Those that name something in the folder `dir` or connect to one of `ports`.
     pub fn about(&self, dir: &str, ports: &[u16]) -> Self {
+        let inside = format!("{dir}/");
         self.filter(|alert| {
-            alert.line.contains(dir)
+            alert.line.contains(&inside)
                 || alert.at("/event/port").as_u64().is_some_and(|port| ports.iter().any(|own| u64::from(*own) == port))
         })
     }

@@ -61,6 +61,11 @@ impl Daemon {
     /// Starts it and waits until every hook is attached.
     pub fn start(dir: &Path, config: &str) -> Result<Self> {
         let (mut command, ready_file) = command(dir, config)?;
+        Self::start_as(&mut command, ready_file)
+    }
+
+    /// The same, by a command that [`command`] began.
+    pub fn start_as(command: &mut Command, ready_file: PathBuf) -> Result<Self> {
         let mut daemon = Self::spawn(command.args(["--output", "jsonl"]), ready_file)?;
         daemon.wait_ready()?;
         Ok(daemon)

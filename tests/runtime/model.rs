@@ -22,6 +22,8 @@ pub enum Content<'a> {
     /// A pickle that calls a function of an installed module, which no list knows: the gadget that no scanner knows. Clean,
     /// but not all that it names is known to be safe.
     Gadget,
+    /// [`Self::Payload`] as torch saves a checkpoint: a zip with the pickle in it. Malicious.
+    Torch(&'a str),
     /// Dictionaries and lists: clean, but of a format that can run code.
     CleanPickle,
     /// A plain array (numpy's format 1.0). Data.
@@ -35,6 +37,7 @@ impl Content<'_> {
         match self {
             Self::Payload(code) => ("payload", code),
             Self::Shell(command) => ("shell", command),
+            Self::Torch(code) => ("torch", code),
             Self::Unknown => ("call", "__main__"),
             Self::Gadget => ("call", "acts"),
             Self::CleanPickle => ("clean", ""),

@@ -6,11 +6,13 @@ Reads one JSON object a line ({"path": base64, "kind": …, "code": …}), answe
 
 import base64
 import builtins
+import io
 import json
 import os
 import pickle
 import struct
 import sys
+import zipfile
 
 
 class Call:
@@ -23,9 +25,23 @@ class Call:
         return self.function, (self.argument,)
 
 
+def payload(code):
+    return pickle.dumps({"state": Call(builtins.exec, code)}, protocol=4)
+
+
 def call(module):
     # By hand: the module need not exist where the pickle is written.
     return b"\x80\x04c" + module.encode() + b"\nprepare\n)R."
+
+
+def torch(code):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("archive/data.pkl", payload(code))
+        archive.writestr("archive/byteorder", "little")
+        archive.writestr("archive/data/0", struct.pack("<4f", 1, 2, 3, 4))
+        archive.writestr("archive/version", "3\n")
+    return content.getvalue()
 
 
 def array():
@@ -41,7 +57,8 @@ def safetensors():
 
 
 KINDS = {
-    "payload": lambda code: pickle.dumps({"state": Call(builtins.exec, code)}, protocol=4),
+    "payload": payload,
+    "torch": torch,
     "shell": lambda code: pickle.dumps({"state": Call(os.system, code)}, protocol=2),
     "call": call,
     "clean": lambda code: pickle.dumps({"epoch": 3, "weights": [0.5, 1.5, -2.0], "names": ["a", "b"]}, protocol=4),

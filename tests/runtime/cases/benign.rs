@@ -81,7 +81,7 @@ const CELLS: [Cell; 31] = [
 
 const fn cell(name: &'static str, content: Content<'static>, when: When, what: What, severity: &'static str) -> Cell {
     let (verdict, class) = match content {
-        Content::Payload(_) | Content::Shell(_) => ("malicious", "code"),
+        Content::Payload(_) | Content::Shell(_) | Content::Torch(_) => ("malicious", "code"),
         Content::Unknown => ("suspicious", "code"),
         Content::CleanPickle | Content::Gadget => ("clean", "code"),
         Content::Array | Content::Safetensors => ("clean", "data"),

@@ -135,7 +135,8 @@ fn refused(room: &Room<'_>, command: &mut Command) -> Result<String> {
     Ok(sentence.to_owned())
 }
 
-/// `doctor` says what this host can see, to people and to programs, and every hook that it has was seen to run.
+/// `doctor` says what this host can see, to people and to programs. Every hook that is required was seen to run; what
+/// another one's absence costs is said.
 fn doctor(room: &Room<'_>) -> Result<()> {
     let human = room.run(lab::sensor().arg("doctor"))?;
     ensure!(!human.said.is_empty(), "doctor says nothing");
@@ -143,7 +144,11 @@ fn doctor(room: &Room<'_>) -> Result<()> {
     ensure!(told["error"].is_null(), "{told}");
     let hooks = told["hooks"].as_array().context("hooks")?;
     for hook in hooks {
-        ensure!(!hook["rung"].is_null() && hook["proven"] == true, "a hook is missing or never ran: {hook}");
+        if hook["required"] == true {
+            ensure!(!hook["rung"].is_null() && hook["proven"] == true, "a hook is missing or never ran: {hook}");
+        } else if hook["rung"].is_null() {
+            ensure!(hook["lost"] != "", "it doesn't say what is lost by it: {hook}");
+        }
     }
     // Where BPF LSM is on, the best rung is used.
     if std::fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|list| list.split(',').any(|lsm| lsm == "bpf")) {

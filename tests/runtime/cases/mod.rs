@@ -7,6 +7,7 @@ mod neighbour;
 mod payload;
 mod prior;
 mod quiet;
+mod settings;
 mod verdict;
 
 use crate::harness::Case;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Case> {
         quiet::cases(),
         hostile::cases(),
         verdict::cases(),
+        settings::cases(),
         lifecycle::cases(),
         neighbour::cases(),
     ];

@@ -20,8 +20,8 @@ pub fn cases() -> Vec<Case> {
                 six.python(),
                 datagram.python()
             );
-            // Its argument is a folder: nothing of the case is opened.
-            room.run_python(&code, &room.dir)?.what("shell")?;
+            // Its argument is of this case, and isn't there.
+            room.run_python(&code, &room.dir.join("nothing"))?.what("shell")?;
             for listener in [four, six, datagram] {
                 listener.was_reached()?;
             }
@@ -50,7 +50,7 @@ pub fn cases() -> Vec<Case> {
             std::fs::write(room.dir.join("paths.pth"), "/nonexistent\n")?;
             let listener = room.tcp(PUBLIC4)?;
             let code = format!("import site\nsite.addsitedir({:?})\ntcp({})\nshell()", room.dir, listener.python());
-            room.run_python(&code, &room.dir)?;
+            room.run_python(&code, &room.dir.join("nothing"))?;
             listener.was_reached()?;
             Ok(silent(room))
         }),
@@ -130,13 +130,13 @@ fn ordinary(name: &'static str, code: &'static str) -> Case {
 
 /// There is no alert of this room.
 fn silent(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
-    let (dir, ports) = (format!("{}", room.dir.display()), room.ports());
+    let (dir, ports) = (room.dir.display().to_string(), room.ports());
     move |alerts: &Alerts| alerts.about(&dir, &ports).none("nothing was loaded")
 }
 
 /// No alert of this room is as loud as medium.
 fn below_medium(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
-    let (dir, ports) = (format!("{}", room.dir.display()), room.ports());
+    let (dir, ports) = (room.dir.display().to_string(), room.ports());
     move |alerts: &Alerts| alerts.about(&dir, &ports).none_above("low", "this is what ordinary loads do")
 }
 

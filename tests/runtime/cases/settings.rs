@@ -1,0 +1,84 @@
+//! What the configuration changes: exceptions, limits, the lower rung.
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+
+use crate::daemon::{self, Daemon, Stopped};
+use crate::harness::{CONFIG, Case};
+use crate::model::Content;
+use crate::namespace::{PUBLIC4, PUBLIC6};
+
+/// Different model files that are opened while one may be looked at per second.
+const FLOOD: usize = 40;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::alone("settings::an_exception_by_path", |room| {
+            let rules = room.dir.join("rules");
+            std::fs::create_dir(&rules)?;
+            let excused = format!("{}/excused*", room.dir.display());
+            let text = format!(
+                "exceptions:\n  - path: {excused:?}\n    reason: the tests know it\n    expires: 2999-12-31\n    \
+                 rules: [egress-after-load, malicious-model-opened]\n"
+            );
+            std::fs::write(rules.join("site.yaml"), text)?;
+            let (mut command, ready_file) = daemon::command(&room.dir.join("daemon"), CONFIG)?;
+            let daemon = Daemon::start_as(command.arg("--rules").arg(&rules), ready_file)?;
+            let mut ports = Vec::new();
+            for name in ["excused.pkl", "other.pkl"] {
+                let listener = room.tcp(PUBLIC4)?;
+                let model = room.model(name, Content::Payload(&format!("tcp({})", listener.python())))?;
+                room.run_python("load()", &model)?;
+                listener.was_reached()?;
+                ports.push(listener.port());
+            }
+            let stopped = ended(daemon)?;
+            stopped.alerts.kind("connect").port(ports[1]).last("nothing excuses the other file")?;
+            stopped.alerts.port(ports[0]).none("the exception covers this file")
+        }),
+        Case::alone("settings::what_was_not_looked_at_is_counted", |room| {
+            let config = format!("{CONFIG}[limits]\ncandidates_per_s = 1\n");
+            let daemon = Daemon::start(&room.dir.join("daemon"), &config)?;
+            for i in 0..FLOOD {
+                room.model(&format!("{i}.pkl"), Content::CleanPickle)?;
+            }
+            let code = format!("for i in range({FLOOD}):\n  load(f'{{i}}.pkl')\n");
+            room.run_python(&code, &room.dir)?;
+            let stopped = ended(daemon)?;
+            let losses = stopped.alerts.kind("loss");
+            let losses = losses.filter(|alert| alert.text("/event/reason") == "candidate_rate");
+            let loss = losses.last("files were opened faster than they may be looked at")?;
+            loss.is("/severity", "medium")?.is("/process", serde_json::Value::Null)?;
+            ensure!(loss.at("/event/count").as_u64().is_some_and(|count| count > 0), "no count:\n{}", loss.line);
+            Ok(())
+        }),
+        Case::alone("settings::the_restricted_rung", |room| {
+            // What a locked-down kernel leaves: also where there is more.
+            let (mut command, ready_file) = daemon::command(&room.dir.join("daemon"), CONFIG)?;
+            let daemon = Daemon::start_as(command.arg("--without-lsm"), ready_file)?;
+            let (stream, datagram) = (room.tcp(PUBLIC4)?, room.udp(PUBLIC6)?);
+            let payload = format!("tcp({})\nchild(lambda: udp({}))\nshell()", stream.python(), datagram.python());
+            let model = room.model("model.pkl", Content::Payload(&payload))?;
+            let truth = room.run_python("load()", &model)?;
+            stream.was_reached()?;
+            datagram.was_reached()?;
+            let shell = &truth.what("shell")?["shell"];
+            let alerts = ended(daemon)?.alerts;
+            for alert in [
+                alerts.kind("connect").port(stream.port()).last("the connection")?,
+                alerts.kind("send").port(datagram.port()).last("the datagram")?,
+                alerts.kind("exec").filter(|alert| alert.at("/process/pid") == shell).last("the shell")?,
+            ] {
+                alert.names(&model)?.is("/severity", "critical")?.is("/event/in_load", true)?;
+            }
+            Ok(())
+        }),
+    ]
+}
+
+/// Stops it, which has to go well.
+fn ended(daemon: Daemon) -> Result<Stopped> {
+    let stopped = daemon.stop(Signal::TERM)?;
+    ensure!(stopped.status.code() == Some(0), "{} at SIGTERM\n{}", stopped.status, stopped.stderr);
+    Ok(stopped)
+}
