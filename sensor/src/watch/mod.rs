@@ -41,7 +41,7 @@ pub enum Ask {
 }
 
 /// How an executable's role is decided.
-pub type Decide = Box<dyn Fn(&Executable) -> Role>;
+pub type Decide = Box<dyn Fn(&Executable) -> Role + Send>;
 
 /// The runtime half.
 pub struct Watch {

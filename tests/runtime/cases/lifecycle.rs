@@ -194,7 +194,9 @@ for i in range({BURST}):
     let stopped = daemon.stop(Signal::TERM)?;
     actor.finish()?.succeeded()?;
     ensure!(stopped.status.code() == Some(0), "{} at SIGTERM\n{}", stopped.status, stopped.stderr);
-    let acts = stopped.alerts.kind("connect");
+    let mut acts = stopped.alerts.kind("connect");
+    // The whole host is watched: what others do here meanwhile isn't this case's.
+    acts.0.retain(|alert| alert.names(Path::new(&model)).is_ok());
     let seen: std::collections::HashSet<&str> = acts.0.iter().map(|alert| alert.text("/event/ip")).collect();
     let missing: Vec<String> = (0..BEFORE_SIGNAL)
         .map(|i| format!("10.{}.{}.1", i / 256, i % 256))
@@ -207,8 +209,5 @@ for i in range({BURST}):
         missing.len(),
         stopped.stderr
     );
-    for alert in &acts.0 {
-        alert.names(Path::new(&model))?;
-    }
     Ok(())
 }

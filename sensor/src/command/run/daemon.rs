@@ -78,9 +78,12 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         load_window_ns: u64::try_from(settings.limits.load_window.as_nanos())?,
         without_lsm,
     };
-    let (watch, mut own_opens) = Watch::start(wishes, &suffixes, settings.scan_wait, decide(Arc::clone(&policy)))?;
-    say_plan(&watch);
+    // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();
+    let (scan_wait, decide) = (settings.scan_wait, decide(Arc::clone(&policy)));
+    let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &suffixes, scan_wait, decide));
+    let (watch, mut own_opens) = started.await??;
+    say_plan(&watch);
     let mut daemon = Daemon {
         watch,
         pool: ScanPool::new(PoolConfig::default()),
