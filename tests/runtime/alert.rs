@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::lab::Room;
+use crate::lab::{self, Room};
 use crate::schema::Schema;
 
 /// Place of a severity, from the quietest to the loudest.
@@ -87,13 +87,15 @@ impl Alerts {
         Ok(())
     }
 
-    /// Without those of another sensor on this machine, which looks at what our actors load as this one does. (A worker of
-    /// the sensor under test has these tests among its ancestors, and stays.)
-    pub fn without_other_sensors(&self) -> Self {
+    /// Without what strangers on this machine do: another sensor, which looks at what our actors load as this one does (a
+    /// worker of the sensor under test has these tests among its ancestors, and stays), and another run of these tests.
+    pub fn without_strangers(&self) -> Self {
         let own = Value::from(std::process::id());
         self.filter(|alert| {
             let ancestors = alert.at("/process/ancestors").as_array().map(Vec::as_slice).unwrap_or_default();
-            !alert.text("/process/exe").ends_with("/sensor") || ancestors.iter().any(|ancestor| ancestor["pid"] == own)
+            let sensor = alert.text("/process/exe").ends_with("/sensor");
+            let other_run = lab::is_of_another_run(alert.text("/model/path"));
+            !other_run && (!sensor || ancestors.iter().any(|ancestor| ancestor["pid"] == own))
         })
     }
 

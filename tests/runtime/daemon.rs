@@ -150,7 +150,7 @@ impl Daemon {
         }
         let heard = std::mem::take(&mut *self.ear.lock());
         ensure!(heard.faults.is_empty(), "lines that are no alert:\n{}", heard.faults.join("\n"));
-        Ok(Stopped { status, alerts: heard.alerts.without_other_sensors(), stderr: heard.stderr })
+        Ok(Stopped { status, alerts: heard.alerts.without_strangers(), stderr: heard.stderr })
     }
 
     /// What it said so far.

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::alert::Alerts;
 use crate::daemon::{Daemon, Stopped};
-use crate::lab::{Lab, Room};
+use crate::lab::{self, Lab, Room};
 use crate::model::Content;
 use crate::{cases, namespace};
 
@@ -139,7 +139,7 @@ fn ci() -> bool {
 /// Runs all, prints each result, gives the numbers of those that passed and failed.
 fn run(cases: Vec<Case>, keep: bool) -> Result<(usize, usize)> {
     namespace::enter()?;
-    let mut dir = tempfile::Builder::new().prefix("sensor-runtime-").tempdir()?;
+    let mut dir = tempfile::Builder::new().prefix(&lab::folder_prefix()).tempdir()?;
     dir.disable_cleanup(keep);
     // Other users are among the actors.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);

@@ -19,6 +19,19 @@ const FIRST_PORT: u16 = 20_000;
 /// The binary under test.
 pub const SENSOR: &str = env!("CARGO_BIN_EXE_sensor");
 
+/// Begins the name of every run's folder; this run's process id follows.
+const FOLDER: &str = "sensor-runtime-";
+
+/// What this run's folder is to be named.
+pub fn folder_prefix() -> String {
+    format!("{FOLDER}{}-", std::process::id())
+}
+
+/// Does a path lead into the folder of another run of these tests?
+pub fn is_of_another_run(path: &str) -> bool {
+    path.contains(FOLDER) && !path.contains(&folder_prefix())
+}
+
 /// The binary under test, with none of the variables that would configure it.
 pub fn sensor() -> Command {
     let mut command = Command::new(SENSOR);

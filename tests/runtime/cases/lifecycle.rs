@@ -58,15 +58,6 @@ pub fn cases() -> Vec<Case> {
             ensure!(stopped.status.code() == Some(130), "{} at SIGINT\n{}", stopped.status, stopped.stderr);
             Ok(())
         }),
-        Case::alone("lifecycle::killed_and_started_again", |room| {
-            // What a killed one left (socket, lock) is in nobody's way.
-            let mut daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
-            daemon.kill()?;
-            std::fs::remove_file(&daemon.ready_file).context("the ready file of a killed one")?;
-            let stopped = Daemon::start(&room.dir.join("daemon"), CONFIG)?.stop(Signal::TERM)?;
-            ensure!(stopped.status.code() == Some(0), "{}\n{}", stopped.status, stopped.stderr);
-            Ok(())
-        }),
         Case::alone("refusal::not_root", |room| {
             // Where anybody may run it, and write.
             let copy = room.dir.join("sensor");
@@ -123,6 +114,19 @@ pub fn cases() -> Vec<Case> {
             Ok(())
         }),
     ]
+}
+
+/// What a crash leaves; last of all, because it would be in the way of whoever comes next.
+pub fn after_a_crash() -> Vec<Case> {
+    vec![Case::alone("lifecycle::killed_and_started_again", |room| {
+        // What a killed one left (socket, lock) is in nobody's way.
+        let mut daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
+        daemon.kill()?;
+        std::fs::remove_file(&daemon.ready_file).context("the ready file of a killed one")?;
+        let stopped = Daemon::start(&room.dir.join("daemon"), CONFIG)?.stop(Signal::TERM)?;
+        ensure!(stopped.status.code() == Some(0), "{}\n{}", stopped.status, stopped.stderr);
+        Ok(())
+    })]
 }
 
 /// Runs a `sensor run` that cannot: status 2, nothing on standard output, one sentence on standard error.

@@ -23,6 +23,7 @@ pub fn all() -> Vec<Case> {
         settings::cases(),
         lifecycle::cases(),
         neighbour::cases(),
+        lifecycle::after_a_crash(),
     ];
     all.into_iter().flatten().collect()
 }

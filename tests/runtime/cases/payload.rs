@@ -2,13 +2,16 @@
 //! and names who did it.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::actor::Finished;
+use crate::actor::{Actor, Finished};
 use crate::alert::{Alert, Alerts};
-use crate::harness::Case;
+use crate::daemon::Daemon;
+use crate::harness::{CONFIG, Case};
 use crate::lab::{Listener, Room};
 use crate::model::Content;
 use crate::namespace::{PUBLIC4, PUBLIC6};
@@ -91,26 +94,27 @@ pub fn cases() -> Vec<Case> {
             Ok(())
         })
     }));
-    cases.push(Case::shared("payload::under_a_shell", |room| {
+    cases.push(Case::alone("payload::under_a_shell", |room| {
+        let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
         let listener = room.tcp(PUBLIC4)?;
         let model = room.model("model.pkl", Content::Payload(&format!("tcp({})", listener.python())))?;
-        let mut command = std::process::Command::new("/bin/sh");
-        let python = room.python("load()", &[]);
-        command.arg("-c").arg("\"$@\"; exit $?").arg("a-shell").arg(python.get_program()).args(python.get_args());
-        command.arg(&model).current_dir(&room.dir).envs(python.get_envs().filter_map(|(k, v)| Some((k, v?))));
-        let truth = room.run(&mut command)?;
+        let mut command = Command::new("/bin/sh");
+        let python = room.python("load()", &[&model]);
+        // The shell stays until the alert is there, as the shell of a person or of a container does.
+        command.arg("-c").arg("\"$@\"; read line").arg("a-shell").arg(python.get_program()).args(python.get_args());
+        command.current_dir(&room.dir).envs(python.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut shell = Actor::start(&mut command)?;
+        let did = shell.wait_said("did")?;
         listener.was_reached()?;
-        let room = Trace::of(room);
-        Ok(move |alerts: &Alerts| {
-            let alert = call_alert(alerts, &room, "tcp", &listener, &model)?;
-            let did = truth.what("did")?;
-            acted_by(alert, did)?;
-            let shell = &did["ancestors"][0];
-            ensure!(shell["argv"][0] == "/bin/sh", "the shell did not stay: {did}");
-            alert.is("/process/ancestors/0/exe", shell["exe"].clone())?;
-            alert.is("/process/ancestors/0/argv", shell["argv"].clone())?;
-            Ok(())
-        })
+        let found = daemon.wait_for("the connection", |alert| alert.at("/event/port") == listener.port())?;
+        shell.tell("go on")?;
+        shell.finish()?.succeeded()?;
+        daemon.stop(Signal::TERM)?;
+        acted_by(&found, &did)?;
+        let parent = &did["ancestors"][0];
+        ensure!(parent["argv"][0] == "/bin/sh", "the shell did not stay: {did}");
+        loud(&found, &model)?;
+        Ok(())
     }));
     cases.push(Case::shared("payload::as_another_user", |room| {
         let listener = room.tcp(PUBLIC4)?;
@@ -129,7 +133,7 @@ pub fn cases() -> Vec<Case> {
         let listener = room.tcp(PUBLIC4)?;
         let original = room.model("original.pkl", Content::Payload(&format!("tcp({})", listener.python())))?;
         let copy = room.dir.join("copy.pkl");
-        room.run(std::process::Command::new("cp").args([&original, &copy]))?;
+        room.run(Command::new("cp").args([&original, &copy]))?;
         room.run_python("load()", &copy)?;
         listener.was_reached()?;
         let room = Trace::of(room);
