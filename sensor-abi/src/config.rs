@@ -91,8 +91,11 @@ offsets! {
 pub struct Config {
     /// The daemon: it and its children are never marked or reported.
     pub own_tgid: u32,
+    /// 1: the kernel has `bpf_loop`.
+    pub has_loop: u32,
     /// Candidates per cgroup and second; 0 is unlimited.
     pub candidates_per_s: u32,
+    pub reserved: u32,
     /// How long a held descriptor keeps the load window open, ns.
     pub load_window_ns: u64,
 }

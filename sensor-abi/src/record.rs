@@ -13,8 +13,10 @@ pub const EXE_BYTES_MAX: usize = 1024;
 pub const ARGV_BYTES_MAX: usize = 4096;
 /// Longest path component with its NUL (`NAME_MAX` + 1): what the walk may write beyond the limits above.
 pub const COMPONENT_BYTES_MAX: usize = 256;
-/// Path components that the dentry walk follows; a deeper path lacks its beginning.
-pub const PATH_COMPONENTS_MAX: usize = 64;
+/// Components and mounts that the dentry walk climbs; a deeper path lacks its beginning.
+pub const PATH_STEPS_MAX: u32 = 2_048;
+/// The same where the loop has to be unrolled (before `bpf_loop`, 5.17).
+pub const PATH_STEPS_UNROLLED_MAX: u32 = 32;
 /// Ancestors sent with an open.
 pub const ANCESTORS_MAX: usize = 8;
 

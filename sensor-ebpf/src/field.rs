@@ -9,7 +9,7 @@ pub static OFFSETS: Offsets = Offsets::ABSENT;
 
 /// Filled by userspace before the load.
 #[unsafe(no_mangle)]
-pub static CONFIG: Config = Config { own_tgid: 0, candidates_per_s: 0, load_window_ns: 0 };
+pub static CONFIG: Config = Config { own_tgid: 0, has_loop: 0, candidates_per_s: 0, reserved: 0, load_window_ns: 0 };
 
 /// The value that userspace put in the place of the one that was compiled.
 #[inline(always)]

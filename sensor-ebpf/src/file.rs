@@ -1,13 +1,16 @@
 //! What a file is: identity, content stamp, name key, and its path as its mount namespace sees it.
 
+use core::ffi::{c_long, c_void};
+
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use sensor_abi::config::ABSENT;
 use sensor_abi::identity::{ContentStamp, InodeKey};
 use sensor_abi::name::{KEY_BYTES, suffix_key};
-use sensor_abi::record::{COMPONENT_BYTES_MAX, PATH_COMPONENTS_MAX, writers};
+use sensor_abi::record::{COMPONENT_BYTES_MAX, PATH_STEPS_MAX, PATH_STEPS_UNROLLED_MAX, writers};
 
 use crate::field::{Address, field, offset, read};
 use crate::maps::SCRATCH_BYTES;
+use crate::repeat::{self, repeat};
 
 /// `include/linux/fs.h`: FMODE_READ.
 pub const FMODE_READ: u32 = 0x1;
@@ -109,50 +112,69 @@ pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
 /// `prepend_path`), so a container's path is the container's own.
 #[inline(never)]
 pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> u64 {
-    let (Some(mut dentry), Some(mut vfsmount)) =
+    let (Some(dentry), Some(vfsmount)) =
         (field!(file, file_path_dentry, Address), field!(file, file_path_mnt, Address))
     else {
         return start | TRUNCATED;
     };
-    let mut end = start;
-    for _ in 0..PATH_COMPONENTS_MAX {
-        let (Some(parent), Some(root)) =
-            (field!(dentry, dentry_parent, Address), field!(vfsmount, vfsmount_root, Address))
+    let mut climb = Climb { dentry, vfsmount, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
+    // SAFETY: the step takes a `Climb`.
+    unsafe { repeat::<_, PATH_STEPS_UNROLLED_MAX>(PATH_STEPS_MAX, &mut climb, climb_step) };
+    climb.end | climb.truncated
+}
+
+/// What [`write_path`] works on.
+#[repr(C)]
+struct Climb {
+    dentry: Address,
+    vfsmount: Address,
+    bytes: *mut u8,
+    /// Where the next component goes.
+    end: u64,
+    /// Where the last one may begin.
+    last: u64,
+    /// [`TRUNCATED`] until the root is reached.
+    truncated: u64,
+}
+
+/// One component, or one mount, up.
+unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
+    // SAFETY: `repeat` hands over what `write_path` gave it, on the stack of the caller.
+    let climb = unsafe { &mut *climb.cast::<Climb>() };
+    let (Some(parent), Some(root)) =
+        (field!(climb.dentry, dentry_parent, Address), field!(climb.vfsmount, vfsmount_root, Address))
+    else {
+        return repeat::STOP;
+    };
+    if climb.dentry == root || climb.dentry == parent {
+        let mount = climb.vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
+        let (Some(above), Some(point)) =
+            (field!(mount, mount_parent, Address), field!(mount, mount_mountpoint, Address))
         else {
-            return end | TRUNCATED;
+            return repeat::STOP;
         };
-        if dentry == root || dentry == parent {
-            let mount = vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
-            let (Some(above), Some(point)) =
-                (field!(mount, mount_parent, Address), field!(mount, mount_mountpoint, Address))
-            else {
-                return end | TRUNCATED;
-            };
-            if above == mount {
-                return end;
-            }
-            dentry = point;
-            vfsmount = above.wrapping_add(offset!(mount_mnt) as usize);
-            continue;
+        if above == mount {
+            climb.truncated = 0;
+            return repeat::STOP;
         }
-        if end - start > bytes_max {
-            return end | TRUNCATED;
-        }
-        let at = end as usize & (SCRATCH_BYTES - 1);
-        if at > SCRATCH_BYTES - COMPONENT_BYTES_MAX {
-            return end | TRUNCATED;
-        }
-        let Some(text) = field!(dentry, dentry_name, Address) else {
-            return end | TRUNCATED;
-        };
-        // SAFETY: `at` leaves room for the longest component; the helper checks the source and writes a final NUL.
-        let written =
-            unsafe { bpf_probe_read_kernel_str(bytes.add(at).cast(), COMPONENT_BYTES_MAX as u32, text.cast()) };
-        if written <= 0 {
-            return end | TRUNCATED;
-        }
-        end = (end + written as u64) & (SCRATCH_BYTES as u64 - 1);
-        dentry = parent;
+        climb.dentry = point;
+        climb.vfsmount = above.wrapping_add(offset!(mount_mnt) as usize);
+        return repeat::GO_ON;
     }
-    end | TRUNCATED
+    let at = climb.end as usize & (SCRATCH_BYTES - 1);
+    if climb.end > climb.last || at > SCRATCH_BYTES - COMPONENT_BYTES_MAX {
+        return repeat::STOP;
+    }
+    let Some(text) = field!(climb.dentry, dentry_name, Address) else {
+        return repeat::STOP;
+    };
+    // SAFETY: `at` leaves room for the longest component; the helper checks the source and writes a final NUL.
+    let written =
+        unsafe { bpf_probe_read_kernel_str(climb.bytes.add(at).cast(), COMPONENT_BYTES_MAX as u32, text.cast()) };
+    if written <= 0 {
+        return repeat::STOP;
+    }
+    climb.end = (climb.end + written as u64) & (SCRATCH_BYTES as u64 - 1);
+    climb.dentry = parent;
+    repeat::GO_ON
 }

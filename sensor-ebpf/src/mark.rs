@@ -1,5 +1,7 @@
 //! Marks and load sets: set at a load, inherited at fork, freed with the last thread.
 
+use core::ffi::{c_long, c_void};
+
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sensor_abi::counter::Counter;
@@ -9,14 +11,17 @@ use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, r
 use crate::emit::{Area, atomic_add};
 use crate::field::{Address, config, field, read};
 use crate::maps::{EXES, INODES, INODES_MALICIOUS, LOAD_SETS, NEXT_SET, TASKS, count};
+use crate::repeat::{self, repeat};
 use crate::task::now_ns;
 use crate::{file, task};
 
 const ARTIFACT_MASK: usize = LOAD_SET_ARTIFACTS_MAX - 1;
 const _: () = assert!(LOAD_SET_ARTIFACTS_MAX.is_power_of_two());
 
-/// Descriptors that a walk looks at: what a bounded loop affords on the oldest kernel.
-const WALK_DESCRIPTORS_MAX: u32 = 256;
+/// Descriptors that a walk looks at.
+const WALK_DESCRIPTORS_MAX: u32 = 4_096;
+/// The same where the loop has to be unrolled: what the oldest verifiers afford.
+const WALK_UNROLLED_MAX: u32 = 256;
 
 /// The mark of the process `key`, not of an earlier one with its pid.
 #[inline(always)]
@@ -182,15 +187,33 @@ pub extern "C" fn sensor_walk(fdt: u64, ino: u64, dev: u64) -> u64 {
     let (Some(descriptors), Some(len)) = (field!(fdt, fdt_fd, Address), field!(fdt, fdt_max_fds, u32)) else {
         return NOT_FOUND;
     };
-    for fd in 0..WALK_DESCRIPTORS_MAX {
-        if fd >= len {
-            return NOT_FOUND;
-        }
-        if is_open_on(descriptors, fd, ino, dev) {
-            return u64::from(fd);
-        }
+    let mut walk = Walk { descriptors, ino, dev, found: NOT_FOUND };
+    let times = len.min(WALK_DESCRIPTORS_MAX);
+    // SAFETY: the step takes a `Walk`.
+    unsafe { repeat::<_, WALK_UNROLLED_MAX>(times, &mut walk, walk_step) };
+    if walk.found == NOT_FOUND && len > repeat::limit::<WALK_UNROLLED_MAX>(WALK_DESCRIPTORS_MAX) {
+        return CUT;
     }
-    if len > WALK_DESCRIPTORS_MAX { CUT } else { NOT_FOUND }
+    walk.found
+}
+
+/// What [`sensor_walk`] works on.
+#[repr(C)]
+struct Walk {
+    descriptors: Address,
+    ino: u64,
+    dev: u64,
+    found: u64,
+}
+
+unsafe extern "C" fn walk_step(fd: u32, walk: *mut c_void) -> c_long {
+    // SAFETY: `repeat` hands over what `sensor_walk` gave it, on the stack of the caller.
+    let walk = unsafe { &mut *walk.cast::<Walk>() };
+    if is_open_on(walk.descriptors, fd, walk.ino, walk.dev) {
+        walk.found = u64::from(fd);
+        return repeat::STOP;
+    }
+    repeat::GO_ON
 }
 
 /// [`held`]: the walk met its limit.

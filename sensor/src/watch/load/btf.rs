@@ -27,18 +27,27 @@ const OPTIONAL: [&str; 1] = ["i_ctime_nsec"];
 
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_FUNC: u32 = 12;
 /// Typedefs and qualifiers: what they name is one step further.
 const KIND_ALIAS: [u32; 5] = [8, 9, 10, 11, 18];
 /// Anonymous members nest this deep at most.
 const DEPTH_MAX: u32 = 8;
 
-/// Reads the offsets that the programs need.
-pub fn offsets() -> Result<Offsets, BtfError> {
+/// What the programs have to know of the running kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    pub offsets: Offsets,
+    /// The kernel has `bpf_loop` (kernel/bpf/bpf_iter.c, 5.17).
+    pub has_loop: bool,
+}
+
+/// Reads it.
+pub fn layout() -> Result<Layout, BtfError> {
     let bytes = std::fs::read(VMLINUX)?;
     resolve(&bytes)
 }
 
-fn resolve(bytes: &[u8]) -> Result<Offsets, BtfError> {
+fn resolve(bytes: &[u8]) -> Result<Layout, BtfError> {
     let btf = Btf::index(bytes)?;
     let mut out = Vec::with_capacity(Offsets::SOURCE.len() * 4);
     for (type_name, spellings) in Offsets::SOURCE {
@@ -50,7 +59,8 @@ fn resolve(bytes: &[u8]) -> Result<Offsets, BtfError> {
         };
         out.extend_from_slice(&offset.to_ne_bytes());
     }
-    Offsets::read_from_bytes(&out).map_err(|_| BtfError::Malformed(0))
+    let offsets = Offsets::read_from_bytes(&out).map_err(|_| BtfError::Malformed(0))?;
+    Ok(Layout { offsets, has_loop: btf.has_loop })
 }
 
 struct Btf<'a> {
@@ -59,6 +69,7 @@ struct Btf<'a> {
     /// Type id - 1 -> position of its `struct btf_type`.
     types: Vec<u32>,
     structs: HashMap<&'static str, usize>,
+    has_loop: bool,
 }
 
 impl<'a> Btf<'a> {
@@ -67,7 +78,7 @@ impl<'a> Btf<'a> {
         let types = header + word(bytes, 8)? as usize;
         let types_end = types + word(bytes, 12)? as usize;
         let strings = header + word(bytes, 16)? as usize;
-        let mut btf = Self { bytes, strings, types: Vec::new(), structs: HashMap::new() };
+        let mut btf = Self { bytes, strings, types: Vec::new(), structs: HashMap::new(), has_loop: false };
         let mut at = types;
         while at < types_end {
             btf.types.push(at as u32);
@@ -77,6 +88,9 @@ impl<'a> Btf<'a> {
                 if let Some((known, _)) = Offsets::SOURCE.iter().find(|(t, _)| t.as_bytes() == name) {
                     btf.structs.entry(known).or_insert(at);
                 }
+            }
+            if kind(info) == KIND_FUNC && btf.text(word(bytes, at)?) == b"bpf_loop" {
+                btf.has_loop = true;
             }
             at += 12 + tail(info).ok_or(BtfError::Malformed(at))?;
         }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
-use sensor_abi::config::{Config, Offsets};
+use sensor_abi::config::Config;
 use sensor_abi::counter::{COUNTERS, Counter};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, verdict};
@@ -20,7 +20,7 @@ use thiserror::Error;
 use zerocopy::IntoBytes;
 
 use self::attach::Attacher;
-use self::btf::BtfError;
+use self::btf::{BtfError, Layout};
 use self::plan::Plan;
 use self::tracepoint::TracepointLink;
 
@@ -111,9 +111,9 @@ impl std::fmt::Debug for Kernel {
 impl Kernel {
     /// Loads, attaches what can be attached, proves it, and says what came of it.
     pub fn load(wishes: Wishes, suffixes: &[(u64, u8)]) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
-        let offsets = btf::offsets()?;
+        let layout = btf::layout()?;
         let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(e.to_string()))?;
-        let mut ebpf = create(&btf, offsets, wishes)?;
+        let mut ebpf = create(&btf, layout, wishes)?;
 
         let mut map = take_hash::<u64, u8>(&mut ebpf, "SUFFIXES")?;
         for (key, class) in suffixes {
@@ -146,6 +146,11 @@ impl Kernel {
             ],
         };
         let tracepoints = attacher.tracepoints;
+        for (name, program) in ebpf.programs() {
+            if let Ok(info) = program.info() {
+                tracing::debug!(name, verified = info.verified_instruction_count(), "what the verifier looked at");
+            }
+        }
         prove(&ebpf, &mut plan);
         if plan.hooks.iter().all(|hook| hook.rung.is_none()) {
             return Err(LoadError::Nothing(plan));
@@ -212,15 +217,17 @@ fn take_hash<K: aya::Pod, V: aya::Pod>(
     Ok(BpfHashMap::try_from(ebpf.take_map(name).ok_or(LoadError::Map(name))?)?)
 }
 
-fn create(btf: &Btf, offsets: Offsets, wishes: Wishes) -> Result<Ebpf, LoadError> {
+fn create(btf: &Btf, layout: Layout, wishes: Wishes) -> Result<Ebpf, LoadError> {
     let config = Config {
         own_tgid: std::process::id(),
+        has_loop: u32::from(layout.has_loop),
         candidates_per_s: wishes.candidates_per_s,
+        reserved: 0,
         load_window_ns: wishes.load_window_ns,
     };
     EbpfLoader::new()
         .btf(Some(btf))
-        .override_global("OFFSETS", offsets.as_bytes(), true)
+        .override_global("OFFSETS", layout.offsets.as_bytes(), true)
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("TASKS", tasks_max())
         .load(OBJECT)
