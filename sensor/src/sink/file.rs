@@ -33,6 +33,15 @@ impl File {
         Ok(Self { path: path.to_owned(), open: Some(open(path)?) })
     }
 
+    /// As [`Self::new`], but a write waits for a pipe's reader.
+    #[cfg(test)]
+    pub fn blocking(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).open(path)?;
+        let metadata = file.metadata()?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { path: path.to_owned(), open: Some(Open { file, identity, torn: false }) })
+    }
+
     /// Appends one alert as a whole, or says why not. The next one tries again.
     ///
     /// # Errors

@@ -6,6 +6,11 @@ pub mod jsonl;
 pub mod stdout;
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::mpsc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,14 +44,38 @@ pub enum Output {
     File(file::File),
 }
 
-/// One sink: an output, a shape, and what it wants to hear.
+impl Output {
+    /// For logs and metrics.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Stdout(_) => "stdout",
+            Self::File(_) => "file",
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout(stdout) => stdout.write(bytes),
+            Self::File(file) => file.write(bytes),
+        }
+    }
+}
+
+/// Bytes of alerts that wait for a slow output; beyond, an alert is dropped and counted.
+const QUEUED_BYTES_MAX: usize = 8 << 20;
+
+/// One sink: an output with a thread of its own, a shape, and what it wants to hear. A reader that doesn't read, or a
+/// disk that doesn't answer, holds up its own sink and nothing else.
 #[derive(Debug)]
 pub struct Sink {
-    output: Output,
+    name: &'static str,
     shape: Shape,
     min_severity: Severity,
-    counts: Counts,
-    failing: bool,
+    colour: bool,
+    queue: mpsc::Sender<Vec<u8>>,
+    tally: Arc<Tally>,
+    /// Disconnected once everything that was queued is written.
+    done: mpsc::Receiver<()>,
 }
 
 /// What became of the alerts that a sink wanted.
@@ -57,58 +86,82 @@ pub struct Counts {
     pub failed: u64,
 }
 
+#[derive(Debug, Default)]
+struct Tally {
+    queued_bytes: AtomicUsize,
+    delivered: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Tally {
+    /// Counts, and logs failures at 1, 2, 4, 8 …: a full disk must not fill the log.
+    fn count(&self, name: &str, result: io::Result<()>) {
+        let Err(error) = result else {
+            self.delivered.fetch_add(1, Relaxed);
+            return;
+        };
+        let failed = self.failed.fetch_add(1, Relaxed) + 1;
+        if failed.is_power_of_two() {
+            tracing::error!(sink = name, failed, "an alert was not delivered: {error}");
+        }
+    }
+}
+
 impl Sink {
-    pub fn new(output: Output, shape: Shape, min_severity: Severity) -> Self {
-        Self { output, shape, min_severity, counts: Counts::default(), failing: false }
+    /// # Errors
+    /// No thread can be had.
+    pub fn new(mut output: Output, shape: Shape, min_severity: Severity) -> io::Result<Self> {
+        let (queue, queued) = mpsc::channel::<Vec<u8>>();
+        let (working, done) = mpsc::channel();
+        let tally = Arc::new(Tally::default());
+        let name = output.name();
+        let colour = matches!(&output, Output::Stdout(stdout) if stdout.wants_colour());
+        let shared = Arc::clone(&tally);
+        std::thread::Builder::new().name(format!("sink-{name}")).spawn(move || {
+            for bytes in queued {
+                let result = output.write(&bytes);
+                shared.queued_bytes.fetch_sub(bytes.len(), Relaxed);
+                shared.count(name, result);
+            }
+            drop(working);
+        })?;
+        Ok(Self { name, shape, min_severity, colour, queue, tally, done })
     }
 
-    /// Delivers an alert that is loud enough. An error is counted.
+    /// Hands an alert that is loud enough to the output. Never waits.
     pub fn deliver(&mut self, alert: &Alert) {
         if alert.severity < self.min_severity {
             return;
         }
-        let result = match &mut self.output {
-            Output::Stdout(stdout) => stdout.write(&self.shape.render(alert, stdout.wants_colour())),
-            Output::File(file) => file.write(&self.shape.render(alert, false)),
-        };
-        self.count(result);
-    }
-
-    /// A full disk must not fill the log: only a change is worth a line there.
-    fn count(&mut self, result: io::Result<()>) {
-        match result {
-            Ok(()) => {
-                self.counts.delivered += 1;
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!(sink = self.name(), failed = self.counts.failed, "alerts are delivered again");
-                }
-            }
-            Err(error) => {
-                self.counts.failed += 1;
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(sink = self.name(), "alerts are not delivered: {error}");
-                }
-            }
+        let bytes = self.shape.render(alert, self.colour);
+        if self.tally.queued_bytes.fetch_add(bytes.len(), Relaxed) + bytes.len() > QUEUED_BYTES_MAX {
+            self.tally.queued_bytes.fetch_sub(bytes.len(), Relaxed);
+            self.tally.count(self.name, Err(io::Error::other("the output is too slow, and its queue is full")));
+            return;
+        }
+        if self.queue.send(bytes).is_err() {
+            self.tally.count(self.name, Err(io::Error::other("the sink's thread is gone")));
         }
     }
 
-    /// For logs and metrics.
-    pub fn name(&self) -> &'static str {
-        match self.output {
-            Output::Stdout(_) => "stdout",
-            Output::File(_) => "file",
-        }
-    }
-
+    /// So far.
     pub fn counts(&self) -> Counts {
-        self.counts
+        Counts { delivered: self.tally.delivered.load(Relaxed), failed: self.tally.failed.load(Relaxed) }
+    }
+
+    /// Waits until everything is written, at most until `until`.
+    pub fn close(self, until: Instant) -> Counts {
+        let Self { queue, done, tally, .. } = self;
+        drop(queue);
+        let _ = done.recv_timeout(until.saturating_duration_since(Instant::now()));
+        Counts { delivered: tally.delivered.load(Relaxed), failed: tally.failed.load(Relaxed) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::alert::Host;
@@ -123,27 +176,47 @@ mod tests {
         Judge::new(Arc::new(policy), Host::default()).act(act(connect("192.0.2.1", 443)), 0).remove(0)
     }
 
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
     #[test]
     fn a_sink_hears_what_is_loud_enough() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("alerts");
-        let mut sink = Sink::new(Output::File(file::File::new(&path).unwrap()), Shape::Native, Severity::Low);
+        let mut sink = Sink::new(Output::File(file::File::new(&path).unwrap()), Shape::Native, Severity::Low).unwrap();
         let mut alert = info();
         sink.deliver(&alert);
-        assert_eq!(sink.counts(), Counts::default());
         alert.severity = Severity::Low;
         sink.deliver(&alert);
-        assert_eq!(sink.counts(), Counts { delivered: 1, failed: 0 });
+        assert_eq!(sink.close(soon()), Counts { delivered: 1, failed: 0 });
         assert_eq!(std::fs::read(&path).unwrap(), Shape::Native.render(&alert, false));
     }
 
     #[test]
     fn what_could_not_be_delivered_is_counted_and_stops_nothing() {
         let full = file::File::new(Path::new("/dev/full")).unwrap();
-        let mut sink = Sink::new(Output::File(full), Shape::Human, Severity::Info);
+        let mut sink = Sink::new(Output::File(full), Shape::Human, Severity::Info).unwrap();
         for _ in 0..3 {
             sink.deliver(&info());
         }
-        assert_eq!(sink.counts(), Counts { delivered: 0, failed: 3 });
+        assert_eq!(sink.close(soon()), Counts { delivered: 0, failed: 3 });
+    }
+
+    #[test]
+    fn an_output_that_takes_nothing_holds_nobody_up() {
+        // A pipe that nobody reads, with room for a few alerts.
+        let (reader, writer) = io::pipe().unwrap();
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&writer));
+        let stuck = file::File::blocking(Path::new(&path)).unwrap();
+        let mut sink = Sink::new(Output::File(stuck), Shape::Native, Severity::Info).unwrap();
+        let alert = info();
+        let len = Shape::Native.render(&alert, false).len();
+        for _ in 0..QUEUED_BYTES_MAX / len + 100 {
+            sink.deliver(&alert);
+        }
+        assert!(sink.counts().failed > 0);
+        sink.close(Instant::now() + Duration::from_millis(10));
+        drop(reader);
     }
 }

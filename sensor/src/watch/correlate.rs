@@ -20,7 +20,7 @@ const MODELS_MAX: usize = 8_192;
 /// Executables whose role is remembered.
 const ROLES_MAX: usize = 4_096;
 /// Acts that wait at once; beyond, an act leaves with what is known.
-const WAITING_MAX: usize = 16_384;
+const WAITING_MAX: usize = 4_096;
 
 /// How far the look at a file has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -74,7 +74,7 @@ fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
             dir_uid: fixed.exe_dir_uid,
             dir_mode: fixed.exe_dir_mode,
         },
-        argv: arguments(argv, fixed.truncated & 4 != 0),
+        argv: Argv::split(argv, fixed.truncated & 4 != 0),
         fd: (fixed.fd != raw::NO_FD).then_some(fixed.fd),
         ancestors: fixed.ancestors.iter().take_while(|key| key.tgid != 0).copied().map(task).collect(),
         role: fixed.role,
@@ -93,7 +93,7 @@ fn exec(bytes: &[u8]) -> Result<Record, DecodeError> {
         load,
         exe: inode(fixed.exe),
         path: join(exe, fixed.truncated & 2 != 0),
-        argv: arguments(argv, fixed.truncated & 4 != 0),
+        argv: Argv::split(argv, fixed.truncated & 4 != 0),
     })
 }
 
@@ -175,12 +175,6 @@ fn join(components: &[u8], truncated: bool) -> Bytes {
     path
 }
 
-fn arguments(bytes: &[u8], truncated: bool) -> Argv {
-    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
-    let args = if bytes.is_empty() { Vec::new() } else { bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() };
-    Argv { args, truncated }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -197,12 +191,6 @@ mod tests {
         assert_eq!(join(b"m.pt\0srv\0", false), b"/srv/m.pt");
         assert_eq!(join(b"m.pt\0deep\0", true), "…/deep/m.pt".as_bytes());
         assert_eq!(join(b"", false), b"");
-    }
-
-    #[test]
-    fn empty_arguments_are_kept() {
-        assert_eq!(arguments(b"a\0\0b\0", false).args, [b"a".to_vec(), b"".to_vec(), b"b".to_vec()]);
-        assert!(arguments(b"", false).args.is_empty());
     }
 
     #[test]

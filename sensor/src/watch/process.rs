@@ -13,7 +13,7 @@ use crate::event::{Bytes, Lineage, Process, TaskKey};
 /// Processes that are remembered; the oldest entries give way.
 const ENTRIES_MAX: usize = 16_384;
 /// Bytes of paths and arguments that are remembered, in all.
-const TEXT_BYTES_MAX: usize = 8 << 20;
+const TEXT_BYTES_MAX: usize = 12 << 20;
 /// Ancestors that an alert names.
 const ANCESTORS_MAX: usize = 16;
 /// `/proc/PID/stat` gives a start in clock ticks (USER_HZ, 100 on every architecture that this is built for).
@@ -167,7 +167,7 @@ impl Processes {
     /// The process and its ancestors as an alert shows them.
     pub fn lineage(&self, task: TaskKey, cgroup_id: u64) -> Lineage {
         let above = self.chain(task).into_iter().skip(1);
-        let ancestors = above.filter_map(|id| self.entries.get(&id)).map(|entry| self.shown(entry)).collect();
+        let ancestors = above.filter_map(|id| self.entries.get(&id)).map(|entry| shorten(self.shown(entry))).collect();
         Lineage { process: self.show(task), ancestors, cgroup_id }
     }
 
@@ -252,8 +252,26 @@ fn unknown(key: TaskKey) -> Entry {
     }
 }
 
+/// What an entry costs in memory, about.
 fn text_len(entry: &Entry) -> usize {
-    entry.exe.len() + entry.argv.args.iter().map(Vec::len).sum::<usize>()
+    let args = &entry.argv.args;
+    size_of::<Entry>() + entry.exe.len() + args.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>()
+}
+
+/// Arguments of an ancestor, bytes and number: enough to know it by.
+const ANCESTOR_ARGV_BYTES_MAX: usize = 1_024;
+const ANCESTOR_ARGS_MAX: usize = 32;
+
+fn shorten(mut process: Process) -> Process {
+    let mut bytes = 0;
+    let keep = process.argv.iter().take(ANCESTOR_ARGS_MAX).take_while(|arg| {
+        bytes += arg.len();
+        bytes <= ANCESTOR_ARGV_BYTES_MAX
+    });
+    let keep = keep.count();
+    process.argv_truncated |= keep < process.argv.len();
+    process.argv.truncate(keep);
+    process
 }
 
 #[cfg(test)]
@@ -338,6 +356,6 @@ mod tests {
             processes.runs(&header(key(pid + 1, u64::from(pid) * TICK_NS), key(0, 0)), b"/x", &argv(&["y"]));
         }
         assert_eq!(processes.entries.len(), ENTRIES_MAX);
-        assert_eq!(processes.text_bytes, ENTRIES_MAX * 3);
+        assert!(processes.text_bytes <= TEXT_BYTES_MAX);
     }
 }

@@ -61,6 +61,22 @@ pub struct Argv {
     pub truncated: bool,
 }
 
+/// Arguments that are kept; each costs more than its bytes.
+const ARGS_MAX: usize = 256;
+
+impl Argv {
+    /// From arguments that NULs end or separate.
+    pub fn split(bytes: &[u8], truncated: bool) -> Self {
+        let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+        if bytes.is_empty() {
+            return Self { args: Vec::new(), truncated };
+        }
+        let mut parts = bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec);
+        let args = parts.by_ref().take(ARGS_MAX).collect();
+        Self { args, truncated: truncated || parts.next().is_some() }
+    }
+}
+
 /// The load that an acting process carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {
@@ -110,4 +126,17 @@ pub enum Record {
     Exit { header: Header },
     Connect { header: Header, load: Load, net: Net },
     Send { header: Header, load: Load, net: Net },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_arguments_are_kept_and_a_flood_of_them_is_not() {
+        assert_eq!(Argv::split(b"a\0\0b\0", false).args, [b"a".to_vec(), b"".to_vec(), b"b".to_vec()]);
+        assert_eq!(Argv::split(b"", false), Argv::default());
+        let flood = Argv::split(&[0; 4_000], false);
+        assert_eq!((flood.args.len(), flood.truncated), (ARGS_MAX, true));
+    }
 }

@@ -26,5 +26,3 @@ pub mod queue;
 pub mod spawn;
 pub mod syscalls;
 pub mod wire;
-
-pub use child::locate::is_local;

@@ -35,13 +35,6 @@ impl Seen {
         let ns = u128::from(self.listed.start_ticks) * 1_000_000_000 / u128::from(self.listed.ticks_per_s.max(1));
         u64::try_from(ns).unwrap_or(u64::MAX)
     }
-
-    /// The arguments, each without its NUL.
-    pub fn argv(&self) -> Vec<Vec<u8>> {
-        let Some(Details { argv: Raw(bytes), .. }) = &self.details else { return Vec::new() };
-        let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
-        if bytes.is_empty() { Vec::new() } else { bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() }
-    }
 }
 
 /// What a look at all processes brought.
@@ -202,21 +195,5 @@ mod tests {
 
     fn listed(start_ticks: u64) -> Listed {
         Listed { pid: 1, ppid: 0, start_ticks, ticks_per_s: 100, uid: None, cgroup_id: 0 }
-    }
-
-    #[test]
-    fn arguments_are_split_at_nul_and_empty_ones_kept() {
-        let argv = |bytes: &[u8]| {
-            let details = Details {
-                pid: 1,
-                start_ticks: 1,
-                exe: Raw::default(),
-                argv: Raw(bytes.to_vec()),
-                argv_truncated: false,
-            };
-            Seen { listed: listed(1), details: Some(details) }.argv()
-        };
-        assert_eq!(argv(b"a\0\0b\0"), [b"a".to_vec(), b"".to_vec(), b"b".to_vec()]);
-        assert_eq!(argv(b""), Vec::<Vec<u8>>::new());
     }
 }

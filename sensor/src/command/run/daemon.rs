@@ -22,6 +22,7 @@ use crate::sink::{Output, Sink, file, stdout};
 use crate::watch::load::Wishes;
 use crate::watch::record::Executable;
 use crate::watch::{Ask, Decide, Watch, boottime_ns};
+use crate::worker::child::locate::is_local;
 use crate::worker::pool::{PoolConfig, ScanPool};
 
 /// How often time alone is looked at: losses, counts that are due, the wall clock.
@@ -69,7 +70,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
                 Output::File(file.with_context(|| format!("the alert file {} can't be opened", path.display()))?)
             }
         };
-        sinks.push(Sink::new(output, sink.shape, sink.min_severity));
+        sinks.push(Sink::new(output, sink.shape, sink.min_severity)?);
     }
     let host = Host::read().context("this host's name and boot id can't be read")?;
     let suffixes = formats::suffixes().map_err(anyhow::Error::msg)?;
@@ -122,17 +123,21 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     health::notify_systemd("STOPPING=1");
     drop(ready);
     daemon.watch.detach();
-    let until = tokio::time::Instant::now() + DRAIN_MAX;
-    while daemon.step() || daemon.watch.waiting_len() > 0 {
-        let wait = daemon.watch.next_due().unwrap_or(Duration::ZERO);
+    let until = Instant::now() + DRAIN_MAX;
+    loop {
+        let more = daemon.step();
+        if !more && daemon.watch.waiting_len() == 0 {
+            break;
+        }
+        let wait = if more { Duration::ZERO } else { daemon.watch.next_due().unwrap_or(Duration::ZERO) };
         tokio::select! {
             outcome = daemon.pool.next(|tgid, expected| own_opens.confirm(tgid, expected)) => daemon.looked(outcome),
             Some(reply) = replies.recv() => daemon.replied(reply),
             () = tokio::time::sleep(wait) => {}
-            () = tokio::time::sleep_until(until) => break,
+            () = tokio::time::sleep_until(until.into()) => break,
         }
     }
-    daemon.finish().await;
+    daemon.finish(until).await;
     Ok(code)
 }
 
@@ -215,14 +220,20 @@ impl Daemon {
         }
     }
 
-    /// Everything that is still held leaves as it is.
-    async fn finish(mut self) {
+    /// Everything that is still held leaves as it is, by `until` if the outputs take it.
+    async fn finish(mut self, until: Instant) {
+        while self.watch.take() {}
         let acts = self.watch.flush();
         self.judge_all(acts);
         self.say_losses();
         let alerts = self.judge.drain(boottime_ns());
         self.deliver(alerts);
-        self.pool.shutdown().await;
+        let _ = tokio::time::timeout_at(until.into(), self.pool.shutdown()).await;
+        // The outputs have a moment even if everything else took its time.
+        let until = until.max(Instant::now() + Duration::from_millis(200));
+        for sink in self.sinks {
+            sink.close(until);
+        }
     }
 
     fn say_status(&self, mut stream: tokio::net::UnixStream) {
@@ -268,7 +279,7 @@ impl Daemon {
 fn decide(policy: Arc<Policy>) -> Decide {
     Box::new(move |exe: &Executable| {
         let roots = |uid: u32, mode: u32| uid == 0 && mode & 0o022 == 0;
-        let local = crate::worker::is_local(exe.fs_magic);
+        let local = is_local(exe.fs_magic);
         let trusted = local && roots(exe.uid, exe.mode) && roots(exe.dir_uid, exe.dir_mode);
         let programs = policy.programs();
         if trusted && (programs.is_reader(&exe.path) || programs.is_manager(&exe.path)) {

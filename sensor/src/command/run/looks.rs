@@ -150,14 +150,10 @@ pub fn read_processes() -> (mpsc::UnboundedSender<Vec<u32>>, mpsc::UnboundedRece
 }
 
 fn told(seen: Seen) -> Told {
-    let argv =
-        Argv { args: seen.argv(), truncated: seen.details.as_ref().is_some_and(|details| details.argv_truncated) };
-    Told {
-        tgid: seen.listed.pid,
-        start_ticks: seen.start_boottime_ns() / TICK_NS,
-        parent_tgid: seen.listed.ppid,
-        uid: seen.listed.uid,
-        exe: seen.details.map(|details| details.exe.0).unwrap_or_default(),
-        argv,
-    }
+    let start_ticks = seen.start_boottime_ns() / TICK_NS;
+    let (exe, argv) = match seen.details {
+        Some(details) => (details.exe.0, Argv::split(&details.argv.0, details.argv_truncated)),
+        None => (Vec::new(), Argv::default()),
+    };
+    Told { tgid: seen.listed.pid, start_ticks, parent_tgid: seen.listed.ppid, uid: seen.listed.uid, exe, argv }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Lsm, ProgramError, TracePoint};
 use aya::{Btf, Ebpf};
@@ -107,9 +108,8 @@ impl Attacher<'_> {
                 program.load(name, self.btf)?;
                 let id = program.attach()?;
                 let file = program.take_link(id)?.into_file();
-                let mut file = file.map_err(|e| ProgramError::IOError(std::io::Error::other(e)))?;
-                std::io::copy(&mut file, &mut std::io::sink()).map_err(ProgramError::IOError)?;
-                Ok(())
+                let file = file.map_err(|e| ProgramError::IOError(std::io::Error::other(e)))?;
+                read_within(file, WALK_MAX).map_err(ProgramError::IOError)
             })();
             match walked {
                 Ok(()) => hook.rung = Some(Rung::Iterator),
@@ -179,6 +179,21 @@ impl Attacher<'_> {
         hook.why_not_better.extend(missing);
         Ok(())
     }
+}
+
+/// How long a walk may take: it takes each process's `mmap_lock`, which a process can keep for as long as it likes.
+const WALK_MAX: Duration = Duration::from_secs(2);
+
+/// Reads to the end, in a thread that is left behind if it doesn't come back.
+fn read_within(mut file: std::fs::File, limit: Duration) -> std::io::Result<()> {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("walk".to_owned()).spawn(move || {
+        let _ = tell.send(std::io::copy(&mut file, &mut std::io::sink()).map(drop));
+    })?;
+    told.recv_timeout(limit).unwrap_or_else(|_| {
+        let why = format!("a process kept the walk waiting for more than {} s", limit.as_secs());
+        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
+    })
 }
 
 /// A fork, an exec and an exit of our own.

@@ -74,6 +74,14 @@ pub fn search<E>(
             }
         }
     }
+    // A hook that runs before the descriptor is installed: by now it is, even if nothing else leads to the file any more.
+    if request.fd.is_none() {
+        for fd in descriptors(pid) {
+            if look(open(&format!("/proc/{pid}/fd/{fd}")), false, &mut seen)? {
+                return Ok(None);
+            }
+        }
+    }
     Ok(Some(seen.reason()))
 }
 
