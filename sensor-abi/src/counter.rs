@@ -40,17 +40,20 @@ pub enum Counter {
     CanarySend6 = 16,
     /// Runs of the exit hook by the sensor itself (canary).
     CanaryExit = 17,
+    /// Two threads of one process changed its load at once, and one gave up.
+    Contended = 18,
 }
 
 /// Entries of `COUNTERS`.
 pub const COUNTERS: u32 = 20;
 
 /// Counters that mean something was not seen, with the stable word that `event.reason` of a loss alert uses.
-pub const LOSS: [(Counter, &str); 6] = [
+pub const LOSS: [(Counter, &str); 7] = [
     (Counter::RingFull, "ring_full"),
     (Counter::TasksFull, "task_table_full"),
     (Counter::LoadSetsFull, "load_set_table_full"),
     (Counter::InodesFull, "inode_table_full"),
     (Counter::CandidateRate, "candidate_rate"),
     (Counter::ReadFailed, "kernel_read_failed"),
+    (Counter::Contended, "load_set_contended"),
 ];

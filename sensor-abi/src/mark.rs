@@ -32,6 +32,8 @@ pub struct Mark {
     /// Bit i: born inside the load window of the set's artifact i.
     pub born: u8,
     pub reserved: [u8; 6],
+    /// Who may change the set: a thread adds 1, and has it if it finds 1.
+    pub busy: u64,
 }
 
 /// One model file in a load set.
@@ -39,6 +41,8 @@ pub struct Mark {
 #[repr(C)]
 pub struct Artifact {
     pub inode: InodeKey,
+    /// The content that was opened: a file that is rewritten later is another artifact.
+    pub stamp: ContentStamp,
     pub opener: TaskKey,
     /// CLOCK_BOOTTIME, ns; the latest open.
     pub opened_ns: u64,
@@ -60,7 +64,7 @@ pub struct LoadSet {
     pub refs: i64,
     /// Valid entries of `artifacts`.
     pub count: u32,
-    /// Artifacts that gave way to later ones. The first and malicious ones stay.
+    /// Artifacts that gave way to later ones: what turned out to be no model or clean first, else the latest.
     pub omitted: u32,
     pub artifacts: [Artifact; LOAD_SET_ARTIFACTS_MAX],
 }
@@ -104,5 +108,5 @@ pub mod suffix {
     pub const STRIP: u8 = 2;
 }
 
-const _: () = assert!(size_of::<Mark>() == 40 && size_of::<Artifact>() == 56 && size_of::<InodeInfo>() == 32);
-const _: () = assert!(size_of::<LoadSet>() == 32 + LOAD_SET_ARTIFACTS_MAX * 56);
+const _: () = assert!(size_of::<Mark>() == 48 && size_of::<Artifact>() == 80 && size_of::<InodeInfo>() == 32);
+const _: () = assert!(size_of::<LoadSet>() == 32 + LOAD_SET_ARTIFACTS_MAX * 80);

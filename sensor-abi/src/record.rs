@@ -110,7 +110,9 @@ pub struct Open {
     pub inode: InodeKey,
     pub stamp: ContentStamp,
     pub exe: InodeKey,
+    pub exe_fs_magic: u64,
     pub exe_uid: u32,
+    /// `u32::MAX` where it isn't known, or where the executable is mounted over another name.
     pub exe_mode: u32,
     pub exe_dir_uid: u32,
     pub exe_dir_mode: u32,

@@ -103,7 +103,7 @@ pub unsafe fn write_load(load: *mut Load, mark: *const Mark, set: *const LoadSet
 pub fn write_artifacts(bytes: *mut u8, at: u64, set: *const LoadSet, artifacts: u64) -> u64 {
     let len = (artifacts & 15).min(LOAD_SET_ARTIFACTS_MAX as u64) * size_of::<Artifact>() as u64;
     let at_masked = at as usize & (SCRATCH_BYTES / 2 - 1);
-    // SAFETY: `at` is below half the area and `len` at most 448; the source is a live map value.
+    // SAFETY: `at` is below half the area and `len` at most 640; the source is a live map value.
     unsafe {
         bpf_probe_read_kernel(bytes.add(at_masked).cast(), len as u32, (&raw const (*set).artifacts).cast());
     }

@@ -5,12 +5,12 @@ use core::ffi::{c_long, c_void};
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sensor_abi::counter::Counter;
-use sensor_abi::identity::{InodeKey, TaskKey};
-use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role};
+use sensor_abi::identity::{ContentStamp, InodeKey, TaskKey};
+use sensor_abi::mark::{Artifact, InodeInfo, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role, verdict};
 
 use crate::emit::{Area, atomic_add};
 use crate::field::{Address, config, field, read};
-use crate::maps::{EXES, INODES, INODES_MALICIOUS, LOAD_SETS, NEXT_SET, TASKS, count};
+use crate::maps::{EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, count};
 use crate::repeat::{self, repeat};
 use crate::task::now_ns;
 use crate::{file, task};
@@ -80,11 +80,11 @@ pub extern "C" fn sensor_counts(id: u64) -> u64 {
     let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
     for i in 0..LOAD_SET_ARTIFACTS_MAX {
         // SAFETY: a live map value; the index is below the length.
-        let (inode, len) = unsafe { ((*set).artifacts[i & ARTIFACT_MASK].inode, (*set).count) };
+        let (artifact, len) = unsafe { (&(*set).artifacts[i & ARTIFACT_MASK], (*set).count) };
         if i as u32 >= len {
             break;
         }
-        if !is_no_model(inode) {
+        if known(artifact).is_none_or(|info| info.class != class::NOT_MODEL) {
             return 1;
         }
     }
@@ -252,43 +252,127 @@ pub enum Added {
 /// A set that other processes share is copied first: what a parent opens after a fork is not its child's load.
 #[inline(always)]
 pub fn add(key: &TaskKey, exe: &InodeKey, decided: u8, artifact: &Artifact) -> Added {
-    let existing = find(key);
-    if let Some(mark) = existing {
-        // SAFETY: a live map value.
-        let id = unsafe { (*mark).set };
-        if let Some(set) = LOAD_SETS.get_ptr_mut(id) {
-            // SAFETY: a live map value.
-            if unsafe { (*set).refs } == 1 {
-                // SAFETY: as above.
-                return unsafe { put(set, mark, artifact) };
-            }
+    let Some(mark) = find_or_mark(key, exe, decided) else { return Added::Failed };
+    // SAFETY: a live map value.
+    unsafe {
+        if !lock(mark) {
+            return Added::Failed;
         }
+        let added = add_locked(key, mark, artifact);
+        unlock(mark);
+        added
     }
-    let Some(area) = Area::claim() else { return Added::Failed };
-    let added = add_to_new_set(&area, existing, key, exe, decided, artifact);
-    area.release();
-    added
 }
 
+/// The mark of the process `key`; a fresh one has no set yet. Of two threads that make one at once, one wins.
 #[inline(always)]
-fn add_to_new_set(
-    area: &Area,
-    existing: Option<*mut Mark>,
-    key: &TaskKey,
-    exe: &InodeKey,
-    decided: u8,
-    artifact: &Artifact,
-) -> Added {
-    let fresh: *mut LoadSet = area.record();
-    let mut old = 0u64;
-    // SAFETY: the area is larger than a set; the sources are live map values, read through a checked copy.
+fn find_or_mark(key: &TaskKey, exe: &InodeKey, decided: u8) -> Option<*mut Mark> {
+    if let Some(mark) = find(key) {
+        return Some(mark);
+    }
+    let fresh = Mark {
+        start_boottime_ns: key.start_boottime_ns,
+        set: 0,
+        exe: *exe,
+        role: decided,
+        born: 0,
+        reserved: [0; 6],
+        busy: 0,
+    };
+    if TASKS.insert(key.tgid, fresh, BPF_NOEXIST).is_err() && find(key).is_none() {
+        // Full, or the mark of an earlier process with this pid, whose exit was missed.
+        if TASKS.insert(key.tgid, fresh, 0).is_err() {
+            count(Counter::TasksFull);
+            return None;
+        }
+    }
+    find(key)
+}
+
+/// `include/uapi/linux/bpf.h`
+const BPF_NOEXIST: u64 = 1;
+
+/// Tries to take a mark: each is a handful of instructions, and a holder needs a few hundred.
+const LOCK_TRIES_MAX: u32 = 8_192;
+/// The same where the loop has to be unrolled.
+const LOCK_TRIES_UNROLLED_MAX: u32 = 4;
+
+/// What [`lock`] works on.
+#[repr(C)]
+struct Lock {
+    mark: *mut Mark,
+    taken: u64,
+}
+
+/// Takes the right to change which set a mark names, and what is in it. Given up where somebody else has it for too
+/// long: counted.
+///
+/// # Safety
+/// `mark` is a live map value.
+#[inline(always)]
+pub unsafe fn lock(mark: *mut Mark) -> bool {
+    let mut lock = Lock { mark, taken: 0 };
+    // SAFETY: the step takes a `Lock`.
+    unsafe { repeat::<_, LOCK_TRIES_UNROLLED_MAX>(LOCK_TRIES_MAX, &mut lock, lock_step) };
+    if lock.taken == 0 {
+        count(Counter::Contended);
+    }
+    lock.taken != 0
+}
+
+unsafe extern "C" fn lock_step(_: u32, lock: *mut c_void) -> c_long {
+    // SAFETY: `repeat` hands over what `lock` gave it; the mark is a live map value, its word eight-byte aligned.
     unsafe {
+        let lock = &mut *lock.cast::<Lock>();
+        // Add first, look then: of two that meet here at most one reads its own 1.
+        atomic_add(&raw mut (*lock.mark).busy, 1);
+        if core::ptr::read_volatile(&raw const (*lock.mark).busy) == 1 {
+            lock.taken = 1;
+            return repeat::STOP;
+        }
+        atomic_add(&raw mut (*lock.mark).busy, -1);
+    }
+    repeat::GO_ON
+}
+
+/// # Safety
+/// `mark` is a live map value that the caller took.
+#[inline(always)]
+pub unsafe fn unlock(mark: *mut Mark) {
+    // SAFETY: the caller's promise.
+    unsafe { atomic_add(&raw mut (*mark).busy, -1) };
+}
+
+/// # Safety
+/// `mark` is a live map value that the caller took.
+#[inline(always)]
+unsafe fn add_locked(key: &TaskKey, mark: *mut Mark, artifact: &Artifact) -> Added {
+    // SAFETY: the caller's promise; a set that one mark names is that mark's alone.
+    unsafe {
+        let own = LOAD_SETS.get_ptr_mut((*mark).set).is_some_and(|set| (*set).refs == 1);
+        if !own && !give_own_set(mark, key) {
+            return Added::Failed;
+        }
+        match LOAD_SETS.get_ptr_mut((*mark).set) {
+            Some(set) => put(set, mark, artifact),
+            None => Added::Failed,
+        }
+    }
+}
+
+/// Gives a mark a set that nobody shares: a copy of the one it has, or an empty one.
+///
+/// # Safety
+/// `mark` is a live map value that the caller took.
+#[inline(always)]
+unsafe fn give_own_set(mark: *mut Mark, key: &TaskKey) -> bool {
+    let Some(area) = Area::claim() else { return false };
+    let fresh: *mut LoadSet = area.record();
+    // SAFETY: the area is larger than a set; the source is a live map value, read through a checked copy.
+    let inserted = unsafe {
         let mut copied = false;
-        if let Some(mark) = existing {
-            old = (*mark).set;
-            if let Some(set) = LOAD_SETS.get_ptr_mut(old) {
-                copied = bpf_probe_read_kernel(fresh.cast(), size_of::<LoadSet>() as u32, set.cast()) == 0;
-            }
+        if let Some(set) = LOAD_SETS.get_ptr_mut((*mark).set) {
+            copied = bpf_probe_read_kernel(fresh.cast(), size_of::<LoadSet>() as u32, set.cast()) == 0;
         }
         if !copied {
             (*fresh).count = 0;
@@ -296,95 +380,104 @@ fn add_to_new_set(
         }
         (*fresh).owner = *key;
         (*fresh).refs = 1;
-        let mut mark = match existing {
-            Some(mark) => *mark,
-            None => Mark {
-                start_boottime_ns: key.start_boottime_ns,
-                set: 0,
-                exe: *exe,
-                role: decided,
-                born: 0,
-                reserved: [0; 6],
-            },
-        };
-        let added = put(fresh, &raw mut mark, artifact);
-        let Some(id) = next_id() else { return Added::Failed };
-        if LOAD_SETS.insert(id, &*fresh, 0).is_err() {
-            count(Counter::LoadSetsFull);
-            return Added::Failed;
-        }
-        mark.set = id;
-        if TASKS.insert(key.tgid, mark, 0).is_err() {
-            count(Counter::TasksFull);
-            let _ = LOAD_SETS.remove(id);
-            return Added::Failed;
-        }
-        if old != 0 {
-            unref(old);
-        }
-        added
+        next_id().filter(|id| LOAD_SETS.insert(*id, &*fresh, BPF_NOEXIST).is_ok())
+    };
+    area.release();
+    let Some(id) = inserted else {
+        count(Counter::LoadSetsFull);
+        return false;
+    };
+    // SAFETY: the caller's promise.
+    let old = unsafe { core::mem::replace(&mut (*mark).set, id) };
+    if old != 0 {
+        unref(old);
     }
+    true
 }
 
+/// What [`put`] looks for in a set.
+#[repr(C)]
+struct Search<'a> {
+    set: *mut LoadSet,
+    artifact: &'a Artifact,
+    /// The slot that holds it already, or [`NO_SLOT`].
+    same: u64,
+    /// A slot whose file is no model, or [`NO_SLOT`].
+    no_model: u64,
+    /// A slot, but the first, whose file was found clean, or [`NO_SLOT`].
+    clean: u64,
+}
+
+const NO_SLOT: u64 = u64::MAX;
+
+unsafe extern "C" fn search_step(i: u32, search: *mut c_void) -> c_long {
+    // SAFETY: `repeat` hands over what `put` gave it; the set is a live map value, the index masked to the length.
+    unsafe {
+        let search = &mut *search.cast::<Search<'_>>();
+        let slot = i as usize & ARTIFACT_MASK;
+        let at = &(*search.set).artifacts[slot];
+        if at.inode.ino == search.artifact.inode.ino
+            && at.inode.dev == search.artifact.inode.dev
+            && at.inode.generation == search.artifact.inode.generation
+            && is_same_content(&at.stamp, &search.artifact.stamp)
+        {
+            search.same = slot as u64;
+            return repeat::STOP;
+        }
+        match known(at) {
+            Some(info) if info.class == class::NOT_MODEL => search.no_model = slot as u64,
+            Some(info) if info.verdict == verdict::CLEAN && i != 0 => search.clean = slot as u64,
+            _ => {}
+        }
+    }
+    repeat::GO_ON
+}
+
+/// A full set gives the next artifact the slot of one that is no model; else of one, but the first, that was found clean;
+/// else the last, so that what came first can't be pushed out before its verdict is there.
+///
 /// # Safety
-/// `set` and `mark` point to live memory that this program may write.
+/// `set` and `mark` are live map values that the caller took.
 #[inline(always)]
 unsafe fn put(set: *mut LoadSet, mark: *mut Mark, artifact: &Artifact) -> Added {
-    // SAFETY: the caller's promise; indices are masked to the length.
+    let mut search = Search { set, artifact, same: NO_SLOT, no_model: NO_SLOT, clean: NO_SLOT };
+    // SAFETY: the caller's promise; the step takes a `Search`; indices are masked to the length.
     unsafe {
-        let len = (*set).count;
-        for i in 0..LOAD_SET_ARTIFACTS_MAX {
-            if i as u32 >= len {
-                break;
-            }
-            let at = &mut (*set).artifacts[i & ARTIFACT_MASK];
-            if at.inode.ino == artifact.inode.ino && at.inode.dev == artifact.inode.dev {
-                let again = at.opener.start_boottime_ns == artifact.opener.start_boottime_ns;
-                *at = *artifact;
-                return if again { Added::Again } else { Added::New };
-            }
+        let len = (*set).count.min(LOAD_SET_ARTIFACTS_MAX as u32);
+        repeat::<_, { LOAD_SET_ARTIFACTS_MAX as u32 }>(len, &mut search, search_step);
+        if search.same != NO_SLOT {
+            let at = &mut (*set).artifacts[search.same as usize & ARTIFACT_MASK];
+            let again = at.opener.start_boottime_ns == artifact.opener.start_boottime_ns;
+            *at = *artifact;
+            return if again { Added::Again } else { Added::New };
         }
         let slot = if (len as usize) < LOAD_SET_ARTIFACTS_MAX {
             (*set).count = len + 1;
-            len as usize
+            len as u64
+        } else if search.no_model != NO_SLOT {
+            search.no_model
         } else {
-            match slot_of_no_model(set) {
-                Some(slot) => slot,
-                None => {
-                    // The first stays; among the others the turn goes round, past one that is known to be malicious.
-                    let turn = (*set).omitted as usize;
-                    (*set).omitted += 1;
-                    let slot = turn & ARTIFACT_MASK;
-                    let passed = slot == 0 || INODES_MALICIOUS.get((*set).artifacts[slot].inode).is_some();
-                    if passed { ((turn + 1) & ARTIFACT_MASK).max(1) } else { slot }
-                }
-            }
+            (*set).omitted += 1;
+            if search.clean != NO_SLOT { search.clean } else { LOAD_SET_ARTIFACTS_MAX as u64 - 1 }
         };
-        (*mark).born &= !(1u8 << (slot & ARTIFACT_MASK));
-        (*set).artifacts[slot & ARTIFACT_MASK] = *artifact;
+        let slot = slot as usize & ARTIFACT_MASK;
+        (*mark).born &= !(1u8 << slot);
+        (*set).artifacts[slot] = *artifact;
         Added::New
     }
 }
 
-/// A slot whose file turned out to be no model: the first to give way.
-///
-/// # Safety
-/// `set` points to live memory.
 #[inline(always)]
-unsafe fn slot_of_no_model(set: *const LoadSet) -> Option<usize> {
-    for i in 0..LOAD_SET_ARTIFACTS_MAX {
-        // SAFETY: the caller's promise; the index is below the length.
-        if is_no_model(unsafe { (*set).artifacts[i & ARTIFACT_MASK].inode }) {
-            return Some(i);
-        }
-    }
-    None
+fn is_same_content(a: &ContentStamp, b: &ContentStamp) -> bool {
+    a.size == b.size && a.ctime_s == b.ctime_s && a.ctime_ns == b.ctime_ns
 }
 
+/// What is known of an artifact's content, not of an earlier or later one of that file.
 #[inline(always)]
-fn is_no_model(inode: InodeKey) -> bool {
+fn known(artifact: &Artifact) -> Option<&'static InodeInfo> {
     // SAFETY: plain bytes.
-    unsafe { INODES.get(inode) }.is_some_and(|info| info.class == class::NOT_MODEL)
+    let info = unsafe { INODES.get(artifact.inode) }?;
+    is_same_content(&info.stamp, &artifact.stamp).then_some(info)
 }
 
 #[inline(always)]

@@ -84,18 +84,17 @@ pub unsafe fn write_header(header: *mut Header, kind: u16, task: Address, key: T
 /// `ancestors` points to writable memory of its size.
 #[inline(always)]
 pub unsafe fn write_ancestors(ancestors: *mut [TaskKey; ANCESTORS_MAX], task: Address) {
+    // SAFETY: the caller's promise.
+    unsafe { *ancestors = [TaskKey { start_boottime_ns: 0, tgid: 0, reserved: 0 }; ANCESTORS_MAX] };
     let mut at = task;
     for i in 0..ANCESTORS_MAX {
-        let mut key = TaskKey::default();
-        if let Some(parent) = field!(at, task_real_parent, Address) {
-            if let Some(found) = key_of(parent) {
-                if found.tgid != 0 {
-                    key = found;
-                    at = parent;
-                }
-            }
+        let Some(parent) = field!(at, task_real_parent, Address) else { return };
+        let Some(key) = key_of(parent) else { return };
+        if key.tgid == 0 {
+            return;
         }
         // SAFETY: the caller's promise; `i` is below the length.
         unsafe { (*ancestors)[i] = key };
+        at = parent;
     }
 }

@@ -111,6 +111,8 @@ pub struct ModelFinding {
 /// What is known of one model file. Replaced as a whole when the scanner has spoken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
+    /// Which sight of which file this is: another content under the same inode is another model.
+    pub sight: u64,
     pub inode: InodeKey,
     /// As the opener's mount namespace sees it.
     pub path: Bytes,

@@ -120,7 +120,7 @@ struct Incident {
     /// The latest sighting.
     latest: Subject,
     /// The most telling act per model file, to be judged again when its verdict comes.
-    acts: Vec<(InodeKey, Arc<Act>)>,
+    acts: Vec<(u64, Arc<Act>)>,
     count: u64,
     told_count: u64,
     told_ns: u64,
@@ -201,9 +201,9 @@ impl Incidents {
     pub fn learn(&mut self, model: &Arc<Model>) -> Vec<(Key, Arc<Act>)> {
         let mut involved = Vec::new();
         for (key, incident) in &mut self.open {
-            for (inode, act) in &mut incident.acts {
+            for (sight, act) in &mut incident.acts {
                 learn(act, model);
-                if *inode == model.inode {
+                if *sight == model.sight {
                     involved.push((key.clone(), Arc::clone(act)));
                 }
             }
@@ -343,19 +343,19 @@ impl Incident {
     fn keep(&mut self, subject: &Subject) {
         let Subject::Act { act, .. } = subject else { return };
         for artifact in &act.artifacts {
-            let inode = artifact.model.inode;
+            let sight = artifact.model.sight;
             let telling = |act: &Act| {
                 act.artifacts
                     .iter()
-                    .find(|artifact| artifact.model.inode == inode)
+                    .find(|artifact| artifact.model.sight == sight)
                     .map(|artifact| (!artifact.in_window, !artifact.born, artifact.since_ns))
             };
-            if let Some((_, known)) = self.acts.iter_mut().find(|(known, _)| *known == inode) {
+            if let Some((_, known)) = self.acts.iter_mut().find(|(known, _)| *known == sight) {
                 if telling(act) < telling(known) {
                     *known = Arc::clone(act);
                 }
             } else if self.acts.len() < ACTS_PER_INCIDENT_MAX {
-                self.acts.push((inode, Arc::clone(act)));
+                self.acts.push((sight, Arc::clone(act)));
             }
         }
     }
@@ -363,9 +363,9 @@ impl Incident {
 
 /// Puts what is known now in the place of what was known when the act happened.
 pub fn learn(act: &mut Arc<Act>, model: &Arc<Model>) {
-    if act.artifacts.iter().any(|artifact| artifact.model.inode == model.inode && artifact.model != *model) {
+    if act.artifacts.iter().any(|artifact| artifact.model.sight == model.sight && artifact.model != *model) {
         for artifact in &mut Arc::make_mut(act).artifacts {
-            if artifact.model.inode == model.inode {
+            if artifact.model.sight == model.sight {
                 artifact.model = Arc::clone(model);
             }
         }

@@ -70,7 +70,7 @@ impl Judge {
         let mut again: Vec<(Option<Key>, Arc<Act>)> =
             self.incidents.learn(&model).into_iter().map(|(key, act)| (Some(key), act)).collect();
         for mut act in std::mem::take(&mut self.waiting) {
-            let concerned = act.artifacts.iter().any(|artifact| artifact.model.inode == model.inode);
+            let concerned = act.artifacts.iter().any(|artifact| artifact.model.sight == model.sight);
             incident::learn(&mut act, &model);
             if concerned {
                 again.push((None, Arc::clone(&act)));
@@ -145,8 +145,8 @@ impl Judge {
                 && known
                     .artifacts
                     .iter()
-                    .map(|artifact| artifact.model.inode)
-                    .eq(act.artifacts.iter().map(|artifact| artifact.model.inode))
+                    .map(|artifact| artifact.model.sight)
+                    .eq(act.artifacts.iter().map(|artifact| artifact.model.sight))
         };
         if self.waiting.iter().any(is_same) {
             return;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::event::{Act, ActKind, Artifact, Bytes, EventKind, InodeKey, Model, Proto, TaskKey};
+use crate::event::{Act, ActKind, Artifact, Bytes, EventKind, Model, Proto, TaskKey};
 
 /// Loads that are told at the same time.
 pub const STORIES_MAX: usize = 1024;
@@ -32,7 +32,7 @@ pub struct Moment {
 /// What happened, in little.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    Load { inode: InodeKey, model: Arc<Model> },
+    Load { sight: u64, model: Arc<Model> },
     Exec { exe: Bytes, argv: Vec<Bytes>, cut: bool },
     Network { kind: EventKind, proto: Proto, ip: Option<IpAddr>, port: Option<u16> },
 }
@@ -40,7 +40,7 @@ pub enum What {
 impl What {
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Load { inode: a, .. }, Self::Load { inode: b, .. }) => a == b,
+            (Self::Load { sight: a, .. }, Self::Load { sight: b, .. }) => a == b,
             (a, b) => a == b,
         }
     }
@@ -103,8 +103,8 @@ impl Timelines {
     pub fn learn(&mut self, model: &Arc<Model>) {
         for story in self.stories.values_mut() {
             for moment in &mut story.moments {
-                if let What::Load { inode, model: known } = &mut moment.what
-                    && *inode == model.inode
+                if let What::Load { sight, model: known } = &mut moment.what
+                    && *sight == model.sight
                 {
                     *known = Arc::clone(model);
                 }
@@ -144,7 +144,7 @@ impl Story {
         let known = self
             .moments
             .iter_mut()
-            .find(|moment| matches!(&moment.what, What::Load { inode, .. } if *inode == artifact.model.inode));
+            .find(|moment| matches!(&moment.what, What::Load { sight, .. } if *sight == artifact.model.sight));
         match known {
             Some(moment) => {
                 if let What::Load { model, .. } = &mut moment.what {
@@ -154,7 +154,7 @@ impl Story {
             None => self.insert(Moment {
                 boottime_ns: artifact.opened_boottime_ns,
                 pid: artifact.opener.tgid,
-                what: What::Load { inode: artifact.model.inode, model: Arc::clone(&artifact.model) },
+                what: What::Load { sight: artifact.model.sight, model: Arc::clone(&artifact.model) },
                 count: 1,
             }),
         }

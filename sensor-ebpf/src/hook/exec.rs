@@ -69,9 +69,11 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
             return None;
         }
         role::READER => {
-            // SAFETY: as above.
-            mark::unref(unsafe { (*mark).set });
-            let _ = TASKS.remove(key.tgid);
+            // SAFETY: as above; read before it is removed.
+            let set = unsafe { (*mark).set };
+            if TASKS.remove(key.tgid).is_ok() {
+                mark::unref(set);
+            }
             return None;
         }
         _ => {}

@@ -30,7 +30,10 @@ fn exited() -> Option<()> {
     }
     // SAFETY: a live map value; read before it is removed.
     let (set, role) = unsafe { ((*mark).set, (*mark).role) };
-    let _ = TASKS.remove(key.tgid);
+    // Threads that end at once may all see that none is left: the one that removes the mark frees what it names.
+    if TASKS.remove(key.tgid).is_err() {
+        return None;
+    }
     if role == role::OWN {
         count(Counter::CanaryExit);
         return None;

@@ -40,16 +40,29 @@ fn forked(child: Address) -> Option<()> {
         _ => {}
     }
     let child_key = task::key_of(child)?;
+    // A thread of the creator may be changing its set: the child's share is counted before anybody can free it.
     // SAFETY: as above.
-    let mut inherited: Mark = unsafe { *parent };
-    let set = LOAD_SETS.get_ptr_mut(inherited.set)?;
+    let mut inherited: Mark = unsafe {
+        if !mark::lock(parent) {
+            return None;
+        }
+        let copy = *parent;
+        let set = LOAD_SETS.get_ptr_mut(copy.set);
+        if let Some(set) = set {
+            mark::reference(set);
+        }
+        mark::unlock(parent);
+        set?;
+        copy
+    };
+    inherited.busy = 0;
     inherited.start_boottime_ns = child_key.start_boottime_ns;
     inherited.born |= mark::held(creator, inherited.set, creator_key.start_boottime_ns) as u8;
     if TASKS.insert(child_key.tgid, inherited, 0).is_err() {
         count(Counter::TasksFull);
+        mark::unref(inherited.set);
         return None;
     }
-    mark::reference(set);
     let area = Area::claim()?;
     let record: *mut Fork = area.record();
     // SAFETY: the area is larger than the record.
@@ -75,6 +88,7 @@ fn own_child(child: Address) -> Option<()> {
         role: role::OWN,
         born: 0,
         reserved: [0; 6],
+        busy: 0,
     };
     if TASKS.insert(key.tgid, own, 0).is_err() {
         count(Counter::TasksFull);

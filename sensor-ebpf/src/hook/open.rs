@@ -168,7 +168,8 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
                 return None;
             }
             class = info.class;
-            known = true;
+            // What could not be read is tried again.
+            known = info.class != class::UNKNOWN || info.verdict != verdict::NONE;
         }
     }
     let (exe_file, exe) = mark::exe_of(opened.task)?;
@@ -182,6 +183,7 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
     let now = task::now_ns();
     let artifact = Artifact {
         inode,
+        stamp,
         opener: opened.key,
         opened_ns: now,
         held_ns: now,
@@ -193,7 +195,11 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
     if limited || (added == Added::Again && known) {
         return None;
     }
-    send(opened, inode, stamp, class, exe_file, exe, decided, is_new)
+    let sent = send(opened, inode, stamp, class, exe_file, exe, decided, is_new);
+    if sent.is_none() {
+        count(Counter::ReadFailed);
+    }
+    sent
 }
 
 /// May this inode be sent as a candidate now? Remembers that it was.
@@ -243,6 +249,10 @@ fn send(
     let exe_dentry: Address = field!(exe_file, file_path_dentry, Address)?;
     let exe_dir: Address = field!(exe_dentry, dentry_parent, Address)?;
     let exe_dir_inode: Address = field!(exe_dir, dentry_inode, Address)?;
+    let exe_sb: Address = field!(exe_inode, inode_sb, Address)?;
+    // Mounted by itself over another name: its name and folder are not its own, and prove nothing.
+    let exe_mount: Address = field!(exe_file, file_path_mnt, Address)?;
+    let exe_is_bound = field!(exe_mount, vfsmount_root, Address)? == exe_dentry;
     let sb: Address = field!(opened.inode, inode_sb, Address)?;
     let mm: Address = field!(opened.task, task_mm, Address)?;
     let area = Area::claim()?;
@@ -260,7 +270,11 @@ fn send(
         (*record).stamp = stamp;
         (*record).exe = exe;
         (*record).exe_uid = field!(exe_inode, inode_uid, u32).unwrap_or(u32::MAX);
-        (*record).exe_mode = field!(exe_inode, inode_mode, u16).map_or(u32::MAX, u32::from);
+        (*record).exe_mode = match field!(exe_inode, inode_mode, u16) {
+            Some(mode) if !exe_is_bound => u32::from(mode),
+            _ => u32::MAX,
+        };
+        (*record).exe_fs_magic = field!(exe_sb, sb_magic, u64).unwrap_or(0);
         (*record).exe_dir_uid = field!(exe_dir_inode, inode_uid, u32).unwrap_or(u32::MAX);
         (*record).exe_dir_mode = field!(exe_dir_inode, inode_mode, u16).map_or(u32::MAX, u32::from);
         (*record).fd = opened.fd;

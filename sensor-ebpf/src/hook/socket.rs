@@ -1,5 +1,5 @@
-//! What the cgroup pair cannot see: families other than IPv4 and IPv6, raw and packet sockets, datagrams on connected
-//! sockets. LSM rung only.
+//! What the cgroup pair cannot see: families other than IPv4 and IPv6, protocols other than TCP and UDP, raw and packet
+//! sockets, datagrams on connected sockets. LSM rung only.
 //!
 //! `lsm/socket_connect` (match-proto: security/security.c: int security_socket_connect(struct socket *sock, struct
 //! sockaddr *address, int addrlen)) and `lsm/socket_sendmsg` (match-proto: int security_socket_sendmsg(struct socket
@@ -18,6 +18,11 @@ use crate::mark;
 /// `include/linux/socket.h`
 const AF_PACKET: u16 = 17;
 const AF_VSOCK: u16 = 40;
+/// `include/uapi/linux/in.h`
+const IPPROTO_TCP: u16 = 6;
+const IPPROTO_UDP: u16 = 17;
+const IPPROTO_UDPLITE: u16 = 136;
+const IPPROTO_MPTCP: u16 = 262;
 /// `include/linux/net.h`
 const SOCK_DGRAM: u16 = 2;
 const SOCK_RAW: u16 = 3;
@@ -33,7 +38,7 @@ pub fn socket_connect(ctx: LsmContext) -> i32 {
     if mark::current_is_own() {
         count(Counter::CanarySocketLsm);
     }
-    let _ = other_family(socket, address, kind::CONNECT);
+    let _ = other_connect(socket, address);
     0
 }
 
@@ -52,56 +57,63 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn other_message(socket: Address, message: Address) -> Option<()> {
     // A cheap look first: streams pass, and so do the datagrams that the cgroup pair sees.
-    let sock_type: u16 = field!(socket, socket_type, u16)?;
     let sk: Address = field!(socket, socket_sk, Address)?;
     let family: u16 = field!(sk, sock_family, u16)?;
     let address: Address = field!(message, msghdr_name, Address)?;
-    if sock_type == SOCK_DGRAM && (family == AF_INET || family == AF_INET6) && address.is_null() {
-        return connected_datagram(sk, family);
-    }
-    if sock_type != SOCK_RAW && family != AF_PACKET {
-        return None;
-    }
-    other_family(socket, address, kind::SEND)
-}
-
-/// A datagram on a connected socket names no address; the socket does.
-#[inline(always)]
-fn connected_datagram(sk: Address, family: u16) -> Option<()> {
-    mark::find_current()?;
-    let mut ip = [0u8; 16];
-    if family == AF_INET {
-        ip[..4].copy_from_slice(&field!(sk, sock_daddr, [u8; 4])?);
-    } else {
-        ip = field!(sk, sock_v6_daddr, [u8; 16])?;
-    }
-    let port = u32::from(field!(sk, sock_dport, u16)?);
-    let protocol: u16 = field!(sk, sock_protocol, u16)?;
-    acted(kind::SEND, Counter::CanarySocketLsm, family, &ip, port, u32::from(SOCK_DGRAM), u32::from(protocol))
-}
-
-#[inline(always)]
-fn other_family(socket: Address, address: Address, kind: u16) -> Option<()> {
-    mark::find_current()?;
-    let sk: Address = field!(socket, socket_sk, Address)?;
-    let family: u16 = field!(sk, sock_family, u16)?;
-    let sock_type: u16 = field!(socket, socket_type, u16)?;
-    let protocol: u16 = field!(sk, sock_protocol, u16)?;
-    let mut ip = [0u8; 16];
     match family {
-        // Connects are the cgroup pair's, whose word counts; raw datagrams reach no other hook.
-        AF_INET if sock_type == SOCK_RAW => {
-            if !address.is_null() {
-                ip[..4].copy_from_slice(&read::<[u8; 4]>(address, 4)?);
+        AF_INET | AF_INET6 => {
+            let sock_type: u16 = field!(socket, socket_type, u16)?;
+            let protocol: u16 = field!(sk, sock_protocol, u16)?;
+            let connected_datagram = sock_type == SOCK_DGRAM && address.is_null();
+            if !connected_datagram && is_the_pairs(sock_type, protocol) {
+                return None;
             }
         }
-        AF_INET6 if sock_type == SOCK_RAW => {
-            if !address.is_null() {
-                ip = read::<[u8; 16]>(address, 8)?;
+        AF_PACKET => {}
+        _ => return None,
+    }
+    other_family(socket, sk, family, address, kind::SEND)
+}
+
+/// Does the cgroup pair see what a socket of this kind does? Connects and datagrams of TCP, UDP and MPTCP.
+#[inline(always)]
+fn is_the_pairs(sock_type: u16, protocol: u16) -> bool {
+    sock_type != SOCK_RAW && matches!(protocol, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE | IPPROTO_MPTCP)
+}
+
+#[inline(always)]
+fn other_connect(socket: Address, address: Address) -> Option<()> {
+    let sk: Address = field!(socket, socket_sk, Address)?;
+    let family: u16 = field!(sk, sock_family, u16)?;
+    match family {
+        AF_INET | AF_INET6 => {
+            if is_the_pairs(field!(socket, socket_type, u16)?, field!(sk, sock_protocol, u16)?) {
+                return None;
             }
         }
         AF_PACKET | AF_VSOCK => {}
         _ => return None,
     }
-    acted(kind, Counter::CanarySocketLsm, family, &ip, 0, u32::from(sock_type), u32::from(protocol))
+    other_family(socket, sk, family, address, kind::CONNECT)
+}
+
+/// `address` is the kernel's copy of what the call names; null where only the socket knows its peer.
+#[inline(always)]
+fn other_family(socket: Address, sk: Address, family: u16, address: Address, kind: u16) -> Option<()> {
+    mark::find_current()?;
+    let sock_type: u16 = field!(socket, socket_type, u16)?;
+    let protocol: u16 = field!(sk, sock_protocol, u16)?;
+    let mut ip = [0u8; 16];
+    let mut port = 0u16;
+    // struct sockaddr_in and sockaddr_in6: the port at 2, the address at 4 and 8.
+    if family == AF_INET {
+        let from: [u8; 4] = if address.is_null() { field!(sk, sock_daddr, [u8; 4])? } else { read(address, 4)? };
+        ip[..4].copy_from_slice(&from);
+    } else if family == AF_INET6 {
+        ip = if address.is_null() { field!(sk, sock_v6_daddr, [u8; 16])? } else { read(address, 8)? };
+    }
+    if family == AF_INET || family == AF_INET6 {
+        port = if address.is_null() { field!(sk, sock_dport, u16)? } else { read(address, 2)? };
+    }
+    acted(kind, Counter::CanarySocketLsm, family, &ip, u32::from(port), u32::from(sock_type), u32::from(protocol))
 }

@@ -24,6 +24,7 @@ pub fn process(tgid: u32, exe: &str, argv: &[&str]) -> Process {
 
 pub fn model(ino: u64) -> Model {
     Model {
+        sight: ino,
         inode: InodeKey { dev: 8 << 20 | 1, generation: 7, ino },
         path: format!("/models/{ino}.pt").into_bytes(),
         size: 4096,

@@ -31,10 +31,12 @@ enum Progress {
     Done,
 }
 
+/// One content of one file.
+type Sight = (InodeKey, ContentStamp);
+
 #[derive(Debug)]
 struct Known {
     model: Arc<Model>,
-    stamp: ContentStamp,
     progress: Progress,
     not_model: bool,
     /// An act left before the verdict came.
@@ -130,11 +132,15 @@ pub struct Sums {
 #[derive(Debug)]
 pub struct Correlator {
     scan_wait_ns: u64,
-    models: HashMap<InodeKey, Known>,
-    models_order: VecDeque<InodeKey>,
+    /// By file and content: a file that is rewritten is another model.
+    models: HashMap<Sight, Known>,
+    models_order: VecDeque<Sight>,
+    next_sight: u64,
     roles: HashMap<InodeKey, Role>,
     waiting: VecDeque<Waiting>,
     pub sums: Sums,
+    /// Models that were forgotten although an act had left without their verdict.
+    pub verdicts_forgotten: u64,
 }
 
 impl Correlator {
@@ -143,9 +149,11 @@ impl Correlator {
             scan_wait_ns,
             models: HashMap::new(),
             models_order: VecDeque::new(),
+            next_sight: 0,
             roles: HashMap::new(),
             waiting: VecDeque::new(),
             sums: Sums::default(),
+            verdicts_forgotten: 0,
         }
     }
 
@@ -177,20 +185,20 @@ impl Correlator {
 
     /// A file was opened. Says whether the scanner has to look at it.
     pub fn opened(&mut self, open: &Open) -> Option<Look> {
-        let fresh = match self.models.get_mut(&open.inode) {
-            // While somebody can change it, a verdict is as old as the look was.
-            Some(known) if known.stamp == open.stamp && (open.writers == 0 || known.progress != Progress::Done) => {
-                if known.model.path.is_empty() && !open.path.is_empty() {
-                    Arc::make_mut(&mut known.model).path.clone_from(&open.path);
-                }
-                false
+        let sight = (open.inode, open.stamp);
+        if let Some(known) = self.models.get_mut(&sight) {
+            if known.model.path.is_empty() && !open.path.is_empty() {
+                Arc::make_mut(&mut known.model).path.clone_from(&open.path);
             }
-            _ => true,
-        };
-        if !fresh {
-            return None;
+            // While somebody can change it, a verdict is as old as the look was; what could not be read is tried again.
+            let again = open.writers != 0 || known.model.verdict == Verdict::NotRead;
+            if known.progress != Progress::Done || !again {
+                return None;
+            }
+            known.progress = Progress::Asked;
+        } else {
+            self.remember(sight, &open.path);
         }
-        self.remember(open.inode, open.stamp, &open.path);
         Some(Look {
             inode: open.inode,
             stamp: open.stamp,
@@ -202,13 +210,18 @@ impl Correlator {
         })
     }
 
-    fn remember(&mut self, inode: InodeKey, stamp: ContentStamp, path: &[u8]) {
+    fn remember(&mut self, sight: Sight, path: &[u8]) {
         while self.models.len() >= MODELS_MAX {
             let Some(oldest) = self.models_order.pop_front() else { break };
-            self.models.remove(&oldest);
+            if self.models.remove(&oldest).is_some_and(|known| known.missed) {
+                self.verdicts_forgotten += 1;
+            }
         }
+        let (inode, stamp) = sight;
         let (repo, revision) = hub::identity(path).map_or((None, None), |(repo, revision)| (Some(repo), revision));
+        self.next_sight += 1;
         let model = Arc::new(Model {
+            sight: self.next_sight,
             inode,
             path: path.to_vec(),
             size: stamp.size,
@@ -221,18 +234,16 @@ impl Correlator {
             revision,
             all_globals_safe: false,
         });
-        let known = Known { model, stamp, progress: Progress::Asked, not_model: false, missed: false };
-        if self.models.insert(inode, known).is_none() {
-            self.models_order.push_back(inode);
+        let known = Known { model, progress: Progress::Asked, not_model: false, missed: false };
+        if self.models.insert(sight, known).is_none() {
+            self.models_order.push_back(sight);
         }
     }
 
     /// The scanner spoke. Says what to tell the kernel, and the model where an act left without its verdict.
     pub fn looked(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<(Tell, Option<Arc<Model>>)> {
-        let known = self.models.get_mut(&inode)?;
-        if known.stamp != stamp {
-            return None; // An older content's verdict.
-        }
+        let known = self.models.get_mut(&(inode, stamp))?;
+        let was_unknown = known.progress == Progress::Asked;
         let model = Arc::make_mut(&mut known.model);
         match word {
             Word::Sniffed { class, format } => {
@@ -275,8 +286,10 @@ impl Correlator {
                 Verdict::Pending | Verdict::NotRead => verdict::NONE,
             },
         };
-        let late = known.missed && known.progress == Progress::Done && !known.not_model;
-        if late {
+        // Also when its kind comes first: what left as data may be judged as code now.
+        let done = known.progress == Progress::Done;
+        let late = known.missed && !known.not_model && (done || was_unknown);
+        if done {
             known.missed = false;
         }
         Some((tell, late.then(|| Arc::clone(&known.model))))
@@ -287,12 +300,12 @@ impl Correlator {
     pub fn acted(&mut self, pending: Pending, now_ns: u64) -> Vec<Look> {
         let mut looks = Vec::new();
         for artifact in &pending.load.artifacts {
-            if !self.models.contains_key(&artifact.inode) {
-                let stamp = ContentStamp::default();
-                self.remember(artifact.inode, stamp, b"");
+            let sight = (artifact.inode, artifact.stamp);
+            if !self.models.contains_key(&sight) {
+                self.remember(sight, b"");
                 looks.push(Look {
                     inode: artifact.inode,
-                    stamp,
+                    stamp: artifact.stamp,
                     path: Vec::new(),
                     opener: artifact.opener,
                     fd: None,
@@ -333,8 +346,10 @@ impl Correlator {
     }
 
     fn is_settled(&self, pending: &Pending) -> bool {
-        let done = |inode| self.models.get(inode).is_none_or(|known| known.progress == Progress::Done);
-        pending.load.artifacts.iter().all(|artifact| done(&artifact.inode))
+        pending.load.artifacts.iter().all(|artifact| {
+            let known = self.models.get(&(artifact.inode, artifact.stamp));
+            known.is_none_or(|known| known.progress == Progress::Done)
+        })
     }
 
     fn settle(&mut self, pending: Pending) -> Option<Ready> {
@@ -343,7 +358,7 @@ impl Correlator {
         let mut artifacts = Vec::with_capacity(load.artifacts.len());
         let (mut before_verdict, mut provisional) = (false, false);
         for of_load in &load.artifacts {
-            let Some(known) = self.models.get_mut(&of_load.inode) else { continue };
+            let Some(known) = self.models.get_mut(&(of_load.inode, of_load.stamp)) else { continue };
             if known.not_model {
                 continue;
             }
@@ -404,7 +419,15 @@ mod tests {
             inode: MODEL,
             stamp: STAMP,
             path: b"/srv/models--acme--net/blobs/x.pt".to_vec(),
-            exe: Executable { inode: MODEL, path: b"/bin/python".to_vec(), uid: 0, mode: 0, dir_uid: 0, dir_mode: 0 },
+            exe: Executable {
+                inode: MODEL,
+                path: b"/bin/python".to_vec(),
+                fs_magic: 0,
+                uid: 0,
+                mode: 0,
+                dir_uid: 0,
+                dir_mode: 0,
+            },
             argv: Argv::default(),
             fd: Some(3),
             ancestors: vec![],
@@ -417,6 +440,7 @@ mod tests {
     fn act(time_ns: u64) -> Pending {
         let artifact = LoadArtifact {
             inode: MODEL,
+            stamp: STAMP,
             opener: TASK,
             opened_ns: 10,
             held_ns: 15,
@@ -482,6 +506,28 @@ mod tests {
     }
 
     #[test]
+    fn the_kind_of_a_file_follows_an_act_that_left_before_it() {
+        let mut correlator = Correlator::new(WAIT);
+        correlator.opened(&open());
+        correlator.acted(act(20), 20);
+        assert_eq!(correlator.due(20 + WAIT, |_| true)[0].artifacts[0].model.class, ContentClass::Data);
+        let sniffed = Word::Sniffed { class: ContentClass::Code, format: None };
+        let (_, late) = correlator.looked(MODEL, STAMP, sniffed).unwrap();
+        assert_eq!(late.unwrap().class, ContentClass::Code);
+        let (_, late) = correlator.looked(MODEL, STAMP, judged(Verdict::Malicious)).unwrap();
+        assert_eq!(late.unwrap().verdict, Verdict::Malicious);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again_at_the_next_open() {
+        let mut correlator = Correlator::new(WAIT);
+        correlator.opened(&open());
+        let finding = ModelFinding { id: "SNS-901".into(), severity: "info".into(), title: "x".into() };
+        correlator.looked(MODEL, STAMP, Word::NotRead { finding });
+        assert!(correlator.opened(&open()).is_some());
+    }
+
+    #[test]
     fn a_name_alone_makes_no_accusation() {
         let mut correlator = Correlator::new(WAIT);
         correlator.opened(&open());
@@ -506,10 +552,14 @@ mod tests {
     fn a_changed_file_is_another_content() {
         let mut correlator = Correlator::new(WAIT);
         correlator.opened(&open());
+        correlator.acted(act(20), 20);
         let mut changed = open();
         changed.stamp.size += 1;
         assert!(correlator.opened(&changed).is_some());
-        assert_eq!(correlator.looked(MODEL, STAMP, judged(Verdict::Clean)), None, "the old content's verdict is void");
+        correlator.looked(MODEL, changed.stamp, Word::NotModel);
+        correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
+        let ready = correlator.due(21, |_| true);
+        assert_eq!(ready[0].artifacts[0].model.verdict, Verdict::Malicious, "the content that was loaded decides");
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
         exe: Executable {
             inode: inode(fixed.exe),
             path: join(exe, fixed.truncated & 2 != 0),
+            fs_magic: fixed.exe_fs_magic,
             uid: fixed.exe_uid,
             mode: fixed.exe_mode,
             dir_uid: fixed.exe_dir_uid,
@@ -128,6 +129,7 @@ fn load<'a>(fixed: &raw::Load, rest: &'a [u8]) -> Result<(Load, &'a [u8]), Decod
         rest = behind;
         artifacts.push(LoadArtifact {
             inode: inode(artifact.inode),
+            stamp: artifact.stamp,
             opener: task(artifact.opener),
             opened_ns: artifact.opened_ns,
             held_ns: artifact.held_ns,

@@ -221,7 +221,9 @@ impl Watch {
     pub fn loss_sums(&self) -> BTreeMap<&'static str, u64> {
         let counters = self.kernel.counters();
         let kernel = LOSS.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
-        kernel.chain([("record_malformed", self.malformed)]).filter(|(_, sum)| *sum > 0).collect()
+        let own =
+            [("record_malformed", self.malformed), ("model_table_full", self.joined.correlator.verdicts_forgotten)];
+        kernel.chain(own).filter(|(_, sum)| *sum > 0).collect()
     }
 
     /// Records that the kernel half sent.
@@ -288,6 +290,7 @@ impl Joined {
         }
         let artifact = LoadArtifact {
             inode: open.inode,
+            stamp: open.stamp,
             opener: task,
             opened_ns: open.header.time_ns,
             held_ns: open.header.time_ns,

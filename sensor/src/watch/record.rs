@@ -45,7 +45,10 @@ pub struct Open {
 pub struct Executable {
     pub inode: InodeKey,
     pub path: Bytes,
+    /// `super_block.s_magic`
+    pub fs_magic: u64,
     pub uid: u32,
+    /// `u32::MAX` where it isn't known, or where the executable is mounted over another name.
     pub mode: u32,
     pub dir_uid: u32,
     pub dir_mode: u32,
@@ -73,6 +76,7 @@ pub struct Load {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadArtifact {
     pub inode: InodeKey,
+    pub stamp: ContentStamp,
     pub opener: TaskKey,
     pub opened_ns: u64,
     /// The last walk that found the descriptor open.

@@ -26,3 +26,5 @@ pub mod queue;
 pub mod spawn;
 pub mod syscalls;
 pub mod wire;
+
+pub use child::locate::is_local;

@@ -263,11 +263,13 @@ impl Daemon {
     }
 }
 
-/// A program is a reader if its name is on the list and nobody but root could have put it there.
+/// A program is a reader if its name is on the list and nobody but root could have put it there: a file server in
+/// somebody's hand says what it likes of owners.
 fn decide(policy: Arc<Policy>) -> Decide {
     Box::new(move |exe: &Executable| {
         let roots = |uid: u32, mode: u32| uid == 0 && mode & 0o022 == 0;
-        let trusted = roots(exe.uid, exe.mode) && roots(exe.dir_uid, exe.dir_mode);
+        let local = crate::worker::is_local(exe.fs_magic);
+        let trusted = local && roots(exe.uid, exe.mode) && roots(exe.dir_uid, exe.dir_mode);
         let programs = policy.programs();
         if trusted && (programs.is_reader(&exe.path) || programs.is_manager(&exe.path)) {
             Role::Reader

@@ -39,21 +39,25 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
     let Outcome { job, answer } = outcome;
     match answer {
         Answer::Read(read) => {
+            // Where the loader may have read other bytes than the scanner, its good word is worth nothing; its bad one is.
+            let unsure = read.changed || read.remote || !job.cacheable;
             let class = match read.report.content {
                 Content::Code => ContentClass::Code,
                 Content::Data => ContentClass::Data,
-                Content::NotModel => return (Word::NotModel, None),
                 // Only its name says model, and no reader accepts it: the content decides.
-                Content::Unknown if read.report.format == OTHER => return (Word::NotModel, None),
-                Content::Unknown => ContentClass::Unknown,
+                Content::Unknown if read.report.format != OTHER => ContentClass::Unknown,
+                Content::NotModel | Content::Unknown if unsure => {
+                    return (Word::NotRead { finding: not_read(NotRead::Swapped) }, None);
+                }
+                Content::NotModel | Content::Unknown => return (Word::NotModel, None),
             };
             let format = Some(read.report.format.clone());
             let Some(verdict) = read.report.verdict else {
                 let full = Job { mode: Mode::Full, ..job };
+                // Data that could be code by now is judged as code until the whole word is there.
+                let class = if unsure { ContentClass::Code } else { class };
                 return (Word::Sniffed { class, format }, Some(full));
             };
-            // Where the loader may have read other bytes than the scanner, its good word is worth nothing; its bad one is.
-            let unsure = read.changed || read.remote || !job.cacheable;
             let (class, verdict) = match verdict {
                 wire::Verdict::Clean if unsure => (ContentClass::Code, Verdict::NotRead),
                 wire::Verdict::Clean => (class, Verdict::Clean),

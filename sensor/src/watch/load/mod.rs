@@ -15,7 +15,7 @@ use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::Config;
 use sensor_abi::counter::{COUNTERS, Counter};
 use sensor_abi::identity::InodeKey;
-use sensor_abi::mark::{InodeInfo, verdict};
+use sensor_abi::mark::{InodeInfo, class, verdict};
 use thiserror::Error;
 use zerocopy::IntoBytes;
 
@@ -137,8 +137,8 @@ impl Kernel {
                 attacher.cgroup("connect6", &cgroup, "IPv6 connections are not seen"),
                 attacher.cgroup("sendmsg4", &cgroup, "IPv4 datagrams on unconnected sockets are not seen"),
                 attacher.cgroup("sendmsg6", &cgroup, "IPv6 datagrams on unconnected sockets are not seen"),
-                attacher.other_sockets("socket_connect", "connections of vsock sockets are not seen"),
-                attacher.other_sockets("socket_sendmsg", "what raw and packet sockets send is not seen, and of connected datagram sockets only the connect is"),
+                attacher.other_sockets("socket_connect", "connections of vsock and SCTP sockets are not seen"),
+                attacher.other_sockets("socket_sendmsg", "what raw, packet, ping and SCTP sockets send is not seen, and of connected UDP sockets only the connect is"),
                 attacher.exec_window(),
                 attacher.open(),
                 // After the hooks: what was opened before them is found, what comes after them is seen.
@@ -183,12 +183,15 @@ impl Kernel {
     /// Tells the kernel what an inode's content is.
     pub fn set_inode(&mut self, key: InodeKey, info: InodeInfo) -> Result<(), aya::maps::MapError> {
         let (key, value) = (bytes(&key), bytes(&info));
+        self.inodes.insert(key, value, 0)?;
         if info.verdict == verdict::MALICIOUS {
-            self.inodes_malicious.insert(key, value, 0)?;
-        } else {
+            return self.inodes_malicious.insert(key, value, 0);
+        }
+        // Not read, or only sniffed: no reason to forget what was found before.
+        if info.verdict != verdict::NONE || info.class == class::NOT_MODEL {
             let _ = self.inodes_malicious.remove(&key);
         }
-        self.inodes.insert(key, value, 0)
+        Ok(())
     }
 
     /// Tells the kernel what role an executable has.
