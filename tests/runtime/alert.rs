@@ -37,6 +37,16 @@ impl Alert {
         Ok(self)
     }
 
+    /// Is it of a stranger on this machine? Of another sensor, which looks at what our actors load as this one does (a
+    /// worker of the sensor under test has these tests among its ancestors), or of another run of these tests.
+    pub fn is_of_a_stranger(&self) -> bool {
+        let own = Value::from(std::process::id());
+        let ancestors = self.at("/process/ancestors").as_array().map(Vec::as_slice).unwrap_or_default();
+        let sensor = self.text("/process/exe").ends_with("/sensor");
+        lab::is_of_another_run(self.text("/model/path"))
+            || (sensor && !ancestors.iter().any(|ancestor| ancestor["pid"] == own))
+    }
+
     /// The model's path is `path`.
     pub fn names(&self, path: &Path) -> Result<&Self> {
         let path = path.to_str().context("for paths that are text")?;
@@ -85,18 +95,6 @@ impl Alerts {
             bail!("{what}, but there are {} alerts, the first:\n{}", self.0.len(), first.line);
         }
         Ok(())
-    }
-
-    /// Without what strangers on this machine do: another sensor, which looks at what our actors load as this one does (a
-    /// worker of the sensor under test has these tests among its ancestors, and stays), and another run of these tests.
-    pub fn without_strangers(&self) -> Self {
-        let own = Value::from(std::process::id());
-        self.filter(|alert| {
-            let ancestors = alert.at("/process/ancestors").as_array().map(Vec::as_slice).unwrap_or_default();
-            let sensor = alert.text("/process/exe").ends_with("/sensor");
-            let other_run = lab::is_of_another_run(alert.text("/model/path"));
-            !other_run && (!sensor || ancestors.iter().any(|ancestor| ancestor["pid"] == own))
-        })
     }
 
     /// None is louder than `limit`.

@@ -150,7 +150,7 @@ impl Daemon {
         }
         let heard = std::mem::take(&mut *self.ear.lock());
         ensure!(heard.faults.is_empty(), "lines that are no alert:\n{}", heard.faults.join("\n"));
-        Ok(Stopped { status, alerts: heard.alerts.without_strangers(), stderr: heard.stderr })
+        Ok(Stopped { status, alerts: heard.alerts, stderr: heard.stderr })
     }
 
     /// What it said so far.
@@ -191,6 +191,7 @@ impl Ear {
             let read = alert::read(&line, schema);
             let mut heard = self.lock();
             match read {
+                Ok(alert) if alert.is_of_a_stranger() => {}
                 Ok(alert) => heard.alerts.0.push(alert),
                 Err(error) => heard.faults.push(format!("{error:#}")),
             }
