@@ -1,11 +1,11 @@
 //! One sensor per host, and how it says that it is alive: instance lock, ready file, status socket, systemd.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
@@ -18,6 +18,8 @@ use crate::watch::load::plan::Plan;
 pub const RUN_DIR: &str = "/run/sensor";
 const LOCK: &str = "/run/sensor/sensor.lock";
 const SOCKET: &str = "/run/sensor/sensor.sock";
+/// How long a sensor that was killed may take to let go of the lock.
+const DYING_MAX: Duration = Duration::from_secs(5);
 /// Longest status that is read, bytes.
 const STATUS_BYTES_MAX: u64 = 1 << 20;
 /// How long `sensor status` waits for an answer.
@@ -58,11 +60,18 @@ impl Instance {
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)
             .map_err(at(path))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let until = Instant::now() + DYING_MAX;
+        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
+            lock.rewind().map_err(at(path))?;
             let _ = (&mut lock).take(16).read_to_string(&mut pid);
-            let pid = pid.trim().parse::<u32>().map_or(String::new(), |pid| format!(" (pid {pid})"));
-            return Err(HealthError::SecondInstance(pid));
+            let holder = pid.trim().parse::<u32>().ok();
+            let lives = holder.is_none_or(|pid| Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok());
+            if lives || Instant::now() > until {
+                let pid = holder.map_or(String::new(), |pid| format!(" (pid {pid})"));
+                return Err(HealthError::SecondInstance(pid));
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
         lock.set_len(0).map_err(at(path))?;
         writeln!(lock, "{}", std::process::id()).map_err(at(path))?;
@@ -103,7 +112,7 @@ impl ReadyFile {
             _ => {}
         }
         let draft = draft_of(path);
-        File::create(&draft).map_err(at(path))?;
+        File::create_new(&draft).map_err(at(path))?;
         std::fs::remove_file(&draft).map_err(at(path))?;
         Ok(Self { path: path.to_owned() })
     }
@@ -111,7 +120,9 @@ impl ReadyFile {
     /// Appears whole or not at all.
     pub fn touch(&self) -> Result<(), HealthError> {
         let draft = draft_of(&self.path);
-        std::fs::write(&draft, format!("{}\n", std::process::id())).map_err(at(&self.path))?;
+        let _ = std::fs::remove_file(&draft);
+        let mut file = File::create_new(&draft).map_err(at(&self.path))?;
+        writeln!(file, "{}", std::process::id()).map_err(at(&self.path))?;
         std::fs::rename(&draft, &self.path).map_err(at(&self.path))
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::frame::{self, FrameError};
 use super::spawn::{Role, Worker};
-use super::wire::{Details, FromReader, Listed, PIDS_MAX, Raw, ToReader};
+use super::wire::{Details, FromReader, Listed, PIDS_MAX, ToReader};
 
 /// Between two frames: a process that keeps its reader waiting longer is given up.
 const STEP_MAX: Duration = Duration::from_millis(500);
@@ -186,14 +186,5 @@ async fn read_some(
             (FromReader::End { omitted: 0 }, None) => return (answered, Ok(())),
             _ => return (answered, Err(Ended::Broken(FrameError::Invalid("not the process that was asked for")))),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn listed(start_ticks: u64) -> Listed {
-        Listed { pid: 1, ppid: 0, start_ticks, ticks_per_s: 100, uid: None, cgroup_id: 0 }
     }
 }

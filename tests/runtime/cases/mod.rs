@@ -1,6 +1,7 @@
 //! All cases, by subject.
 
 mod benign;
+mod evasion;
 mod hostile;
 mod lifecycle;
 mod neighbour;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Case> {
         benign::cases(),
         quiet::cases(),
         hostile::cases(),
+        evasion::cases(),
         verdict::cases(),
         settings::cases(),
         lifecycle::cases(),
