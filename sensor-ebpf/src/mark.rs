@@ -21,7 +21,7 @@ const _: () = assert!(LOAD_SET_ARTIFACTS_MAX.is_power_of_two());
 /// Descriptors that a walk looks at.
 const WALK_DESCRIPTORS_MAX: u32 = 4_096;
 /// The same where the loop has to be unrolled: what the oldest verifiers afford.
-const WALK_UNROLLED_MAX: u32 = 256;
+const WALK_UNROLLED_MAX: u32 = 64;
 
 /// The mark of the process `key`, not of an earlier one with its pid.
 #[inline(always)]
@@ -112,37 +112,26 @@ pub fn held(task: Address, id: u64, group_start_ns: u64) -> u64 {
 #[inline(never)]
 pub extern "C" fn sensor_held(id: u64, fdt: u64, tid: u64, thread_start_ns: u64, group_start_ns: u64) -> u64 {
     let hints = sensor_held_hints(id, fdt, tid, thread_start_ns, group_start_ns);
-    let candidate = hints >> 8;
-    if hints & 0xff != 0 || candidate == 0 {
-        return hints & 0xff;
+    let wanted = hints >> 8;
+    if wanted == 0 {
+        return hints;
     }
-    // The descriptor was moved, or its index was never known: look for the latest one.
-    let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
-    let slot = (candidate - 1) as usize & ARTIFACT_MASK;
-    // SAFETY: a live map value; the slot is masked to the length.
-    let artifact = unsafe { &mut (*set).artifacts[slot] };
-    let found = sensor_walk(fdt, artifact.inode.ino, u64::from(artifact.inode.dev));
-    if found == NOT_FOUND {
-        return 0;
-    }
-    if found == CUT {
+    // Descriptors that were moved, or whose index was never known.
+    let walked = sensor_walk(id, fdt, wanted);
+    if walked & CUT != 0 {
         count(Counter::WalkCut);
-        return CUT;
     }
-    artifact.fd = found as u32;
-    artifact.held_ns = now_ns();
-    1 << slot
+    (hints & 0xff) | walked
 }
 
-/// Artifacts whose descriptor is where it was last (bit i); above bit 8 the number (from 1) of the latest other one
-/// that could be held.
+/// Artifacts whose descriptor is where it was last (bit i), and from bit 8 on the others that could be held.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sensor_held_hints(id: u64, fdt: u64, tid: u64, thread_start_ns: u64, group_start_ns: u64) -> u64 {
     let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
     let now = now_ns();
     let mut held = 0u64;
-    let mut candidate = 0u64;
+    let mut wanted = 0u64;
     for i in 0..LOAD_SET_ARTIFACTS_MAX {
         // SAFETY: a live map value; the index is below the length.
         let (artifact, len) = unsafe { (&mut (*set).artifacts[i & ARTIFACT_MASK], (*set).count) };
@@ -160,10 +149,10 @@ pub extern "C" fn sensor_held_hints(id: u64, fdt: u64, tid: u64, thread_start_ns
             artifact.held_ns = now;
             held |= 1 << i;
         } else {
-            candidate = i as u64 + 1;
+            wanted |= 1 << i;
         }
     }
-    held | candidate << 8
+    held | wanted << 8
 }
 
 /// 1 where descriptor `fd` is open on inode number `ino` of device `dev`.
@@ -174,66 +163,68 @@ pub extern "C" fn sensor_holds(fdt: u64, fd: u64, ino: u64, dev: u64) -> u64 {
     let (Some(descriptors), Some(len)) = (field!(fdt, fdt_fd, Address), field!(fdt, fdt_max_fds, u32)) else {
         return 0;
     };
-    u64::from(fd < u64::from(len) && is_open_on(descriptors, fd as u32, ino, dev))
+    if fd >= u64::from(len) {
+        return 0;
+    }
+    let open = open_inode(descriptors, fd as u32);
+    u64::from(open.is_some_and(|key| key.ino == ino && u64::from(key.dev) == dev))
 }
 
-const NOT_FOUND: u64 = u64::MAX;
-
-/// The descriptor that is open on inode number `ino` of device `dev`, [`NOT_FOUND`], or [`CUT`].
+/// Which artifacts of `wanted` (bit i) some descriptor is open on, with [`CUT`] where not all were looked at.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn sensor_walk(fdt: u64, ino: u64, dev: u64) -> u64 {
+pub extern "C" fn sensor_walk(id: u64, fdt: u64, wanted: u64) -> u64 {
     let fdt = fdt as Address;
     let (Some(descriptors), Some(len)) = (field!(fdt, fdt_fd, Address), field!(fdt, fdt_max_fds, u32)) else {
-        return NOT_FOUND;
+        return 0;
     };
-    let mut walk = Walk { descriptors, ino, dev, found: NOT_FOUND };
+    let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
+    let mut walk = Walk { descriptors, set, wanted, held: 0 };
     let times = len.min(WALK_DESCRIPTORS_MAX);
     // SAFETY: the step takes a `Walk`.
     unsafe { repeat::<_, WALK_UNROLLED_MAX>(times, &mut walk, walk_step) };
-    if walk.found == NOT_FOUND && len > repeat::limit::<WALK_UNROLLED_MAX>(WALK_DESCRIPTORS_MAX) {
-        return CUT;
-    }
-    walk.found
+    let all = walk.held == wanted || len <= repeat::limit::<WALK_UNROLLED_MAX>(WALK_DESCRIPTORS_MAX);
+    (walk.held & 0xff) | if all { 0 } else { CUT }
 }
 
 /// What [`sensor_walk`] works on.
 #[repr(C)]
 struct Walk {
     descriptors: Address,
-    ino: u64,
-    dev: u64,
-    found: u64,
+    set: *mut LoadSet,
+    wanted: u64,
+    held: u64,
 }
 
 unsafe extern "C" fn walk_step(fd: u32, walk: *mut c_void) -> c_long {
-    // SAFETY: `repeat` hands over what `sensor_walk` gave it, on the stack of the caller.
+    // SAFETY: `repeat` hands over what `sensor_walk` gave it, on the stack of the caller; the set is a live map value.
     let walk = unsafe { &mut *walk.cast::<Walk>() };
-    if is_open_on(walk.descriptors, fd, walk.ino, walk.dev) {
-        walk.found = u64::from(fd);
-        return repeat::STOP;
+    let Some(key) = open_inode(walk.descriptors, fd) else { return repeat::GO_ON };
+    for i in 0..LOAD_SET_ARTIFACTS_MAX {
+        // SAFETY: as above; the index is below the length.
+        let artifact = unsafe { &mut (*walk.set).artifacts[i & ARTIFACT_MASK] };
+        if walk.wanted >> i & 1 != 0 && artifact.inode.ino == key.ino && artifact.inode.dev == key.dev {
+            artifact.fd = fd;
+            artifact.held_ns = now_ns();
+            walk.held |= 1 << i;
+        }
     }
-    repeat::GO_ON
+    if walk.held == walk.wanted { repeat::STOP } else { repeat::GO_ON }
 }
 
 /// [`held`]: the walk met its limit.
 pub const CUT: u64 = 1 << 8;
 
-/// Is descriptor `fd` open on that inode? Numbers are small on many file systems, so the device has to agree too.
+/// The inode that descriptor `fd` is open on. Numbers are small on many file systems, so the device belongs to it.
 #[inline(always)]
-fn is_open_on(descriptors: Address, fd: u32, ino: u64, dev: u64) -> bool {
-    (|| {
-        let file = read::<Address>(descriptors, fd * 8)?;
-        if file.is_null() {
-            return None;
-        }
-        let inode = field!(file, file_inode, Address)?;
-        if field!(inode, inode_ino, u64)? != ino {
-            return None;
-        }
-        let sb = field!(inode, inode_sb, Address)?;
-        Some(u64::from(field!(sb, sb_dev, u32)?) == dev)
-    })() == Some(true)
+fn open_inode(descriptors: Address, fd: u32) -> Option<InodeKey> {
+    let file = read::<Address>(descriptors, fd * 8)?;
+    if file.is_null() {
+        return None;
+    }
+    let inode = field!(file, file_inode, Address)?;
+    let sb = field!(inode, inode_sb, Address)?;
+    Some(InodeKey { ino: field!(inode, inode_ino, u64)?, dev: field!(sb, sb_dev, u32)?, generation: 0 })
 }
 
 /// What [`add`] did.

@@ -29,6 +29,10 @@ pub fn cases() -> Vec<Case> {
             "open(MODEL, 'wb').write((2).to_bytes(8, 'little') + b'{}'); open(MODEL, 'rb').read()",
         ),
         ("unlinked", "os.unlink(MODEL)"),
+        (
+            "hidden_behind_others",
+            "[(open(f'{MODEL}.{i}.pkl', 'wb').write(b'K\\x01.'), open(f'{MODEL}.{i}.pkl', 'rb').close()) for i in range(12)]",
+        ),
         ("touched", "[(os.chmod(MODEL, 0o600 + i % 2), open(MODEL, 'rb').close()) for i in range(50)]"),
     ];
     let mut cases = Vec::new();
