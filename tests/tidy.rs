@@ -19,7 +19,7 @@ const CRATES: &[(&str, &[&str])] = &[
 /// Which rooms of `sensor/src` a room may import; `*` is any. A room is a file or folder there, or one of `watch/`.
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["*"]),
-    ("cli", &["command"]),
+    ("cli", &["command", "watch"]),
     // A verb wires rooms together, and nothing imports a verb.
     ("command", &["*"]),
     // The vocabulary: what happened, in our words.

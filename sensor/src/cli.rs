@@ -1,5 +1,7 @@
 //! The command line: one variant per verb, each verb's flags beside its code in `command/`.
 
+use std::sync::LazyLock;
+
 use clap::{Parser, Subcommand};
 
 use crate::command;
@@ -20,8 +22,15 @@ pub enum Command {
     #[command(hide = true)]
     Worker(command::worker::Args),
     Status(command::status::Args),
+    Completions(command::completions::Args),
+    Man(command::completions::ManArgs),
 }
 
+/// Names what has to agree between a sensor, its kernel half and its rules.
 fn version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let (version, rules) = (env!("CARGO_PKG_VERSION"), env!("SENSOR_RULES_REVISION"));
+        format!("{version} (ABI {}, rules {rules})", crate::watch::ABI_VERSION)
+    });
+    &VERSION
 }

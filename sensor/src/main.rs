@@ -26,6 +26,8 @@ use clap::Parser;
 fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Scan(args) => command::scan::run(args),
+        cli::Command::Completions(args) => command::completions::run(args),
+        cli::Command::Man(args) => command::completions::run_man(args),
         cli::Command::Doctor(args) => command::doctor::run(args),
         cli::Command::Worker(args) => command::worker::run(args),
         cli::Command::Run(args) => command::run::run(args),

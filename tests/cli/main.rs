@@ -2,5 +2,6 @@
 //! schema.
 
 mod hostile;
+mod itself;
 mod scan;
 mod support;

@@ -1,5 +1,6 @@
 //! One file per verb. Each has `Args` and `run(Args) -> ExitCode`.
 
+pub mod completions;
 pub mod doctor;
 pub mod run;
 pub mod scan;

@@ -20,6 +20,8 @@ use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{InodeInfo, role};
 
 use self::correlate::{Correlator, Pending, Ready, Tell};
+pub use sensor_abi::ABI_VERSION;
+
 pub use self::correlate::{Look, Sums, Word};
 use self::load::plan::Plan;
 use self::load::{Kernel, LoadError, OwnOpens, Wishes};
