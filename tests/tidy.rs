@@ -28,8 +28,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     // What `scan` is given: folders, links, and files that may be pipes or devices.
     ("open", &[]),
     ("hub", &[]),
+    ("hash", &[]),
     ("walk", &["open"]),
     ("hub", &[]),
+    ("hash", &[]),
     ("config", &["event", "policy", "sink"]),
     // From an act to an alert.
     ("policy", &["event"]),
@@ -38,7 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("alert", &["event"]),
     ("judge", &["alert", "event", "incident", "policy", "timeline"]),
     // The confined children that read hostile bytes.
-    ("worker", &["event"]),
+    ("worker", &["event", "hash"]),
     // The kernel's side. `watch/mod.rs` alone knows its rooms; they share the decoded record and nothing else.
     (
         "watch",
@@ -72,7 +74,7 @@ const FENCED: &[(&str, &[&str], &str)] = &[
     ("sensor_abi", &["watch", "policy", "worker", "command"], "who shows or judges speaks the vocabulary of `event`"),
     (
         "sensor_scan",
-        &["command", "report", "walk", "worker"],
+        &["command", "hash", "report", "walk", "worker"],
         "hostile bytes are read by `scan` or in the confined child, never in the daemon",
     ),
     ("landlock", &["worker"], "confinement is in one place"),

@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod escape;
 mod event;
+mod hash;
 mod health;
 mod hub;
 mod incident;

@@ -34,7 +34,11 @@ pub fn is_of_another_run(path: &str) -> bool {
 
 /// The binary under test, with none of the variables that would configure it.
 pub fn sensor() -> Command {
-    let mut command = Command::new(SENSOR);
+    without_settings(Command::new(SENSOR))
+}
+
+/// A command whose process has no variable that the sensor could take for its own.
+pub fn without_settings(mut command: Command) -> Command {
     for (variable, _) in std::env::vars_os() {
         if variable.as_encoded_bytes().starts_with(b"SENSOR_") {
             command.env_remove(variable);

@@ -5,6 +5,9 @@
 #[path = "../../sensor/src/event.rs"]
 mod event;
 #[allow(dead_code, reason = "the child side runs in the binary")]
+#[path = "../../sensor/src/hash.rs"]
+mod hash;
+#[allow(dead_code, reason = "the child side runs in the binary")]
 #[path = "../../sensor/src/worker/mod.rs"]
 mod worker;
 

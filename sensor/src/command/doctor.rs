@@ -72,7 +72,7 @@ pub fn run(args: Args) -> ExitCode {
             let error = LoadError::Nothing(plan.clone()).to_string();
             (plan, Some(error))
         }
-        Err(error) => (Plan::default(), Some(error.to_string())),
+        Err(error) => (Plan::default(), Some(format!("{:#}", anyhow::Error::from(error)))),
     };
     let nothing = error.is_some();
     let report = Report {

@@ -141,6 +141,11 @@ impl Policy {
         &self.programs
     }
 
+    /// Does an exception name a file by its hash? Then every model that is scanned has to be hashed.
+    pub fn wants_sha256(&self) -> bool {
+        self.rules.iter().flat_map(|rule| &rule.unless).any(|exception| exception.sha256.is_some())
+    }
+
     /// All rules, in the order of their files.
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules

@@ -71,6 +71,8 @@ pub enum Word {
         verdict: Verdict,
         findings: Vec<ModelFinding>,
         all_globals_safe: bool,
+        /// Lower-case hexadecimal; only where it was computed.
+        sha256: Option<String>,
     },
     /// Not read, for a reason that isn't its content.
     NotRead { finding: ModelFinding },
@@ -255,7 +257,8 @@ impl Correlator {
                 known.not_model = true;
                 known.progress = Progress::Done;
             }
-            Word::Judged { class, format, verdict, findings, all_globals_safe } => {
+            Word::Judged { class, format, verdict, findings, all_globals_safe, sha256 } => {
+                model.sha256 = sha256;
                 model.class = class;
                 model.format = format;
                 model.verdict = verdict;
@@ -461,6 +464,7 @@ mod tests {
             verdict,
             findings: vec![],
             all_globals_safe: false,
+            sha256: None,
         }
     }
 

@@ -87,6 +87,7 @@ mod tests {
             format: "pickle".into(),
             content: Content::Code,
             verdict: Some(Verdict::Clean),
+            sha256: None,
             all_globals_safe: true,
             findings: Vec::new(),
             findings_omitted: 0,

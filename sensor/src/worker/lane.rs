@@ -33,6 +33,8 @@ pub struct LaneConfig {
     /// CPU time of the scanner for one file, s.
     pub cpu_s: u64,
     pub read_remote: bool,
+    /// See [`super::pool::PoolConfig::hash`].
+    pub hash: bool,
     /// Children that had nothing to do for so long are ended; the next file starts new ones.
     pub idle_max: Duration,
 }
@@ -265,6 +267,7 @@ impl Attempt<'_> {
         let request = ToScanner::Scan {
             id: self.id,
             mode: self.config.mode,
+            hash: self.config.hash,
             name: Raw(name.to_vec()),
             // It should give up by itself before it is killed: then there is a report of what it saw so far.
             time_ms: u64::try_from(self.config.deadline.as_millis()).unwrap_or(u64::MAX) / 4 * 3,

@@ -37,6 +37,8 @@ pub struct PoolConfig {
     pub scan_cpu_s: u64,
     /// Read files on network file systems and FUSE.
     pub read_remote: bool,
+    /// Compute the SHA-256 of every file that is scanned whole: some rule asks for it.
+    pub hash: bool,
     /// Of each lane.
     pub queue: QueueLimits,
     pub idle_max: Duration,
@@ -50,6 +52,7 @@ impl Default for PoolConfig {
             scan_max: Duration::from_secs(120),
             scan_cpu_s: 60,
             read_remote: true,
+            hash: false,
             queue: QueueLimits { per_cgroup_max: 128, total_max: 1024 },
             idle_max: Duration::from_secs(30),
         }
@@ -238,6 +241,7 @@ impl ScanPool {
                 deadline,
                 cpu_s,
                 read_remote: config.read_remote,
+                hash: config.hash && mode == Mode::Full,
                 idle_max: config.idle_max,
             };
             tokio::spawn(Lane::new(config, Arc::clone(&shared), answers.clone()).run())

@@ -184,6 +184,8 @@ pub struct ScanReport {
     pub content: Content,
     /// Absent after [`Mode::Sniff`], which judges nothing.
     pub verdict: Option<Verdict>,
+    /// Lower-case hexadecimal, where it was asked for and the file could be read to its end in time.
+    pub sha256: Option<String>,
     pub all_globals_safe: bool,
     /// Worst first.
     pub findings: Vec<ModelFinding>,
@@ -202,6 +204,10 @@ impl ScanReport {
         }
         if self.verdict.is_some() != (mode == Mode::Full) {
             return Err(FrameError::Invalid("verdict"));
+        }
+        let hex = |text: &String| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !self.sha256.as_ref().is_none_or(hex) {
+            return Err(FrameError::Invalid("sha256"));
         }
         if self.findings.len() > FINDINGS_MAX {
             return Err(FrameError::Invalid("number of findings"));
@@ -285,6 +291,8 @@ pub enum ToScanner {
     Scan {
         id: u64,
         mode: Mode,
+        /// Compute the file's SHA-256 as well.
+        hash: bool,
         /// The file's own name, a hint to the scanner.
         name: Raw,
         /// Wall time after which the scanner gives up by itself, ms.
@@ -375,6 +383,7 @@ mod tests {
             format: "torch-zip".into(),
             content: Content::Code,
             verdict: Some(Verdict::Malicious),
+            sha256: Some("0a".repeat(32)),
             all_globals_safe: false,
             findings: vec![ModelFinding {
                 id: "SNS-101".into(),
@@ -391,7 +400,8 @@ mod tests {
     fn a_report_within_the_limits_passes_and_each_excess_is_refused() {
         assert!(report().check(Mode::Full).is_ok());
         type Spoil = fn(&mut ScanReport);
-        let spoils: [(&str, Spoil); 9] = [
+        let spoils: [(&str, Spoil); 10] = [
+            ("sha256", |r| r.sha256 = Some("A\u{1b}".repeat(32))),
             ("format", |r| r.format = "x".repeat(FORMAT_BYTES_MAX + 1)),
             ("format text", |r| r.format = "a\u{1b}".into()),
             ("no format", |r| r.format.clear()),

@@ -64,7 +64,7 @@ pub fn cases() -> Vec<Case> {
             std::fs::copy(SENSOR, &copy)?;
             let (command, _) = daemon::command(&room.dir.join("daemon"), CONFIG)?;
             std::os::unix::fs::chown(room.dir.join("daemon"), Some(65534), Some(65534))?;
-            let mut other = Command::new("setpriv");
+            let mut other = lab::without_settings(Command::new("setpriv"));
             other.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
             let sentence = refused(room, other.arg(copy).args(command.get_args()))?;
             ensure!(sentence.contains("root") || sentence.contains("CAP_"), "it doesn't say what it needs: {sentence}");
@@ -72,7 +72,7 @@ pub fn cases() -> Vec<Case> {
         }),
         Case::alone("refusal::no_btf", |room| {
             let (command, _) = daemon::command(&room.dir.join("daemon"), CONFIG)?;
-            let mut other = Command::new("unshare");
+            let mut other = lab::without_settings(Command::new("unshare"));
             other.args(["--mount", "sh", "-c", "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"", "sh"]);
             let sentence = refused(room, other.arg(SENSOR).args(command.get_args()))?;
             ensure!(sentence.contains("BTF"), "it doesn't say what is missing: {sentence}");

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
+use sha2::{Digest, Sha256};
 
 use crate::daemon::{self, Daemon, Stopped};
 use crate::harness::{CONFIG, Case};
@@ -35,6 +36,29 @@ pub fn cases() -> Vec<Case> {
             let stopped = ended(daemon)?;
             stopped.alerts.kind("connect").port(ports[1]).last("nothing excuses the other file")?;
             stopped.alerts.port(ports[0]).none("the exception covers this file")
+        }),
+        Case::alone("settings::an_exception_by_content", |room| {
+            let rules = room.dir.join("rules");
+            std::fs::create_dir(&rules)?;
+            let listeners = [room.tcp(PUBLIC4)?, room.tcp(PUBLIC4)?];
+            let mut models = Vec::new();
+            for (listener, name) in listeners.iter().zip(["excused.pkl", "other.pkl"]) {
+                models.push(room.model(name, Content::Payload(&format!("tcp({})", listener.python())))?);
+            }
+            let hash = Sha256::digest(std::fs::read(&models[0])?);
+            let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            let text =
+                format!("exceptions:\n  - sha256: {hash}\n    reason: the tests know it\n    expires: 2999-12-31\n");
+            std::fs::write(rules.join("site.yaml"), text)?;
+            let (mut command, ready_file) = daemon::command(&room.dir.join("daemon"), CONFIG)?;
+            let daemon = Daemon::start_as(command.arg("--rules").arg(&rules), ready_file)?;
+            for (listener, model) in listeners.iter().zip(&models) {
+                room.run_python("load()", model)?;
+                listener.was_reached()?;
+            }
+            let stopped = ended(daemon)?;
+            stopped.alerts.kind("connect").port(listeners[1].port()).last("nothing excuses the other file")?;
+            stopped.alerts.port(listeners[0].port()).none("the exception covers this content")
         }),
         Case::alone("settings::what_was_not_looked_at_is_counted", |room| {
             let config = format!("{CONFIG}[limits]\ncandidates_per_s = 1\n");

@@ -206,9 +206,10 @@ fn image(_: &mut Context) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The debug build of the sensor.
+/// The debug build of the sensor. With all targets, so that dependencies have the features that the tests gave them and
+/// nothing is built twice.
 fn sensor(context: &Context) -> Result<PathBuf> {
-    run(context.cargo().args(["build", "--workspace", "--locked", "--quiet", "--bin", "sensor"]))?;
+    run(context.cargo().args(["build", "--workspace", "--locked", "--quiet", "--all-targets"]))?;
     Ok(target().join("debug/sensor"))
 }
 

@@ -87,7 +87,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     say_plan(&watch);
     let mut daemon = Daemon {
         watch,
-        pool: ScanPool::new(PoolConfig::default()),
+        pool: ScanPool::new(PoolConfig { hash: policy.wants_sha256(), ..PoolConfig::default() }),
         processes,
         judge: Judge::new(policy, host),
         sinks,

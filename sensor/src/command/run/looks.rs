@@ -66,7 +66,19 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
                 wire::Verdict::Unscannable => (class, Verdict::Unscannable),
             };
             let findings = read.report.findings.clone();
-            (Word::Judged { class, format, verdict, findings, all_globals_safe: read.report.all_globals_safe }, None)
+            // Of bytes that may not be the loader's, a hash proves nothing.
+            let sha256 = read.report.sha256.clone().filter(|_| !unsure);
+            (
+                Word::Judged {
+                    class,
+                    format,
+                    verdict,
+                    findings,
+                    all_globals_safe: read.report.all_globals_safe,
+                    sha256,
+                },
+                None,
+            )
         }
         Answer::NotRead(reason) => (Word::NotRead { finding: not_read(reason) }, None),
         Answer::Unscannable(reason) => {
@@ -76,6 +88,7 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
                 verdict: Verdict::Unscannable,
                 findings: vec![unscannable(reason)],
                 all_globals_safe: false,
+                sha256: None,
             };
             (judged, None)
         }

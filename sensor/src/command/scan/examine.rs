@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use sensor_scan::source::{FileSource, MemorySource};
 use sensor_scan::{Content, Coverage, Finding, Limits, Report, Severity, Source, Verdict};
-use sha2::{Digest as _, Sha256};
 
 use super::Args;
+use crate::hash;
 use crate::open::{self, Refused};
 use crate::report::Examined;
 use crate::walk::Target;
@@ -68,26 +68,8 @@ fn examined(path: &[u8], source: &dyn Source, args: &Args) -> Outcome {
     // A scanner that falls over has said nothing of the file: that is not clean.
     let report = catch_unwind(AssertUnwindSafe(|| sensor_scan::scan(source, &Limits::default())))
         .unwrap_or_else(|_| nothing("the scanner failed on this file: please report it", source.len()));
-    let sha256 = if args.hash { sha256(source) } else { None };
+    let sha256 = if args.hash { hash::sha256(source, None) } else { None };
     Outcome { examined: Examined { path: path.to_vec(), sha256, report }, failed: false }
-}
-
-/// Lower-case hexadecimal; `None` where the file could not be read to its end.
-fn sha256(source: &dyn Source) -> Option<String> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < source.len() {
-        match source.read_at(at, &mut buffer) {
-            Ok(read) if read > 0 => {
-                hash.update(&buffer[..read]);
-                at += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            _ => return None,
-        }
-    }
-    Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn unread(path: &Path, title: &str, failed: bool) -> Outcome {

@@ -14,7 +14,7 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 #[derive(Debug, Error)]
 pub enum BtfError {
-    #[error("the kernel shows no type information at {VMLINUX}: {0} (it has to be built with CONFIG_DEBUG_INFO_BTF)")]
+    #[error("the kernel shows no type information at {VMLINUX} (it has to be built with CONFIG_DEBUG_INFO_BTF)")]
     Absent(#[from] std::io::Error),
     #[error("the kernel's type information is malformed at byte {0}")]
     Malformed(usize),

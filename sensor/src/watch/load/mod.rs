@@ -29,7 +29,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(env!("SENSOR_EBPF_OBJECT"));
 
 #[derive(Debug, Error)]
 pub enum LoadError {
-    #[error("{0}")]
+    #[error(transparent)]
     Btf(#[from] BtfError),
     #[error("the kernel refused the maps: {0}. Run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")]
     Object(String),
@@ -39,7 +39,7 @@ pub enum LoadError {
     Nothing(Plan),
     #[error("map {0} is missing from the kernel object")]
     Map(&'static str),
-    #[error("{0}")]
+    #[error(transparent)]
     MapAccess(#[from] aya::maps::MapError),
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -14,6 +14,7 @@ use sensor_scan::{Limits, Report, Source};
 
 use super::locate;
 use crate::event::ModelFinding;
+use crate::hash;
 use crate::worker::frame::{self, FrameError};
 use crate::worker::wire::{
     Confinement, FINDINGS_MAX, FromScanner, Mode, ScanReport, Stamp, TITLE_BYTES_MAX, ToScanner,
@@ -23,12 +24,17 @@ use crate::worker::wire::{
 pub fn serve(channel: &mut (impl Read + Write), confinement: Confinement) -> Result<(), FrameError> {
     frame::write(channel, &FromScanner::Hello(confinement))?;
     loop {
-        let ToScanner::Scan { id, mode, name, time_ms, cpu_s } = frame::read(channel)?;
+        let ToScanner::Scan { id, mode, hash, name, time_ms, cpu_s } = frame::read(channel)?;
         let file = File::from(take(id)?);
         allow_cpu_time(cpu_s)?;
         let before = stamp(&file)?;
         let source = Handed { file: &file, len: before.size, name: &name.0 };
-        let report = judge(&source, mode, Duration::from_millis(time_ms));
+        let time_max = Duration::from_millis(time_ms);
+        let until = Instant::now() + time_max;
+        let mut report = judge(&source, mode, time_max);
+        if hash {
+            report.sha256 = hash::sha256(&source, Some(until));
+        }
         let after = stamp(&file)?;
         frame::write(channel, &FromScanner::Done { id, before, after, report })?;
     }
@@ -102,6 +108,7 @@ fn judge(source: &Handed<'_>, mode: Mode, time_max: Duration) -> ScanReport {
                 format: format.to_owned(),
                 content: content.into(),
                 verdict: None,
+                sha256: None,
                 all_globals_safe: false,
                 findings: Vec::new(),
                 findings_omitted: 0,
@@ -128,6 +135,7 @@ fn full(report: Report) -> ScanReport {
         format: report.format.to_owned(),
         content: report.content.into(),
         verdict: Some(report.verdict.into()),
+        sha256: None,
         all_globals_safe: report.all_globals_safe,
         findings_omitted: (report.findings.len() - findings.len()) as u64,
         findings,
