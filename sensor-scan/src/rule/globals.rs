@@ -118,6 +118,8 @@ pub enum Does {
     Import,
     /// Resolves a dotted name to an object: `pkgutil.resolve_name`.
     Resolve,
+    /// The same from a module and a name: how ufuncs are pickled.
+    ResolvePair,
     AddExtension,
     /// `type(name, bases, namespace)` and other makers of classes.
     MakeClass,
@@ -156,8 +158,14 @@ pub enum Does {
     Regex,
     /// The import alone has the effect.
     RunsAtImport,
-    /// Allocates as much as argument 0 says.
+    /// Allocates as much as an argument says.
     Allocates,
+    /// Its result grows with the value of an argument, not with its size: powers, products, factorials.
+    Grows,
+    /// Reads the iterables that it is given to their end.
+    Consumes,
+    /// Makes an iterator without an end.
+    Endless,
 }
 
 /// One line of the table.

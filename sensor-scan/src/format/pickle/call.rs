@@ -194,6 +194,7 @@ impl Machine<'_, '_, '_> {
             }
             Does::Import => Some(self.import(callee, index, rule, args)),
             Does::Resolve => Some(self.resolve_text(callee, index, rule, args)),
+            Does::ResolvePair => Some(self.resolve_pair(callee, index, rule, args)),
             Does::AddExtension => {
                 let [module, name, code] = *self.arena.children(args) else { return None };
                 let (module, name) = (self.string_of(module)?, self.string_of(name)?);
@@ -243,13 +244,25 @@ impl Machine<'_, '_, '_> {
                 None
             }
             Does::Allocates => {
-                const ALLOCATED_BYTES_ODD: u32 = 1 << 30;
-                let size = first.and_then(Id::as_int);
-                if size.is_some_and(|size| size >= ALLOCATED_BYTES_ODD) || first == Some(Id::DATA) {
+                const ALLOCATED_BYTES_ODD: u64 = 1 << 30;
+                if self.largest(args).is_none_or(|size| size >= ALLOCATED_BYTES_ODD) {
                     self.report_206(format!("{} allocates what a huge argument says", self.name_of(callee)));
+                }
+                self.note_endless(callee, args);
+                None
+            }
+            Does::Grows => {
+                const FACTOR_ODD: u64 = 1 << 20;
+                if self.largest(args).is_none_or(|factor| factor >= FACTOR_ODD) {
+                    self.report_206(format!("{} computes with a huge argument", self.name_of(callee)));
                 }
                 None
             }
+            Does::Consumes => {
+                self.note_endless(callee, args);
+                None
+            }
+            Does::Endless => None,
         }
     }
 

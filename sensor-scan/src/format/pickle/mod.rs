@@ -137,6 +137,11 @@ pub fn scan_all(stream: &Stream<'_>, context: &mut Context<'_>) -> Outcome {
     run(stream, context, true)
 }
 
+/// Looks for a payload in bytes that no reader is known to start at; true where there is one.
+pub fn sweep(stream: &Stream<'_>, context: &mut Context<'_>) -> bool {
+    resync::sweep(stream, context, stream.start)
+}
+
 /// All readers' views of the same bytes.
 fn run(stream: &Stream<'_>, context: &mut Context<'_>, all: bool) -> Outcome {
     let mode = Mode { frames: Frames::Ignored, arrays: stream.dialect == Dialect::Joblib, all };
