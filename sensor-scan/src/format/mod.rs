@@ -180,6 +180,7 @@ fn rest(piece: &Piece<'_>, inside: bool, context: &mut Context<'_>) -> Seen {
             context.report(finding.member(member).text("kind", kind));
         }
         Otherwise::Unknown if claim.is_some() => {
+            pickle::sweep(&pickle::Stream::of(piece, pickle::Dialect::Plain), context);
             let title = "named like a model, but no reader knows the content";
             context.report(Finding::new("SNS-902", Severity::Low, title).member(member));
             return Seen { format: "other", content: Content::Unknown };

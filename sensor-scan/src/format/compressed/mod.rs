@@ -5,12 +5,13 @@ pub mod codec;
 use crate::context::{Context, Piece};
 use crate::decoded::{Allowance, Decoded, End};
 use crate::finding::{Finding, Severity};
-use crate::format::{self, Seen, stream};
+use crate::format::{self, Seen, pickle, stream};
 use crate::report::Content;
 use crate::slice::{Slice, is_zero, read};
 use crate::source::Source;
 use codec::Codec;
 
+const READ_AHEAD_BYTES: u64 = 128 << 10;
 pub const OLD_JOBLIB_MAGIC: &[u8] = b"ZF0x";
 
 /// What may still be decoded.
@@ -59,6 +60,12 @@ pub fn scan(piece: &Piece<'_>, codec: Codec, context: &mut Context<'_>) -> Optio
         return None;
     }
     report_end(&decoded, &member, context);
+    if matches!(decoded.end, End::Broken(_)) && !decoded.is_empty() {
+        // What stands behind the last whole stream is not compressed; readers may have run ahead by a buffer.
+        let from = decoded.taken.saturating_sub(READ_AHEAD_BYTES).max(piece.start);
+        let rest = Piece { start: from, ..piece.clone() };
+        pickle::sweep(&pickle::Stream::of(&rest, pickle::Dialect::Plain), context);
+    }
     let seen = context.deeper(Some(&member), |context| format::content(&inner, context));
     if decoded.end == End::Complete && decoded.taken < piece.source.len() {
         format::tail(piece, decoded.taken, context);

@@ -317,8 +317,12 @@ impl Machine<'_, '_, '_> {
             matches!(object.what, What::Result | What::Attr) && !object.flags.has(Flags::DANGEROUS.with(Flags::UNKNOWN))
         });
         // Calling an instance of an unknown class with plain data is odd; everything else may be anything.
-        let severity =
-            if plain_instance && self.worst_look(args).0 == Look::Plain { Severity::Medium } else { Severity::High };
+        let handed = self.arena.flags(args).has(Flags::DANGEROUS.with(Flags::FUNCTION));
+        let severity = if plain_instance && !handed && self.worst_look(args).0 == Look::Plain {
+            Severity::Medium
+        } else {
+            Severity::High
+        };
         self.context.all_globals_safe = false;
         self.effects = true;
         if self.context.only_counts("SNS-102", severity) {

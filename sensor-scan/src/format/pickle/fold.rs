@@ -205,7 +205,9 @@ fn ambiguous(group: &[u8]) -> bool {
     }
     let firsts: Vec<&[u8]> = group
         .split(|&byte| byte == b'|')
-        .map(|alternative| alternative.get(..if alternative.first() == Some(&b'\\') { 2 } else { 1 }).unwrap_or_default())
+        .map(|alternative| {
+            alternative.get(..if alternative.first() == Some(&b'\\') { 2 } else { 1 }).unwrap_or_default()
+        })
         .collect();
     firsts.iter().enumerate().any(|(index, first)| {
         firsts.iter().skip(index + 1).any(|other| first == other || first == b"." || *other == b".")
@@ -414,6 +416,8 @@ mod tests {
         assert!(explodes("(a+)+$"));
         assert!(explodes("((ab)*c)*"));
         assert!(explodes("(x+x+)+y"));
+        assert!(explodes("(a|a)*$"));
+        assert!(explodes("(?:.|x)+$"));
         for fine in [r"(?u)\b\w\w+\b", "[a-z]+(foo)?", r"(\d+)-(\d+)", "(abc)+", "[(a+)+]"] {
             assert!(!explodes(fine), "{fine}");
         }

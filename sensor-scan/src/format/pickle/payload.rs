@@ -288,6 +288,7 @@ pub fn is_active_name(path: &str) -> bool {
         "unzip",
         "untar",
         "urlretrieve",
+        "restore",
         "retrieve",
         "subimport",
         "login",

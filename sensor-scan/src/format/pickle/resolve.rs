@@ -285,8 +285,7 @@ impl Machine<'_, '_, '_> {
                     Some(class.is_class() && class.rule.is_some_and(|rule| rule.imported == Level::Safe))
                 };
                 let computed = |value: Id| {
-                    value == Id::UNKNOWN
-                        || self.arena.as_object(value).is_some() && instance(value) != Some(true)
+                    value == Id::UNKNOWN || self.arena.as_object(value).is_some() && instance(value) != Some(true)
                 };
                 if !computed(module) && !computed(name) {
                     return Err(Break::Operand);

@@ -49,7 +49,11 @@ pub fn sweep(stream: &Stream<'_>, context: &mut Context<'_>, from: u64) -> bool 
                 context.bytes_read += cursor.bytes_read;
                 return true;
             }
-            skip = at + 4;
+            skip = at + 2;
+            if matches!(block.get(at), Some(&(op::GLOBAL | op::INST))) {
+                // Any two lines of text behind a `c` or an `i` spell an import: the next letter may be the real one.
+                skip = at + 1;
+            }
         }
         if block.len() < BLOCK_BYTES {
             break;

@@ -14,8 +14,8 @@ const ENCODED_BYTES_MIN: usize = 24;
 pub fn scan(key: &str, value: &str, member: Option<&[u8]>, context: &mut Context<'_>) {
     let compact: String = value.split_ascii_whitespace().collect();
     if compact.len() >= ENCODED_BYTES_MIN
-        && let Some(bytes) = hexadecimal(&compact)
-            .or_else(|| STANDARD.decode(&compact).or_else(|_| URL_SAFE.decode(&compact)).ok())
+        && let Some(bytes) =
+            hexadecimal(&compact).or_else(|| STANDARD.decode(&compact).or_else(|_| URL_SAFE.decode(&compact)).ok())
     {
         let source = MemorySource::new(&bytes, key.as_bytes());
         let name = format::member(member, format!("__metadata__.{key}").as_bytes());
@@ -62,9 +62,9 @@ fn is_call(value: &str) -> bool {
 
 fn hexadecimal(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text.chars().map(|char| Some(char.to_digit(16)? as u8)).collect();
-    digits.filter(|digits| digits.len() % 2 == 0).map(|digits| {
-        digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()
-    })
+    digits
+        .filter(|digits| digits.len() % 2 == 0)
+        .map(|digits| digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
 }
 
 /// Hydra's `_target_` in a JSON object at any depth, or as a key of YAML.
