@@ -268,6 +268,7 @@ pub fn is_rebuild_name(name: &str) -> bool {
         "_frombuffer",
         "_mareconstruct",
         "_create_from",
+        "_create_empty",
         "_make_from",
         "_construct",
         "_recreate",
@@ -295,6 +296,12 @@ pub fn python2(module: &str, name: &str) -> Option<(&'static str, Option<&'stati
 
 /// The name under which the table knows a module: C twins, moved packages.
 pub fn canonical_module(module: &str) -> Option<String> {
+    // A copy of a package within another one may hold a module that is a twin itself.
+    let first = twin(module)?;
+    Some(twin(&first).unwrap_or(first))
+}
+
+fn twin(module: &str) -> Option<String> {
     if let Some(twin) = find(TWINS, module) {
         return Some(twin.to_owned());
     }

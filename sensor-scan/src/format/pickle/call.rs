@@ -7,7 +7,7 @@ use super::payload::Look;
 use super::resolve::Via;
 use super::value::{Flags, Id, Node, What};
 use crate::finding::Severity;
-use crate::rule::globals::{Does, Effect, Level, Rule};
+use crate::rule::globals::{self, Does, Effect, Level, Rule};
 
 /// Callables that call callables: deeper chains are judged as unresolved.
 const CHAIN_MAX: u32 = 24;
@@ -317,14 +317,19 @@ impl Machine<'_, '_, '_> {
             matches!(object.what, What::Result | What::Attr) && !object.flags.has(Flags::DANGEROUS.with(Flags::UNKNOWN))
         });
         // Calling an instance of an unknown class with plain data is odd; everything else may be anything.
+        // What a maker gave may be a class, which then makes its instance.
+        let maker = self.arena.as_object(callee).and_then(|object| self.arena.as_global(object.callee));
+        let made = maker
+            .and_then(|index| self.globals.get(index))
+            .is_some_and(|maker| maker.via == Via::Direct && globals::is_rebuild_name(&maker.path));
         let handed = self.arena.flags(args).has(Flags::DANGEROUS.with(Flags::FUNCTION));
         let severity = if plain_instance && !handed && self.worst_look(args).0 == Look::Plain {
-            Severity::Medium
+            if made { Severity::Low } else { Severity::Medium }
         } else {
             Severity::High
         };
         self.context.all_globals_safe = false;
-        self.effects = true;
+        self.effects |= severity >= Severity::Medium;
         if self.context.only_counts("SNS-102", severity) {
             return Id::UNKNOWN;
         }

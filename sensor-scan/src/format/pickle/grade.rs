@@ -44,7 +44,10 @@ impl Machine<'_, '_, '_> {
         let tool = payload::is_tool_module(&module);
         // The makers that frameworks write are listed, or named and shaped like one: any other function of a package
         // that is known has no business in a model.
-        let foreign = !class && !rebuild && !listed && globals::is_known_root(root);
+        // (`dKalmanFilter`: a class of Cython's for one type of number.)
+        let last = path.rsplit('.').next().unwrap_or_default();
+        let class_like = last.bytes().nth(1).is_some_and(|byte| byte.is_ascii_uppercase());
+        let foreign = !class_like && !rebuild && !listed && globals::is_known_root(root);
         let own_function = class || module.starts_with("cloudpickle") || module.starts_with("dill");
         let hands_on = flags.has(Flags::DANGEROUS) || (flags.has(Flags::FUNCTION) && !own_function);
         let severity = if hands_on || imitates {

@@ -114,3 +114,27 @@ fn arrays_of_objects_have_their_own_memo() {
     let seen = see_as(&joblib_objects(&inner), super::Dialect::Joblib, &Limits::default());
     assert_eq!(seen.verdict, Verdict::Clean, "{:#?}", seen.findings);
 }
+
+#[test]
+fn copies_of_packages_within_others() {
+    for module in ["joblib.externals.cloudpickle.cloudpickle", "numba.cloudpickle.cloudpickle", "ray.cloudpickle"] {
+        malicious(&called(module, "subimport", "antigravity"), "SNS-101");
+    }
+}
+
+#[test]
+fn what_frameworks_write_of_functions_caches_and_classes() {
+    let by_value = |inner: &[u8]| {
+        let own = Pickle::new().global("numba.core.serialize", "_unpickle__CustomPickled");
+        own.bytes(inner).op(b"\x85R").stop()
+    };
+    clean(&by_value(&Pickle::new().op(b"}").stop()));
+    malicious(&by_value(&Pickle::new().attack().stop()), "SNS-101");
+    // A folder that a pipeline keeps results in: the class alone does nothing.
+    let cache = Pickle::new().global("joblib._store_backends", "FileSystemStoreBackend");
+    clean(&cache.op(b")\x81}").text("location").text("/var/cache/x").op(b"sb").stop());
+    // A class that a maker gives, and its instance.
+    clean(&Pickle::new().global("sympy.core.function", "_rebuild_undef").text("f").op(b"\x85R)R").stop());
+    // Cython's class for one type of number.
+    clean(&Pickle::new().global("statsmodels.tsa.x", "dKalmanFilter").op(b"K\x01\x85R").stop());
+}
