@@ -46,7 +46,7 @@ impl Machine<'_, '_, '_> {
         // that is known has no business in a model.
         // (`dKalmanFilter`: a class of Cython's for one type of number.)
         let last = path.rsplit('.').next().unwrap_or_default();
-        let class_like = last.bytes().nth(1).is_some_and(|byte| byte.is_ascii_uppercase());
+        let class_like = last.as_bytes().get(1).is_some_and(u8::is_ascii_uppercase);
         let foreign = !class_like && !rebuild && !listed && globals::is_known_root(root);
         let own_function = class || module.starts_with("cloudpickle") || module.starts_with("dill");
         let hands_on = flags.has(Flags::DANGEROUS) || (flags.has(Flags::FUNCTION) && !own_function);

@@ -135,6 +135,7 @@ fn what_frameworks_write_of_functions_caches_and_classes() {
     clean(&cache.op(b")\x81}").text("location").text("/var/cache/x").op(b"sb").stop());
     // A class that a maker gives, and its instance.
     clean(&Pickle::new().global("sympy.core.function", "_rebuild_undef").text("f").op(b"\x85R)R").stop());
+    clean(&Pickle::new().global("tensorflow.python.framework.ops", "convert_to_tensor").op(b"K\x01\x85R").stop());
     // Cython's class for one type of number.
     clean(&Pickle::new().global("statsmodels.tsa.x", "dKalmanFilter").op(b"K\x01\x85R").stop());
 }
