@@ -62,7 +62,11 @@ const DOES: &[(&str, &str)] = &[
     ("concatenate", "Concatenate"),
     ("identity", "Identity"),
     ("regex", "Regex"),
+    ("resolve-pair", "ResolvePair"),
     ("allocates", "Allocates"),
+    ("grows", "Grows"),
+    ("consumes", "Consumes"),
+    ("endless", "Endless"),
     ("runs-at-import", "RunsAtImport"),
 ];
 

@@ -137,6 +137,17 @@ pub fn is_zero(source: &dyn Source, start: u64, end: u64) -> bool {
     zero
 }
 
+/// Where zeros that start at `start` end, at most `end`.
+pub fn zeros_end(source: &dyn Source, start: u64, end: u64) -> u64 {
+    let mut at = start;
+    for_each_piece(source, start, end, |_, bytes| {
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        at += zeros as u64;
+        zeros == bytes.len()
+    });
+    at
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! Content → every reader that would accept the bytes. A name is a hint, used only where no reader is sure.
 
 use crate::context::Piece;
-use crate::format::compressed::codec::Codec;
+use crate::format::compressed::{self, codec::Codec};
 use crate::format::{npy, stream, tar, torch_legacy, zip};
 use crate::name::{self, Claim};
 use crate::report::Content;
@@ -22,6 +22,8 @@ pub enum Reader {
     TorchLegacy,
     Pickle,
     Compressed(Codec),
+    /// joblib before 0.9: a length as text, then zlib.
+    OldJoblib,
 }
 
 /// What bytes are that no reader accepts.
@@ -57,6 +59,9 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
     }
     if tar::claims(&head) {
         readers.push(Reader::Tar);
+    }
+    if head.starts_with(compressed::OLD_JOBLIB_MAGIC) {
+        readers.push(Reader::OldJoblib);
     }
     let codec = Codec::of(&head);
     readers.extend(codec.filter(|codec| !codec.is_weak()).map(Reader::Compressed));
@@ -149,7 +154,6 @@ const UNSUPPORTED: &[(usize, &[u8], &str, Content)] = &[
     (4, b"ET12", "executorch", Content::Unknown),
     (0, b"7z\xbc\xaf\x27\x1c", "7z", Content::Unknown),
     (0, b"Rar!\x1a\x07", "rar", Content::Unknown),
-    (0, b"ZF0x", "joblib-0.9", Content::Code),
     (0, b"MZqFpD='", "llamafile", Content::Code),
     (0, b"RDX2\n", "rdata", Content::Code),
     (0, b"RDX3\n", "rdata", Content::Code),
@@ -199,7 +203,7 @@ pub fn sniff(source: &dyn Source) -> (&'static str, Content) {
         Some(Reader::Npy) => ("npy", npy::content(&piece)),
         Some(Reader::Safetensors) => ("safetensors", Content::Data),
         Some(Reader::TorchLegacy) => ("torch-legacy", Content::Code),
-        Some(Reader::Pickle) => ("pickle", Content::Code),
+        Some(Reader::Pickle | Reader::OldJoblib) => ("pickle", Content::Code),
         Some(Reader::Zip) => {
             let seen = zip::quick(&piece, HEAD_BYTES, TAIL_BYTES / 2).seen();
             match seen.content {

@@ -227,6 +227,12 @@ def malicious():
     for label, data in (("p2", stream(call("os", "system", "true"))), ("p0", b"cos\nsystem\n(S'true'\ntR.")):
         for kind, name, contained in containers(data):
             yield kind, f"{label}_{name}", contained, "malicious"
+    attack = stream(call("os", "system", "true"))
+    yield "joblib", "before_0.9.pkl.z", b"ZF" + hex(len(attack)).encode().ljust(19) + zlib.compress(attack), "malicious"
+    yield "joblib", "behind_gzip.pkl.gz", gzip.compress(pickle.dumps({}, 2)) + attack, "malicious"
+    yield "torch", "behind_storages.pt", legacy(pickle.dumps({}, 2)) + attack, "malicious"
+    yield "archive", "behind_padding.tar", tar([("a", b"x")]) + attack, "malicious"
+    yield "name", "behind_a_mark.pkl", b"\xef\xbb\xbf" + attack, "malicious"
     plain = torch(pickle.dumps({}, 2))
     yield "zip", "traversal.zip", archive([("../../x", b"x")]), "suspicious"
     yield "zip", "absolute.zip", archive([("/tmp/x", b"x")]), "suspicious"
@@ -242,6 +248,13 @@ def malicious():
     yield "safetensors", "twice.safetensors", safetensors(
         b'{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}',
         bytes(4)), "suspicious"
+    numbers = {"dtype": "U8", "shape": [len(attack)], "data_offsets": [0, len(attack)]}
+    yield "safetensors", "tensor_is_a_pickle.safetensors", safetensors({"a": numbers}, attack), "suspicious"
+    yield "safetensors", "blanks.safetensors", safetensors(b"  " + json.dumps({"a": sized}).encode(), bytes(4)), "suspicious"
+    yield "safetensors", "key.safetensors", safetensors({"a": {**sized, "x": 1}}, bytes(4)), "suspicious"
+    for name, value in (("hex", attack.hex()), ("yaml", "model:\n  _target_: os.system\n")):
+        yield "safetensors", f"metadata_{name}.safetensors", safetensors(
+            {"__metadata__": {"x": value}, "a": sized}, bytes(4)), "suspicious"
     yield "safetensors", "length.safetensors", struct.pack("<Q", 1 << 60) + b"{}", "suspicious"
 
 

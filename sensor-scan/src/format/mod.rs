@@ -13,7 +13,7 @@ use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
 use crate::name;
 use crate::report::Content;
-use crate::slice::{Slice, is_zero};
+use crate::slice::{Slice, zeros_end};
 use crate::sniff::{self, Otherwise, Reader};
 use crate::source::Source;
 
@@ -89,7 +89,8 @@ pub fn tail(piece: &Piece<'_>, at: u64, context: &mut Context<'_>) {
     if looked < end {
         context.limit_reached("tail_bytes", TAIL_BYTES_MAX, piece.member.as_deref(), Some(looked));
     }
-    if is_zero(piece.source, at, looked) {
+    let at = zeros_end(piece.source, at, looked);
+    if at == looked {
         return;
     }
     let rest = Piece { source: piece.source, start: at, end, member: piece.member.clone() };
@@ -104,6 +105,9 @@ pub fn tail(piece: &Piece<'_>, at: u64, context: &mut Context<'_>) {
         };
         let finding = Finding::new("SNS-307", Severity::Medium, title).member(piece.member.as_deref()).at(at);
         context.report(finding.number("bytes", end - at));
+    }
+    if !accepted {
+        pickle::sweep(&pickle::Stream::of(&rest, pickle::Dialect::Plain), context);
     }
 }
 
@@ -144,6 +148,7 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::TorchLegacy => torch_legacy::scan(piece, context),
             Reader::Pickle => stream::scan(piece, context),
             Reader::Compressed(codec) => compressed::scan(piece, *codec, context),
+            Reader::OldJoblib => compressed::scan_old_joblib(piece, context),
         });
     }
     if let [first, second, ..] = seen[..] {
@@ -175,6 +180,7 @@ fn rest(piece: &Piece<'_>, inside: bool, context: &mut Context<'_>) -> Seen {
             context.report(finding.member(member).text("kind", kind));
         }
         Otherwise::Unknown if claim.is_some() => {
+            pickle::sweep(&pickle::Stream::of(piece, pickle::Dialect::Plain), context);
             let title = "named like a model, but no reader knows the content";
             context.report(Finding::new("SNS-902", Severity::Low, title).member(member));
             return Seen { format: "other", content: Content::Unknown };

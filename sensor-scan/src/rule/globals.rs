@@ -118,6 +118,8 @@ pub enum Does {
     Import,
     /// Resolves a dotted name to an object: `pkgutil.resolve_name`.
     Resolve,
+    /// The same from a module and a name: how ufuncs are pickled.
+    ResolvePair,
     AddExtension,
     /// `type(name, bases, namespace)` and other makers of classes.
     MakeClass,
@@ -156,8 +158,14 @@ pub enum Does {
     Regex,
     /// The import alone has the effect.
     RunsAtImport,
-    /// Allocates as much as argument 0 says.
+    /// Allocates as much as an argument says.
     Allocates,
+    /// Its result grows with the value of an argument, not with its size: powers, products, factorials.
+    Grows,
+    /// Reads the iterables that it is given to their end.
+    Consumes,
+    /// Makes an iterator without an end.
+    Endless,
 }
 
 /// One line of the table.
@@ -260,6 +268,7 @@ pub fn is_rebuild_name(name: &str) -> bool {
         "_frombuffer",
         "_mareconstruct",
         "_create_from",
+        "_create_empty",
         "_make_from",
         "_construct",
         "_recreate",
@@ -287,6 +296,12 @@ pub fn python2(module: &str, name: &str) -> Option<(&'static str, Option<&'stati
 
 /// The name under which the table knows a module: C twins, moved packages.
 pub fn canonical_module(module: &str) -> Option<String> {
+    // A copy of a package within another one may hold a module that is a twin itself.
+    let first = twin(module)?;
+    Some(twin(&first).unwrap_or(first))
+}
+
+fn twin(module: &str) -> Option<String> {
     if let Some(twin) = find(TWINS, module) {
         return Some(twin.to_owned());
     }

@@ -39,7 +39,7 @@ pub const MANUALS: &[Manual] = &[
     Manual {
         id: "SNS-204",
         title: "Data between or behind streams",
-        what: "Bytes follow the last pickle, or a payload lies behind the place where the stream breaks.",
+        what: "Bytes follow the last pickle, or a payload lies in bytes that belong to no stream.",
         executes: "Loops around load; readers that see the stream differently.",
         abuse: "What the scanner skips, another reader runs.",
         fix: "Find out what wrote the tail.",

@@ -5,11 +5,14 @@ pub mod codec;
 use crate::context::{Context, Piece};
 use crate::decoded::{Allowance, Decoded, End};
 use crate::finding::{Finding, Severity};
-use crate::format::{self, Seen, stream};
+use crate::format::{self, Seen, pickle, stream};
 use crate::report::Content;
-use crate::slice::is_zero;
+use crate::slice::{Slice, is_zero, read};
 use crate::source::Source;
 use codec::Codec;
+
+const READ_AHEAD_BYTES: u64 = 128 << 10;
+pub const OLD_JOBLIB_MAGIC: &[u8] = b"ZF0x";
 
 /// What may still be decoded.
 pub fn allowance(context: &Context<'_>) -> Allowance {
@@ -57,6 +60,12 @@ pub fn scan(piece: &Piece<'_>, codec: Codec, context: &mut Context<'_>) -> Optio
         return None;
     }
     report_end(&decoded, &member, context);
+    if matches!(decoded.end, End::Broken(_)) && !decoded.is_empty() {
+        // What stands behind the last whole stream is not compressed; readers may have run ahead by a buffer.
+        let from = decoded.taken.saturating_sub(READ_AHEAD_BYTES).max(piece.start);
+        let rest = Piece { start: from, ..piece.clone() };
+        pickle::sweep(&pickle::Stream::of(&rest, pickle::Dialect::Plain), context);
+    }
     let seen = context.deeper(Some(&member), |context| format::content(&inner, context));
     if decoded.end == End::Complete && decoded.taken < piece.source.len() {
         format::tail(piece, decoded.taken, context);
@@ -65,6 +74,19 @@ pub fn scan(piece: &Piece<'_>, codec: Codec, context: &mut Context<'_>) -> Optio
         Some(seen) if seen != Seen::OTHER => seen,
         _ => Seen { format: codec.name(), content: Content::NotModel },
     })
+}
+
+/// `read_zfile` of joblib's `numpy_pickle_compat`: the magic, the length in hexadecimal in a field of 19 bytes, zlib. Python
+/// 2 may have written one byte more.
+pub fn scan_old_joblib(piece: &Piece<'_>, context: &mut Context<'_>) -> Option<Seen> {
+    const HEADER_BYTES: u64 = 2 + 19;
+    let name = piece.member.as_deref().map_or(piece.source.name(), format::file_name);
+    let zlib = [HEADER_BYTES, HEADER_BYTES + 1].into_iter().find_map(|start| {
+        let slice = Slice::new(piece.source, start, piece.source.len().saturating_sub(start), name);
+        (read(&slice, 0, 2).first() == Some(&b'x')).then_some(slice)
+    })?;
+    let inner = Piece { source: &zlib, start: 0, end: zlib.len(), member: piece.member.clone() };
+    scan(&inner, Codec::Zlib, context)
 }
 
 fn zero_from(piece: &Piece<'_>, start: u64) -> bool {

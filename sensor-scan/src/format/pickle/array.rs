@@ -84,6 +84,10 @@ impl Machine<'_, '_, '_> {
     /// Size of an element of `numpy.dtype(text, align, copy)` with its state.
     fn item(&mut self, dtype: Id) -> Option<Item> {
         let object = self.arena.as_object(dtype).copied()?;
+        let maker = self.arena.as_global(object.callee).and_then(|index| self.globals.get(index));
+        if maker.is_some_and(|maker| maker.path.contains("stringdtype") || maker.path.contains("StringDType")) {
+            return Some(Item::Objects);
+        }
         let text = *self.arena.children(object.args).first()?;
         let text = self.string_of(text)?;
         let text = text.trim_start_matches(['<', '>', '=', '|']);

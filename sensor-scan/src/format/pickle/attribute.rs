@@ -24,10 +24,14 @@ impl Machine<'_, '_, '_> {
                 .is_some_and(|global| global.is_module);
         let dunder = name.starts_with("__") && name.ends_with("__");
         let tainted = self.arena.flags(base).has(Flags::DANGEROUS);
-        // How an enumeration's `__new__` is pickled.
+        // How an enumeration's `__new__` is pickled, and protocols 2 and 3 call one with keywords.
         let constructor = matches!(name.as_str(), "__new__" | "__init__")
             && self.arena.as_global(base).and_then(|index| self.globals.get(index)).is_some_and(|base| {
-                base.via == Via::Direct && base.rule.is_some_and(|rule| rule.imported == Level::Safe)
+                let plain = match base.rule {
+                    Some(rule) => rule.imported == Level::Safe,
+                    None => base.is_class() && base.imitates.is_none(),
+                };
+                base.via == Via::Direct && plain
             });
         let dunder = dunder && !constructor;
         if module_base || dunder || tainted || base == Id::UNKNOWN || name.contains('.') {
@@ -130,6 +134,26 @@ impl Machine<'_, '_, '_> {
             }
             None => Id::UNKNOWN,
         }
+    }
+
+    /// A module and a name that are turned into an object: judged by what they name.
+    pub(super) fn resolve_pair(&mut self, callee: Id, index: u32, rule: &'static Rule, args: Id) -> Id {
+        let texts: Vec<Option<String>> =
+            self.arena.children(args).to_vec().into_iter().take(2).map(|arg| self.string_of(arg)).collect();
+        let [Some(module), Some(name)] = texts.as_slice() else {
+            return self.unresolved(callee, args, "an object whose name is computed");
+        };
+        let target = self.global(module, name);
+        let root = module.split('.').next().unwrap_or_default();
+        let severity = if self.arena.flags(target).has(Flags::DANGEROUS) {
+            Severity::Critical
+        } else if globals::is_known_root(root) {
+            Severity::Info
+        } else {
+            Severity::Medium
+        };
+        self.report_effect_as(callee, index, rule, args, severity, Effect::Import);
+        target
     }
 
     pub(super) fn make_class(&mut self, callee: Id, args: Id) -> Option<Id> {

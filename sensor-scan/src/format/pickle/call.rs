@@ -7,7 +7,7 @@ use super::payload::Look;
 use super::resolve::Via;
 use super::value::{Flags, Id, Node, What};
 use crate::finding::Severity;
-use crate::rule::globals::{Does, Effect, Level, Rule};
+use crate::rule::globals::{self, Does, Effect, Level, Rule};
 
 /// Callables that call callables: deeper chains are judged as unresolved.
 const CHAIN_MAX: u32 = 24;
@@ -194,6 +194,7 @@ impl Machine<'_, '_, '_> {
             }
             Does::Import => Some(self.import(callee, index, rule, args)),
             Does::Resolve => Some(self.resolve_text(callee, index, rule, args)),
+            Does::ResolvePair => Some(self.resolve_pair(callee, index, rule, args)),
             Does::AddExtension => {
                 let [module, name, code] = *self.arena.children(args) else { return None };
                 let (module, name) = (self.string_of(module)?, self.string_of(name)?);
@@ -243,13 +244,25 @@ impl Machine<'_, '_, '_> {
                 None
             }
             Does::Allocates => {
-                const ALLOCATED_BYTES_ODD: u32 = 1 << 30;
-                let size = first.and_then(Id::as_int);
-                if size.is_some_and(|size| size >= ALLOCATED_BYTES_ODD) || first == Some(Id::DATA) {
+                const ALLOCATED_BYTES_ODD: u64 = 1 << 30;
+                if self.largest(args).is_none_or(|size| size >= ALLOCATED_BYTES_ODD) {
                     self.report_206(format!("{} allocates what a huge argument says", self.name_of(callee)));
+                }
+                self.note_endless(callee, args);
+                None
+            }
+            Does::Grows => {
+                const FACTOR_ODD: u64 = 1 << 20;
+                if self.largest(args).is_none_or(|factor| factor >= FACTOR_ODD) {
+                    self.report_206(format!("{} computes with a huge argument", self.name_of(callee)));
                 }
                 None
             }
+            Does::Consumes => {
+                self.note_endless(callee, args);
+                None
+            }
+            Does::Endless => None,
         }
     }
 
@@ -304,10 +317,19 @@ impl Machine<'_, '_, '_> {
             matches!(object.what, What::Result | What::Attr) && !object.flags.has(Flags::DANGEROUS.with(Flags::UNKNOWN))
         });
         // Calling an instance of an unknown class with plain data is odd; everything else may be anything.
-        let severity =
-            if plain_instance && self.worst_look(args).0 == Look::Plain { Severity::Medium } else { Severity::High };
+        // What a maker gave may be a class, which then makes its instance.
+        let maker = self.arena.as_object(callee).and_then(|object| self.arena.as_global(object.callee));
+        let made = maker
+            .and_then(|index| self.globals.get(index))
+            .is_some_and(|maker| maker.via == Via::Direct && globals::is_rebuild_name(&maker.path));
+        let handed = self.arena.flags(args).has(Flags::DANGEROUS.with(Flags::FUNCTION));
+        let severity = if plain_instance && !handed && self.worst_look(args).0 == Look::Plain {
+            if made { Severity::Low } else { Severity::Medium }
+        } else {
+            Severity::High
+        };
         self.context.all_globals_safe = false;
-        self.effects = true;
+        self.effects |= severity >= Severity::Medium;
         if self.context.only_counts("SNS-102", severity) {
             return Id::UNKNOWN;
         }

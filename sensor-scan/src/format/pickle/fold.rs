@@ -156,6 +156,7 @@ pub fn explodes(pattern: &str) -> bool {
     let bytes = pattern.as_bytes();
     // For each open group: did a repetition without bound occur inside?
     let mut groups: Vec<bool> = Vec::new();
+    let mut opened = 0;
     let mut at = 0;
     let mut in_class = false;
     while let Some(&byte) = bytes.get(at) {
@@ -169,13 +170,15 @@ pub fn explodes(pattern: &str) -> bool {
                     return true;
                 }
                 groups.push(false);
+                opened = at + 1;
             }
             b')' => {
                 let inner = groups.pop().unwrap_or(false);
                 let repeated = matches!(bytes.get(at + 1), Some(b'+' | b'*'))
                     || (bytes.get(at + 1) == Some(&b'{')
                         && bytes.get(at + 2..).unwrap_or_default().iter().take(8).any(|&b| b == b','));
-                if inner && repeated {
+                let body = bytes.get(opened..at).unwrap_or_default();
+                if repeated && (inner || ambiguous(body)) {
                     return true;
                 }
                 if let Some(outer) = groups.last_mut() {
@@ -192,6 +195,23 @@ pub fn explodes(pattern: &str) -> bool {
         at += 1;
     }
     false
+}
+
+/// Do two alternatives of a group start alike? Repeated, each of them doubles the ways to match.
+fn ambiguous(group: &[u8]) -> bool {
+    let group = group.strip_prefix(b"?:").unwrap_or(group);
+    if !group.contains(&b'|') || group.contains(&b'(') {
+        return false;
+    }
+    let firsts: Vec<&[u8]> = group
+        .split(|&byte| byte == b'|')
+        .map(|alternative| {
+            alternative.get(..if alternative.first() == Some(&b'\\') { 2 } else { 1 }).unwrap_or_default()
+        })
+        .collect();
+    firsts.iter().enumerate().any(|(index, first)| {
+        firsts.iter().skip(index + 1).any(|other| first == other || first == b"." || *other == b".")
+    })
 }
 
 impl Machine<'_, '_, '_> {
@@ -396,6 +416,8 @@ mod tests {
         assert!(explodes("(a+)+$"));
         assert!(explodes("((ab)*c)*"));
         assert!(explodes("(x+x+)+y"));
+        assert!(explodes("(a|a)*$"));
+        assert!(explodes("(?:.|x)+$"));
         for fine in [r"(?u)\b\w\w+\b", "[a-z]+(foo)?", r"(\d+)-(\d+)", "(abc)+", "[(a+)+]"] {
             assert!(!explodes(fine), "{fine}");
         }

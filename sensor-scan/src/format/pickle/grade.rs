@@ -41,6 +41,13 @@ impl Machine<'_, '_, '_> {
         let rebuild = globals::is_rebuild_name(&path);
         let exception = class && is_exception(&path);
         let active = payload::is_active_name(&path);
+        let tool = payload::is_tool_module(&module);
+        // The makers that frameworks write are listed, or named and shaped like one: any other function of a package
+        // that is known has no business in a model.
+        // (`dKalmanFilter`: a class of Cython's for one type of number.)
+        let last = path.rsplit('.').next().unwrap_or_default();
+        let class_like = last.as_bytes().get(1).is_some_and(u8::is_ascii_uppercase);
+        let foreign = !class_like && !rebuild && !listed && globals::is_known_root(root);
         let own_function = class || module.starts_with("cloudpickle") || module.starts_with("dill");
         let hands_on = flags.has(Flags::DANGEROUS) || (flags.has(Flags::FUNCTION) && !own_function);
         let severity = if hands_on || imitates {
@@ -59,11 +66,12 @@ impl Machine<'_, '_, '_> {
                 Look::Plain if via != Via::Direct => Severity::Medium,
                 Look::Plain if root == "__main__" && self.arena.children(args).is_empty() => Severity::Medium,
                 Look::Plain if class && !active => Severity::Low,
+                Look::Plain if foreign && tool => Severity::High,
                 Look::Plain if stdlib => Severity::Medium,
                 Look::Plain if active && !class && self.has_text(args) => Severity::High,
                 Look::Plain if active => Severity::Medium,
                 Look::Plain if flags.has(Flags::CALLABLE.with(Flags::UNKNOWN)) => Severity::Medium,
-                Look::Plain if globals::is_known_module(root) && !self.arena.children(args).is_empty() => Severity::Low,
+                Look::Plain if foreign => Severity::Medium,
                 Look::Plain => Severity::Low,
             }
         };

@@ -37,6 +37,7 @@ impl Machine<'_, '_, '_> {
     /// INT and LONG: what any reader accepts; a number never fails the scan.
     pub(super) fn number(&mut self) -> Result<Id, Break> {
         let line = self.cursor.line()?;
+        self.note_digits(line.len);
         let bytes = self.cursor.bytes(line, 64);
         Ok(match bytes.as_slice() {
             b"00" => Id::FALSE,

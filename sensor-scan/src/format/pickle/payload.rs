@@ -279,8 +279,54 @@ pub fn is_active_name(path: &str) -> bool {
         "thread",
         "hook",
         "register",
+        "rmtree",
+        "mkdir",
+        "mkdirp",
+        "makedirs",
+        "extract",
+        "extractall",
+        "unzip",
+        "untar",
+        "urlretrieve",
+        "restore",
+        "retrieve",
+        "subimport",
+        "login",
+        "cython",
     ];
     path.rsplit('.').next().unwrap_or(path).split('_').any(|word| WORDS.contains(&word.to_ascii_lowercase().as_str()))
+}
+
+/// Is it a part of a package that is there for people and tests: its functions start, install, fetch and show things?
+pub fn is_tool_module(module: &str) -> bool {
+    const SEGMENTS: &[&str] = &[
+        "benchmarks",
+        "bin",
+        "cli",
+        "cmd",
+        "command",
+        "commands",
+        "conftest",
+        "console",
+        "download",
+        "downloader",
+        "examples",
+        "launch",
+        "launcher",
+        "launchers",
+        "main__",
+        "process",
+        "runtests",
+        "scripts",
+        "server",
+        "shell",
+        "subprocess",
+        "test",
+        "testing",
+        "tests",
+        "tools",
+    ];
+    module.split('.').skip(1).any(|segment| SEGMENTS.binary_search(&segment.trim_start_matches('_')).is_ok())
 }
 
 /// Letters of other scripts that look like Latin ones.

@@ -40,7 +40,7 @@ pub fn sweep(stream: &Stream<'_>, context: &mut Context<'_>, from: u64) -> bool 
             let place = start + at as u64;
             if let Some(worst) = interpret(stream, context, place) {
                 let mut finding =
-                    Finding::new("SNS-204", Severity::High, "a payload lies behind the place where the stream breaks");
+                    Finding::new("SNS-204", Severity::High, "a payload lies in bytes that belong to no stream");
                 finding.member.clone_from(&stream.member);
                 finding.offset = Some(place);
                 finding.loaders = stream.dialect.loaders().to_vec();
@@ -49,7 +49,11 @@ pub fn sweep(stream: &Stream<'_>, context: &mut Context<'_>, from: u64) -> bool 
                 context.bytes_read += cursor.bytes_read;
                 return true;
             }
-            skip = at + 4;
+            skip = at + 2;
+            if matches!(block.get(at), Some(&(op::GLOBAL | op::INST))) {
+                // Any two lines of text behind a `c` or an `i` spell an import: the next letter may be the real one.
+                skip = at + 1;
+            }
         }
         if block.len() < BLOCK_BYTES {
             break;

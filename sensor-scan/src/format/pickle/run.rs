@@ -138,6 +138,8 @@ impl Machine<'_, '_, '_> {
         self.context.report(finding);
         let member = self.member_with("tail", start);
         let piece = crate::context::Piece { source: self.stream.source, start, end, member };
-        self.context.nested(&piece);
+        if !self.context.nested(&piece) {
+            super::resync::sweep(self.stream, self.context, start);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The machine on small hand-written streams.
 
+mod gadgets;
+
 use proptest::prelude::*;
 
 use super::{Dialect, Outcome, Stream, scan, scan_all};

@@ -14,7 +14,8 @@ const ENCODED_BYTES_MIN: usize = 24;
 pub fn scan(key: &str, value: &str, member: Option<&[u8]>, context: &mut Context<'_>) {
     let compact: String = value.split_ascii_whitespace().collect();
     if compact.len() >= ENCODED_BYTES_MIN
-        && let Ok(bytes) = STANDARD.decode(&compact).or_else(|_| URL_SAFE.decode(&compact))
+        && let Some(bytes) =
+            hexadecimal(&compact).or_else(|| STANDARD.decode(&compact).or_else(|_| URL_SAFE.decode(&compact)).ok())
     {
         let source = MemorySource::new(&bytes, key.as_bytes());
         let name = format::member(member, format!("__metadata__.{key}").as_bytes());
@@ -59,7 +60,14 @@ fn is_call(value: &str) -> bool {
     false
 }
 
-/// A JSON object with Hydra's `_target_` at any depth.
+fn hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|char| Some(char.to_digit(16)? as u8)).collect();
+    digits
+        .filter(|digits| digits.len() % 2 == 0)
+        .map(|digits| digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+}
+
+/// Hydra's `_target_` in a JSON object at any depth, or as a key of YAML.
 fn has_target(value: &str) -> bool {
     fn walk(value: &serde_json::Value) -> bool {
         match value {
@@ -67,6 +75,13 @@ fn has_target(value: &str) -> bool {
             serde_json::Value::Array(items) => items.iter().any(walk),
             _ => false,
         }
+    }
+    let is_key = |line: &str| {
+        let key = line.trim_start().trim_start_matches("- ").trim_matches(['"', '\'']);
+        key.strip_prefix("_target_").is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
+    };
+    if value.lines().any(is_key) {
+        return true;
     }
     value.trim_start().starts_with(['{', '[']) && serde_json::from_str(value).is_ok_and(|value| walk(&value))
 }

@@ -14,6 +14,10 @@ use crate::report::Content;
 use crate::slice::read;
 use header::{Entries, Header, Value};
 
+/// Tensors whose first bytes are looked at.
+const TENSORS_LOOKED_AT: usize = 10_000;
+/// Pickles from protocol 2 on, and ELF.
+const STARTS: [&[u8]; 5] = [b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x7fELF"];
 /// The reference refuses longer headers.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
 /// Longer headers are not parsed here; the largest known model needs some 10 MB.
@@ -44,7 +48,7 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     }
     let text = read(piece.source, 8, header_bytes as usize);
     if text.first() != Some(&b'{') {
-        report(Severity::Low, "safetensors header does not start with a brace", "");
+        report(Severity::Medium, "safetensors header does not start with a brace", "");
     }
     let header: Header = match serde_json::from_slice(&text) {
         Ok(header) => header,
@@ -65,10 +69,26 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
             }
         }
     }
+    starts(piece, &header, data_at, context);
     if end < len {
         format::tail(piece, end, context);
     }
     SEEN
+}
+
+/// Tensors whose data starts like something that a loader executes: numbers are data, but who copies them out to a file
+/// has the other thing.
+fn starts(piece: &Piece<'_>, header: &Header, data_at: u64, context: &mut Context<'_>) {
+    for (name, tensor) in tensors(header).take(TENSORS_LOOKED_AT) {
+        let Some((start, end)) = tensor.offsets() else { continue };
+        let (start, end) = (data_at.saturating_add(start), data_at.saturating_add(end).min(piece.source.len()));
+        if start >= end || !STARTS.iter().any(|magic| read(piece.source, start, magic.len()) == *magic) {
+            continue;
+        }
+        let member = format::member(piece.member.as_deref(), name.as_bytes());
+        let data = Piece { source: piece.source, start, end, member: Some(member) };
+        format::storage(&data, context);
+    }
 }
 
 const SEEN: Seen = Seen { format: "safetensors", content: Content::Data };
@@ -120,7 +140,7 @@ fn tensors(header: &Header) -> impl Iterator<Item = (&str, Tensor<'_>)> {
     })
 }
 
-/// What the reference refuses is medium; what it loads though nobody writes it is low.
+/// What the reference refuses, and what it loads though no writer makes it: the file was made by hand.
 fn problems(header: &Header, data_bytes: u64) -> Vec<(Severity, &'static str, String)> {
     let mut problems = Vec::new();
     let mut add = |severity, title, detail: &str| problems.push((severity, title, detail.to_owned()));
@@ -155,7 +175,7 @@ fn problems(header: &Header, data_bytes: u64) -> Vec<(Severity, &'static str, St
                     add(Severity::Medium, "safetensors tensor with a key that stands twice", name);
                 }
                 if entries.0.iter().any(|(key, _)| !matches!(key.as_str(), "dtype" | "shape" | "data_offsets")) {
-                    add(Severity::Low, "safetensors tensor with a key that the format does not know", name);
+                    add(Severity::Medium, "safetensors tensor with a key that the format does not know", name);
                 }
             }
         }
@@ -223,6 +243,6 @@ mod tests {
             assert!(titles(header, bytes).iter().any(|(severity, _)| *severity == Severity::Medium), "{header}");
         }
         let extra = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1}}"#;
-        assert_eq!(titles(extra, 1).first().map(|problem| problem.0), Some(Severity::Low));
+        assert_eq!(titles(extra, 1).first().map(|problem| problem.0), Some(Severity::Medium));
     }
 }

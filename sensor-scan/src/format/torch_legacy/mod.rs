@@ -16,6 +16,8 @@ const MAGIC: &[u8; 10] = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 const VERSION: &[u8; 7] = b".\x80\x02M\xe9\x03.";
 /// The magic number may be what a call returns: then the version that follows tells.
 const SEARCH_BYTES: usize = 4 << 10;
+/// Bytes at the end that are looked at for a stream that was appended.
+const TAIL_BYTES: u64 = 1 << 20;
 /// Magic number, version, system information, object, keys of the storages.
 const STREAMS: u32 = 5;
 
@@ -56,6 +58,9 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Option<Seen> {
             context.report(finding.member(piece.member.as_deref()).at(at));
         }
     }
+    // What hides behind the storages is no storage; where they end only their types would tell.
+    let tail = at.max(piece.end.saturating_sub(TAIL_BYTES));
+    pickle::sweep(&Stream { start: tail, ..Stream::of(piece, Dialect::Plain) }, context);
     Some(SEEN)
 }
 
