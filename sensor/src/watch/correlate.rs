@@ -55,6 +55,8 @@ pub struct Look {
     pub cgroup: u64,
     /// Nobody could change the content: an earlier verdict holds, and this one may be kept.
     pub cacheable: bool,
+    /// `super_block.s_magic`; 0 where it isn't known.
+    pub fs_magic: u64,
 }
 
 /// The scanner's word, as far as it goes.
@@ -209,6 +211,7 @@ impl Correlator {
             fd: open.fd,
             cgroup: open.header.cgroup,
             cacheable: open.writers == 0,
+            fs_magic: open.fs_magic,
         })
     }
 
@@ -314,6 +317,7 @@ impl Correlator {
                     fd: None,
                     cgroup: pending.header.cgroup,
                     cacheable: false,
+                    fs_magic: 0,
                 });
             }
         }

@@ -78,6 +78,8 @@ pub struct Job {
     pub stamp: ContentStamp,
     /// No writer holds the file (`inode.i_writecount`): an earlier answer holds, and this one may be kept.
     pub cacheable: bool,
+    /// `super_block.s_magic`, as the kernel half saw it; 0 where it isn't known. Given back with the answer.
+    pub fs_magic: u64,
 }
 
 /// What came of a [`Job`].

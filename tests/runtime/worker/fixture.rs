@@ -51,6 +51,7 @@ pub fn job(file: &File, path: &Path) -> Job {
             reserved: 0,
         },
         cacheable: true,
+        fs_magic: 0,
     }
 }
 

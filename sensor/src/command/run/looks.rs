@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::event::{ContentClass, ModelFinding, Verdict};
 use crate::watch::record::Argv;
 use crate::watch::{Look, TICK_NS, Told, Word};
+use crate::worker::child::locate::is_network;
 use crate::worker::pool::{Answer, Job, Outcome};
 use crate::worker::process::{ProcessReader, Seen};
 use crate::worker::wire::{self, Content, Mode, NotRead, Unscannable};
@@ -31,6 +32,7 @@ pub fn sniff(look: Look, tag: u64) -> Job {
         inode: AbiInodeKey { ino: look.inode.ino, dev: look.inode.dev, generation: look.inode.generation },
         stamp: look.stamp,
         cacheable: look.cacheable,
+        fs_magic: look.fs_magic,
     }
 }
 
@@ -46,7 +48,10 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
                 Content::Data => ContentClass::Data,
                 // Only its name says model, and no reader accepts it: the content decides.
                 Content::Unknown if read.report.format != OTHER => ContentClass::Unknown,
-                Content::NotModel | Content::Unknown if unsure => {
+                // A file server of the cluster shows everybody the same text; a FUSE server shows whom it likes what it likes.
+                Content::NotModel | Content::Unknown
+                    if read.changed || !job.cacheable || (read.remote && !is_network(job.fs_magic)) =>
+                {
                     return (Word::NotRead { finding: not_read(NotRead::Swapped) }, None);
                 }
                 Content::NotModel | Content::Unknown => return (Word::NotModel, None),

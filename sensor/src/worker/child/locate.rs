@@ -203,6 +203,20 @@ pub fn is_local(magic: u64) -> bool {
     )
 }
 
+/// Network file systems: served by a machine that the loader doesn't choose, unlike FUSE.
+pub fn is_network(magic: u64) -> bool {
+    matches!(
+        magic,
+        0x6969            // nfs
+        | 0xFF53_4D42     // cifs
+        | 0xFE53_4D42     // smb2
+        | 0x00C3_6400     // ceph
+        | 0x0BD0_0BD0     // lustre
+        | 0x4750_4653     // gpfs
+        | 0x5346_414F // afs
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
