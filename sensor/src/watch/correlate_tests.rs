@@ -1,0 +1,191 @@
+//! Tests of the correlator, without a kernel: acts and verdicts in every order.
+
+use super::super::record::{Argv, Executable, LoadArtifact};
+use super::*;
+
+const MODEL: InodeKey = InodeKey { dev: 1, generation: 0, ino: 7 };
+const TASK: TaskKey = TaskKey { tgid: 50, start_boottime_ns: 5 };
+const STAMP: ContentStamp = ContentStamp { size: 100, ctime_s: 1, ctime_ns: 2, reserved: 0 };
+const WAIT: u64 = 500;
+
+fn header(time_ns: u64) -> Header {
+    Header { tid: 50, time_ns, task: TASK, parent: TaskKey { tgid: 1, start_boottime_ns: 0 }, cgroup: 1, uid: 0 }
+}
+
+fn open() -> Open {
+    Open {
+        header: header(10),
+        inode: MODEL,
+        stamp: STAMP,
+        path: b"/srv/models--acme--net/blobs/x.pt".to_vec(),
+        exe: Executable {
+            inode: MODEL,
+            path: b"/bin/python".to_vec(),
+            fs_magic: 0,
+            uid: 0,
+            mode: 0,
+            dir_uid: 0,
+            dir_mode: 0,
+        },
+        argv: Argv::default(),
+        fd: Some(3),
+        ancestors: vec![],
+        writers: 0,
+        fs_magic: 0,
+        role: role::UNDECIDED,
+    }
+}
+
+fn act(time_ns: u64) -> Pending {
+    let artifact = LoadArtifact {
+        inode: MODEL,
+        stamp: STAMP,
+        opener: TASK,
+        opened_ns: 10,
+        held_ns: 15,
+        born: false,
+        held: true,
+        cut: false,
+    };
+    let load = Load { exe: MODEL, role: role::LOADER, artifacts: vec![artifact], omitted: 0 };
+    let process = Process { key: TASK, start_unix_ns: 0, exe: vec![], argv: vec![], argv_truncated: false, uid: None };
+    Pending { header: header(time_ns), kind: ActKind::ModelOpen, load, process }
+}
+
+fn judged(verdict: Verdict) -> Word {
+    Word::Judged {
+        class: ContentClass::Code,
+        format: Some("pickle".into()),
+        verdict,
+        findings: vec![],
+        all_globals_safe: false,
+        sha256: None,
+    }
+}
+
+#[test]
+fn an_act_waits_for_the_verdict_and_leaves_with_it() {
+    let mut correlator = Correlator::new(WAIT);
+    let look = correlator.opened(&open()).expect("a file never seen has to be looked at");
+    assert_eq!(look.fd, Some(3));
+    assert_eq!(correlator.opened(&open()), None, "once is enough");
+    correlator.acted(act(20), 20);
+    assert!(correlator.due(21, |_| true).is_empty());
+    let (tell, late) = correlator.looked(MODEL, STAMP, judged(Verdict::Malicious)).unwrap();
+    assert_eq!((tell.class, tell.verdict, late), (class::CODE, verdict::MALICIOUS, None));
+    let ready = correlator.due(22, |_| true);
+    assert_eq!(ready[0].artifacts[0].model.verdict, Verdict::Malicious);
+    assert_eq!(ready[0].artifacts[0].model.repo.as_deref(), Some("acme/net"));
+    assert_eq!(ready[0].artifacts[0].basis, Some(Basis::Held));
+    assert_eq!(ready[0].artifacts[0].since_ns, 5);
+}
+
+#[test]
+fn an_act_whose_lineage_is_asked_for_waits_too_but_not_for_ever() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open());
+    correlator.looked(MODEL, STAMP, judged(Verdict::Clean));
+    correlator.acted(act(20), 20);
+    assert!(correlator.due(21, |_| false).is_empty());
+    assert_eq!(correlator.due(20 + WAIT, |_| false).len(), 1);
+}
+
+#[test]
+fn a_late_verdict_follows_the_act_that_could_not_wait() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open());
+    correlator.looked(MODEL, STAMP, Word::Sniffed { class: ContentClass::Code, format: None });
+    correlator.acted(act(20), 20);
+    let ready = correlator.due(20 + WAIT, |_| true);
+    assert_eq!(ready[0].artifacts[0].model.verdict, Verdict::Pending);
+    assert_eq!(ready[0].artifacts[0].model.class, ContentClass::Code);
+    let (_, late) = correlator.looked(MODEL, STAMP, judged(Verdict::Malicious)).unwrap();
+    assert_eq!(late.unwrap().verdict, Verdict::Malicious);
+    assert_eq!(correlator.sums.acts_before_verdict, 1);
+}
+
+#[test]
+fn the_kind_of_a_file_follows_an_act_that_left_before_it() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open());
+    correlator.acted(act(20), 20);
+    assert_eq!(correlator.due(20 + WAIT, |_| true)[0].artifacts[0].model.class, ContentClass::Data);
+    let sniffed = Word::Sniffed { class: ContentClass::Code, format: None };
+    let (_, late) = correlator.looked(MODEL, STAMP, sniffed).unwrap();
+    assert_eq!(late.unwrap().class, ContentClass::Code);
+    let (_, late) = correlator.looked(MODEL, STAMP, judged(Verdict::Malicious)).unwrap();
+    assert_eq!(late.unwrap().verdict, Verdict::Malicious);
+}
+
+#[test]
+fn what_could_not_be_read_is_tried_again_at_the_next_open() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open());
+    let finding = ModelFinding { id: "SNS-901".into(), severity: "info".into(), title: "x".into() };
+    correlator.looked(MODEL, STAMP, Word::NotRead { finding });
+    assert!(correlator.opened(&open()).is_some());
+}
+
+#[test]
+fn a_name_alone_makes_no_accusation() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open());
+    correlator.acted(act(20), 20);
+    let ready = correlator.due(20 + WAIT, |_| true);
+    assert_eq!(ready[0].artifacts[0].model.class, ContentClass::Data);
+    assert_eq!(correlator.sums.acts_provisional, 1);
+}
+
+#[test]
+fn an_act_without_a_model_is_dropped() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open());
+    correlator.acted(act(20), 20);
+    let (tell, _) = correlator.looked(MODEL, STAMP, Word::NotModel).unwrap();
+    assert_eq!(tell.class, class::NOT_MODEL);
+    assert!(correlator.due(21, |_| true).is_empty());
+    assert_eq!((correlator.waiting_len(), correlator.sums.acts_without_model), (0, 1));
+}
+
+#[test]
+fn a_changed_file_is_another_content() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open());
+    correlator.acted(act(20), 20);
+    let mut changed = open();
+    changed.stamp.size += 1;
+    assert!(correlator.opened(&changed).is_some());
+    correlator.looked(MODEL, changed.stamp, Word::NotModel);
+    correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
+    let ready = correlator.due(21, |_| true);
+    assert_eq!(ready[0].artifacts[0].model.verdict, Verdict::Malicious, "the content that was loaded decides");
+}
+
+#[test]
+fn a_file_that_somebody_writes_is_looked_at_again() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open());
+    correlator.looked(MODEL, STAMP, judged(Verdict::Clean));
+    let mut written = open();
+    written.writers = sensor_abi::record::writers::MAPPED;
+    assert!(!correlator.opened(&written).expect("the verdict is no longer sure").cacheable);
+}
+
+#[test]
+fn a_file_whose_open_was_not_announced_is_looked_at_when_its_loader_acts() {
+    let mut correlator = Correlator::new(WAIT);
+    let looks = correlator.acted(act(20), 20);
+    assert_eq!((looks.len(), looks[0].inode, looks[0].opener), (1, MODEL, TASK));
+    assert!(correlator.acted(act(21), 21).is_empty(), "once is enough");
+}
+
+#[test]
+fn a_flood_of_acts_leaves_instead_of_growing() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open());
+    for _ in 0..WAITING_MAX + 10 {
+        correlator.acted(act(20), 20);
+    }
+    assert_eq!(correlator.due(21, |_| true).len(), 10);
+    assert_eq!(correlator.waiting_len(), WAITING_MAX);
+}
