@@ -260,7 +260,7 @@ impl Joined {
                 let Argv { args, truncated } = argv;
                 self.acted(header, load, ActKind::Exec { exe: path, argv: args, argv_truncated: truncated });
             }
-            Record::Exit { header } => self.processes.seen(&header),
+            Record::Exit { header } => self.processes.exited(&header),
             Record::Connect { header, load, net } => {
                 if let Some(to) = destination(net) {
                     self.acted(header, load, ActKind::Connect(to));

@@ -65,6 +65,8 @@ pub struct Told {
 pub struct Processes {
     entries: HashMap<Id, Entry>,
     order: VecDeque<Id>,
+    /// Those of `order` that ended, in the order of their ends.
+    gone: VecDeque<Id>,
     /// The process that last started under a pid.
     latest: HashMap<u32, TaskKey>,
     text_bytes: usize,
@@ -110,6 +112,14 @@ impl Processes {
         self.account(before, after);
     }
 
+    /// The process is gone: it is the first to give way, behind those that went before it.
+    pub fn exited(&mut self, header: &Header) {
+        let id = Id::from(header.task);
+        if self.entries.contains_key(&id) {
+            self.gone.push_back(id);
+        }
+    }
+
     /// The chain above a process, nearest first.
     pub fn descends(&mut self, task: TaskKey, ancestors: &[TaskKey]) {
         let mut below = task;
@@ -151,7 +161,9 @@ impl Processes {
     pub fn ask(&mut self, task: TaskKey) -> Vec<u32> {
         let mut wanted = Vec::new();
         for id in self.chain(task) {
-            if let Some(entry) = self.entries.get_mut(&id).filter(|entry| !entry.told && !entry.asked) {
+            // An ancestor that was forgotten meanwhile is asked for again.
+            let entry = self.entry(TaskKey { tgid: id.tgid, start_boottime_ns: id.start_ticks * TICK_NS });
+            if !entry.told && !entry.asked {
                 entry.asked = true;
                 wanted.push(id.tgid);
             }
@@ -212,7 +224,7 @@ impl Processes {
         let id = Id::from(key);
         if !self.entries.contains_key(&id) {
             while self.entries.len() >= ENTRIES_MAX || self.text_bytes > TEXT_BYTES_MAX {
-                let Some(oldest) = self.order.pop_front() else { break };
+                let Some(oldest) = self.gone.pop_front().or_else(|| self.order.pop_front()) else { break };
                 if let Some(entry) = self.entries.remove(&oldest) {
                     self.text_bytes -= text_len(&entry);
                     if self.latest.get(&oldest.tgid).is_some_and(|key| Id::from(*key) == oldest) {
@@ -221,9 +233,13 @@ impl Processes {
                 }
             }
             self.order.push_back(id);
+            self.text_bytes += text_len(&unknown(key));
+            if self.order.len() > 2 * ENTRIES_MAX {
+                self.order.retain(|id| self.entries.contains_key(id));
+            }
         }
         let entry = self.entries.entry(id).or_insert_with(|| unknown(key));
-        if entry.key.start_boottime_ns.is_multiple_of(TICK_NS) {
+        if entry.key.start_boottime_ns.is_multiple_of(TICK_NS) && !key.start_boottime_ns.is_multiple_of(TICK_NS) {
             // The kernel's start is the more precise one.
             entry.key = key;
         }
@@ -313,7 +329,7 @@ mod tests {
         let argv = argv(&["python3", "x.py"]);
         processes.told(Told { tgid: 50, start_ticks: 500, parent_tgid: 1, exe, argv, uid: None });
         assert_eq!(processes.lineage(child, 1).process.argv.len(), 2);
-        assert_eq!(processes.ask(child), [51], "and it is asked for itself");
+        assert_eq!(processes.ask(child), [51, 1], "and it is asked for itself");
     }
 
     #[test]
@@ -350,6 +366,22 @@ mod tests {
     }
 
     #[test]
+    fn a_long_lived_loader_keeps_its_ancestors_while_its_children_come_and_go() {
+        let mut processes = Processes::default();
+        let (shell, python) = (key(40, 3_141_592_653), key(50, 5_000_000_007));
+        processes.runs(&header(shell, key(1, 10_000_000)), b"/bin/sh", &argv(&["sh"]));
+        processes.runs(&header(python, shell), b"/usr/bin/python3", &argv(&["python3"]));
+        for i in 0..(3 * ENTRIES_MAX as u64) {
+            let child = key(100 + i as u32, 6_000_000_000 + i * TICK_NS);
+            processes.forked(&header(python, shell), child);
+            processes.exited(&header(child, python));
+        }
+        assert_eq!(processes.lineage(python, 1).ancestors[0].exe, b"/bin/sh");
+        assert!(processes.order.len() <= 2 * ENTRIES_MAX && processes.gone.len() <= ENTRIES_MAX);
+        assert_eq!(processes.text_bytes, processes.entries.values().map(text_len).sum::<usize>());
+    }
+
+    #[test]
     fn the_table_is_bounded() {
         let mut processes = Processes::default();
         for pid in 0..(ENTRIES_MAX as u32 + 100) {
@@ -357,5 +389,6 @@ mod tests {
         }
         assert_eq!(processes.entries.len(), ENTRIES_MAX);
         assert!(processes.text_bytes <= TEXT_BYTES_MAX);
+        assert_eq!(processes.text_bytes, processes.entries.values().map(text_len).sum::<usize>());
     }
 }
