@@ -165,6 +165,10 @@ fn rest(piece: &Piece<'_>, inside: bool, context: &mut Context<'_>) -> Seen {
     let name = piece.source.name();
     let claim = name::claim(name);
     let member = piece.member.as_deref();
+    if piece.source.is_empty() && claim.is_some() && !inside {
+        context.report(Finding::new("SNS-903", Severity::Low, "named like a model, but empty"));
+        return Seen { format: "other", content: Content::Unknown };
+    }
     match sniff::otherwise(piece.source) {
         Otherwise::Unsupported(format, content) => {
             unsupported(piece, format, context);

@@ -20,10 +20,10 @@ pub struct Args {
 /// Write a manual page to standard output
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  sensor man | man -l -
+  sensor man scan | man -l -
   sensor man scan > /usr/local/share/man/man1/sensor-scan.1")]
 pub struct ManArgs {
-    /// The verb that it is about; all of them together where none is named
+    /// The verb that it is about; the overview of all verbs where none is named
     verb: Option<String>,
 }
 

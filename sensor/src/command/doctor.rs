@@ -113,6 +113,15 @@ fn human(report: &Report<'_>) -> String {
     if let Some(error) = &report.error {
         text.push_str(&format!("Nothing can be attached: {error}\n\n"));
     }
+    if !report.hooks.is_empty() {
+        let attached = report.hooks.iter().filter(|hook| hook.rung.is_some()).count();
+        let missing = report.hooks.iter().filter(|hook| hook.required && hook.rung.is_none()).count();
+        let losses = report.hooks.iter().filter(|hook| !hook.lost.is_empty()).count();
+        let required =
+            if missing == 0 { "every required one".to_owned() } else { format!("{missing} required ones not") };
+        text.push_str(&format!("{attached} of {} hooks can be attached, {required}; ", report.hooks.len()));
+        text.push_str(&format!("{losses} of them see less than they could (\"lost\").\n\n"));
+    }
     for hook in report.hooks {
         let rung = hook.rung.map_or("none", |rung| rung.name());
         let proven = if hook.proven { "seen to run" } else { "" };

@@ -1,6 +1,6 @@
 //! `sensor status`: is a sensor running here, and does it see what it should?
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -32,7 +32,10 @@ enum Format {
 }
 
 pub fn run(args: Args) -> ExitCode {
-    let answer = health::ask().map_err(|error| error.to_string());
+    let answer = health::ask().map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => "you may not ask it: run `sensor status` with sudo".to_owned(),
+        _ => format!("no sensor answers on this host: {error}. `sensor run` starts one"),
+    });
     let parsed = answer.and_then(|text| {
         let status =
             serde_json::from_str::<Value>(&text).map_err(|error| format!("its answer is malformed: {error}"))?;
@@ -41,7 +44,7 @@ pub fn run(args: Args) -> ExitCode {
     let (text, status) = match parsed {
         Ok(both) => both,
         Err(error) => {
-            eprintln!("sensor: no sensor answers on this host: {error}. `sensor run` starts one");
+            eprintln!("sensor: {error}");
             return ExitCode::from(2);
         }
     };
@@ -64,6 +67,9 @@ fn human(status: &Value) -> String {
         word(&status["pid"]),
         word(&status["uptime_s"])
     );
+    if status["degraded"].as_array().is_some_and(Vec::is_empty) {
+        text.push_str("every required hook is attached\n");
+    }
     for reason in status["degraded"].as_array().into_iter().flatten() {
         text.push_str(&format!("degraded: {}\n", word(reason)));
     }

@@ -70,3 +70,18 @@ fn resolvers_come_from_resolv_conf() {
     let expected: Vec<IpAddr> = vec!["127.0.0.53".parse().unwrap(), "fe80::1".parse().unwrap()];
     assert_eq!(resolvers(text), expected);
 }
+
+#[test]
+fn the_shipped_file_says_the_defaults_and_its_examples_are_understood() {
+    let shipped = include_str!("../../../deploy/sensor.toml");
+    let [shown, default] = [shipped, ""].map(|text| resolve(text, &Flags::default(), false).unwrap());
+    assert_eq!(format!("{shown:?}"), format!("{default:?}"));
+    let sinks = shipped.replace("# [[sink]]", "[[sink]]").replace("\n#\n", "\n\n");
+    let keys = ["type", "shape", "path", "min_severity"];
+    let sinks = keys.iter().fold(sinks, |text, key| text.replace(&format!("# {key} = "), &format!("{key} = ")));
+    // Tables end the top level: they go last.
+    let at = sinks.find("[[sink]]").unwrap();
+    let end = sinks.find("[network]").unwrap();
+    let text = format!("{}{}\n{}", &sinks[..at], &sinks[end..], &sinks[at..end]);
+    assert_eq!(resolve(&text, &Flags::default(), false).unwrap().sinks.len(), 2);
+}

@@ -9,7 +9,7 @@ pub mod program;
 pub mod rule;
 pub mod severity;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -141,6 +141,14 @@ impl Policy {
         &self.programs
     }
 
+    /// Exceptions over all rules, by their reasons.
+    pub fn exceptions_len(&self) -> usize {
+        // One exception can stand under many rules.
+        let reasons: HashSet<&str> =
+            self.rules.iter().flat_map(|rule| &rule.unless).map(|exception| exception.reason.as_str()).collect();
+        reasons.len()
+    }
+
     /// Does an exception name a file by its hash? Then every model that is scanned has to be hashed.
     pub fn wants_sha256(&self) -> bool {
         self.rules.iter().flat_map(|rule| &rule.unless).any(|exception| exception.sha256.is_some())
@@ -166,10 +174,14 @@ impl Policy {
             };
             Some(Notice { rule: rule.id.clone(), message })
         };
-        self.rules
-            .iter()
-            .flat_map(|rule| rule.unless.iter().filter_map(move |exception| each(rule, exception)))
-            .collect()
+        let mut notices: Vec<Notice> = Vec::new();
+        for notice in self.rules.iter().flat_map(|rule| rule.unless.iter().filter_map(move |e| each(rule, e))) {
+            // One exception can stand under many rules: it is said once.
+            if !notices.iter().any(|said| said.message == notice.message) {
+                notices.push(notice);
+            }
+        }
+        notices
     }
 
     /// What is there to see in an act?

@@ -60,6 +60,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     let Setup { settings, policy, instance, ready, without_lsm } = setup;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let status = UnixListener::from_std(instance.listen()?)?;
     let mut sinks = Vec::new();
     for sink in &settings.sinks {
@@ -85,6 +86,8 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &suffixes, scan_wait, decide));
     let (watch, mut own_opens) = started.await??;
     say_plan(&watch);
+    let rules = policy.rules().len();
+    let exceptions = policy.exceptions_len();
     let mut daemon = Daemon {
         watch,
         pool: ScanPool::new(PoolConfig { hash: policy.wants_sha256(), ..PoolConfig::default() }),
@@ -100,6 +103,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     if let Some(ready) = &ready {
         ready.touch()?;
     }
+    tracing::info!(rules, exceptions, sinks = settings.sinks.len(), "watching");
     health::notify_systemd("READY=1");
 
     let mut tick = tokio::time::interval(TICK);
@@ -110,6 +114,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
             biased;
             _ = terminate.recv() => break ExitCode::SUCCESS,
             _ = interrupt.recv() => break ExitCode::from(130),
+            _ = hangup.recv() => break ExitCode::from(129),
             outcome = daemon.pool.next(|tgid, expected| own_opens.confirm(tgid, expected)) => daemon.looked(outcome),
             Some(reply) = replies.recv() => daemon.replied(reply),
             Ok((stream, _)) = status.accept() => daemon.say_status(stream),
@@ -138,6 +143,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         }
     }
     daemon.finish(until).await;
+    tracing::info!("ended");
     Ok(code)
 }
 

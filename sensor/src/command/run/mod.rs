@@ -26,9 +26,12 @@ use crate::sink::Shape;
   sudo sensor run --output jsonl                   one JSON object per line (schemas/alert.schema.json)
   sudo sensor run --config my.toml --rules rules/  other settings, more rules
 
-Configuration: flag, then environment (SENSOR_SECTION__KEY), then file (/etc/sensor/sensor.toml), then default.
+Configuration: flag, then environment (SENSOR_SECTION__KEY, values as in TOML: SENSOR_RULES='[\"/etc/sensor/rules\"]'),
+then file (/etc/sensor/sensor.toml; deploy/sensor.toml explains every key), then default.
 
-Exit status: 0 ended by SIGTERM, 130 by SIGINT, 2 if it could not start.")]
+SIGTERM, SIGINT and SIGHUP end it after what is queued was written. New rules need a restart.
+
+Exit status: 0 ended by SIGTERM, 130 by SIGINT, 129 by SIGHUP, 2 if it could not start.")]
 pub struct Args {
     /// Configuration file instead of /etc/sensor/sensor.toml
     #[arg(long, value_name = "FILE")]
@@ -39,7 +42,7 @@ pub struct Args {
     /// Only report, or also prevent
     #[arg(long, value_enum)]
     mode: Option<ModeArg>,
-    /// What alerts on standard output look like
+    /// What alerts on standard output look like [default: human on a terminal, else jsonl]
     #[arg(long, value_enum)]
     output: Option<OutputArg>,
     /// File that appears once every hook is attached, and goes at exit

@@ -49,6 +49,10 @@ fn stdin(args: &Args) -> Outcome {
     if let Err(error) = read {
         return unread(Path::new("-"), &format!("standard input can't be read: {error}"), true);
     }
+    if bytes.is_empty() {
+        let title = "standard input is empty: nothing was examined";
+        return unread(Path::new("-"), title, true);
+    }
     let cut = bytes.len() as u64 > args.max_stdin;
     bytes.truncate(usize::try_from(args.max_stdin).unwrap_or(usize::MAX));
     let mut outcome = examined(b"-", &MemorySource::new(&bytes, b""), args);

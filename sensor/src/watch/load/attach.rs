@@ -134,7 +134,7 @@ impl Attacher<'_> {
             program.attach()?;
             Ok(())
         })();
-        attached.map_err(|e| say(&e))
+        attached.map_err(|e| format!("{} (a locked-down kernel, or one without BPF LSM)", say(&e)))
     }
 
     /// An LSM program loads and attaches without an error where `bpf` isn't in `lsm=`, and never runs: only an act of
