@@ -35,7 +35,7 @@ extern "C" fn task_file(ctx: *mut c_void) -> i32 {
     // SAFETY: the kernel passes this structure to a program of this section.
     let (task, fd, file) = unsafe { ((*ctx).task, (*ctx).fd, (*ctx).file) };
     if !task.is_null() && !file.is_null() {
-        let _ = found(task, file, fd, reason::FOUND_OPEN);
+        let _ = found(task, file, fd, reason::FOUND_OPEN, file::FMODE_NOACCOUNT);
     }
     0
 }
@@ -58,13 +58,14 @@ fn mapped(task: Address, vma: Address) -> Option<()> {
     if file.is_null() {
         return None;
     }
-    found(task, file, NO_FD, reason::FOUND_MAPPED)
+    // What overlayfs maps is its inner file, and nothing else stands for it.
+    found(task, file, NO_FD, reason::FOUND_MAPPED, 0)
 }
 
 #[inline(always)]
-fn found(task: Address, file: Address, fd: u32, reason: u8) -> Option<()> {
+fn found(task: Address, file: Address, fd: u32, reason: u8, skip: u32) -> Option<()> {
     let mode: u32 = field!(file, file_mode, u32)?;
-    if mode & file::FMODE_READ == 0 || mode & (file::FMODE_PATH | file::FMODE_CREATED | file::FMODE_NOACCOUNT) != 0 {
+    if mode & file::FMODE_READ == 0 || mode & (file::FMODE_PATH | file::FMODE_CREATED | skip) != 0 {
         return None;
     }
     let inode: Address = field!(file, file_inode, Address)?;
