@@ -8,12 +8,14 @@
 
 #![forbid(unsafe_code)]
 
+mod command;
 pub mod context;
 mod decoded;
 pub mod finding;
 pub mod format;
 pub mod limits;
 mod name;
+mod python;
 pub mod report;
 pub mod rule;
 mod slice;

@@ -3,6 +3,7 @@
 pub mod compressed;
 pub mod npy;
 pub mod pickle;
+pub mod repository;
 pub mod safetensors;
 pub mod stream;
 pub mod tar;
@@ -44,7 +45,9 @@ pub fn door(piece: &Piece<'_>, context: &mut Context<'_>) -> bool {
 pub fn content(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     whole(piece, |piece| {
         let readers = sniff::readers(piece, zip::directory::END_SEARCH_BYTES);
-        read(piece, &readers, context).unwrap_or_else(|| rest(piece, false, context))
+        // A name that loaders and people look for counts beside whatever else the bytes are.
+        let named = repository::scan(piece, context);
+        read(piece, &readers, context).or(named).unwrap_or_else(|| rest(piece, false, context))
     })
 }
 
@@ -57,7 +60,8 @@ pub fn member_content(piece: &Piece<'_>, context: &mut Context<'_>) -> Option<Se
         } else {
             context.deeper(piece.member.as_deref(), |context| read(piece, &readers, context))?
         };
-        Some(seen.unwrap_or_else(|| rest(piece, true, context)))
+        let named = repository::scan(piece, context);
+        Some(seen.or(named).unwrap_or_else(|| rest(piece, true, context)))
     })
 }
 
