@@ -2,11 +2,12 @@
 
 use crate::context::Piece;
 use crate::format::compressed::{self, codec::Codec};
-use crate::format::{npy, stream, tar, torch_legacy, zip};
+use crate::format::{gguf, jinja, npy, onnx, stream, tar, torch_legacy, zip};
 use crate::name::{self, Claim};
 use crate::report::Content;
 use crate::slice::read;
 use crate::source::Source;
+use crate::window::Window;
 
 /// Bytes that decide, from the start.
 const HEAD_BYTES: usize = 4 << 10;
@@ -24,6 +25,9 @@ pub enum Reader {
     Compressed(Codec),
     /// joblib before 0.9: a length as text, then zlib.
     OldJoblib,
+    Gguf,
+    Onnx,
+    Jinja,
 }
 
 /// What bytes are that no reader accepts.
@@ -63,6 +67,12 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
     if head.starts_with(compressed::OLD_JOBLIB_MAGIC) {
         readers.push(Reader::OldJoblib);
     }
+    if head.starts_with(gguf::MAGIC) {
+        readers.push(Reader::Gguf);
+    }
+    if readers.is_empty() && onnx::claims(&Window::new(piece.source)) {
+        readers.push(Reader::Onnx);
+    }
     let codec = Codec::of(&head);
     readers.extend(codec.filter(|codec| !codec.is_weak()).map(Reader::Compressed));
     if torch_legacy::claims(&head) {
@@ -81,6 +91,9 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
             zip::Ending::Near if readers.is_empty() => readers.push(Reader::Zip),
             _ => {}
         }
+    }
+    if readers.is_empty() && jinja::claims(piece.source.name()) {
+        readers.push(Reader::Jinja);
     }
     if readers.is_empty()
         && !head.starts_with(LFS_START)
@@ -146,7 +159,6 @@ const HDF5_MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
 /// Model formats that are recognised but not read: offset, magic number, name, what they can do.
 const UNSUPPORTED: &[(usize, &[u8], &str, Content)] = &[
     (0, HDF5_MAGIC, "hdf5", Content::Code),
-    (0, b"GGUF", "gguf", Content::Data),
     (0, b"lmgg", "ggml", Content::Data),
     (0, b"tjgg", "ggml", Content::Data),
     (0, b"fmgg", "ggml", Content::Data),
@@ -204,6 +216,9 @@ pub fn sniff(source: &dyn Source) -> (&'static str, Content) {
         Some(Reader::Safetensors) => ("safetensors", Content::Data),
         Some(Reader::TorchLegacy) => ("torch-legacy", Content::Code),
         Some(Reader::Pickle | Reader::OldJoblib) => ("pickle", Content::Code),
+        Some(Reader::Gguf) => ("gguf", Content::Data),
+        Some(Reader::Onnx) => ("onnx", Content::Data),
+        Some(Reader::Jinja) => ("jinja", Content::Data),
         Some(Reader::Zip) => {
             let seen = zip::quick(&piece, HEAD_BYTES, TAIL_BYTES / 2).seen();
             match seen.content {

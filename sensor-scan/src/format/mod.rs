@@ -1,12 +1,18 @@
 //! One folder per format: readers that turn bytes into findings. Here: who gets to read, and what is said of the rest.
 
 pub mod compressed;
+pub mod gguf;
+pub mod jinja;
+pub mod json;
 pub mod npy;
+pub mod onnx;
 pub mod pickle;
+pub mod protobuf;
 pub mod repository;
 pub mod safetensors;
 pub mod stream;
 pub mod tar;
+pub mod text;
 pub mod torch_legacy;
 pub mod zip;
 
@@ -153,6 +159,9 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::Pickle => stream::scan(piece, context),
             Reader::Compressed(codec) => compressed::scan(piece, *codec, context),
             Reader::OldJoblib => compressed::scan_old_joblib(piece, context),
+            Reader::Gguf => Some(gguf::scan(piece, context)),
+            Reader::Onnx => Some(onnx::scan(piece, context)),
+            Reader::Jinja => jinja::scan(piece, context),
         });
     }
     if let [first, second, ..] = seen[..] {

@@ -1,7 +1,7 @@
 //! Files beside the weights: configurations that name code, the code that they name, and instructions that people follow.
 //!
 //! A finding about the repository belongs to the file that makes a loader act (the configuration) and names the other
-//! file in its evidence; the other file is read through [`Source::sibling`]. References: `dynamic_module_utils` of
+//! file in its evidence; the other file is read through [`crate::Source::sibling`]. References: `dynamic_module_utils` of
 //! transformers and diffusers, `hydra.utils.instantiate`, PyYAML's constructors, pip's requirements format.
 
 mod code;
@@ -17,7 +17,6 @@ use crate::finding::Severity;
 use crate::format::{Seen, file_name, json::Json};
 use crate::report::Content;
 use crate::slice::read;
-use crate::source::Source;
 
 /// Longer configurations and sources are a limit; data in JSON may be of any size, and is not read.
 const TEXT_BYTES_MAX: usize = 1 << 20;
