@@ -154,8 +154,11 @@ impl<'w, 's> Iterator for Fields<'w, 's> {
                 }
                 _ => return None,
             };
-            (key >> 3 > 0 && key >> 3 < 1 << 29 && at <= self.message.end)
-                .then_some(Field { number: key >> 3, at: self.at, value })
+            (key >> 3 > 0 && key >> 3 < 1 << 29 && at <= self.message.end).then_some(Field {
+                number: key >> 3,
+                at: self.at,
+                value,
+            })
         };
         match one() {
             Some(field) => {

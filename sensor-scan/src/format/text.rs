@@ -295,7 +295,9 @@ mod tests {
 
     #[test]
     fn paths_that_leave() {
-        for path in ["/etc/passwd", "../x", "a/../../x", "..\\x", "\\\\host\\x", "C:\\x", "file:///x", "s3://b/k", "~/x"] {
+        for path in
+            ["/etc/passwd", "../x", "a/../../x", "..\\x", "\\\\host\\x", "C:\\x", "file:///x", "s3://b/k", "~/x"]
+        {
             assert!(leaves(path).is_some(), "{path}");
         }
         for path in ["w.bin", "a/b/c.bin", "a..b", "model:0", "a/...", ""] {

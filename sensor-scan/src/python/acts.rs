@@ -34,7 +34,11 @@ impl Judge<'_> {
         let when = self.when_of(scope);
         let (severity, what, detail) = match act {
             Act::Command => {
-                let words = if matches!(first.what, What::List(_)) || plain.len() < 2 { first.as_command() } else { spread(callee, plain) };
+                let words = if matches!(first.what, What::List(_)) || plain.len() < 2 {
+                    first.as_command()
+                } else {
+                    spread(callee, plain)
+                };
                 self.command(when, words, origin)
             }
             Act::Code => {
@@ -55,7 +59,8 @@ impl Judge<'_> {
             },
             Act::Network => self.network(when, &first, plain, named, origin),
             Act::Open => {
-                let mode = plain.get(1).or_else(|| named.iter().find(|(name, _)| *name == "mode").map(|(_, value)| value));
+                let mode =
+                    plain.get(1).or_else(|| named.iter().find(|(name, _)| *name == "mode").map(|(_, value)| value));
                 let writes = mode.and_then(Value::as_text).is_some_and(|mode| mode.contains(['w', 'a', 'x', '+']));
                 let path = first.as_text();
                 if !writes {
@@ -97,7 +102,11 @@ impl Judge<'_> {
             return (self.scaled(when, Severity::High), format!("runs a command that {what}"), detail);
         }
         if origin & NETWORK != 0 {
-            return (self.scaled(when, Severity::High), "runs a command that comes over the network".to_owned(), detail);
+            return (
+                self.scaled(when, Severity::High),
+                "runs a command that comes over the network".to_owned(),
+                detail,
+            );
         }
         let named = self.role() == Role::Named;
         let severity = match (judged, when) {
@@ -130,7 +139,8 @@ impl Judge<'_> {
             for found in inner.found {
                 let Found { severity, what, detail, .. } = found;
                 // Who hides a command from readers does not run `nvidia-smi`.
-                let severity = if hidden && severity >= Severity::Low { severity.max(Severity::High) } else { severity };
+                let severity =
+                    if hidden && severity >= Severity::Low { severity.max(Severity::High) } else { severity };
                 self.report(severity, line, scope, format!("runs code that {what}"), detail);
             }
         }
@@ -167,12 +177,17 @@ impl Judge<'_> {
     ) -> (Severity, String, String) {
         let detail = shown(first);
         // A token in a header is how one logs in; the environment in a body is how it leaves.
-        let body = plain.iter().chain(named.iter().filter(|(name, _)| *name != "headers" && *name != "auth").map(|(_, v)| v));
+        let body =
+            plain.iter().chain(named.iter().filter(|(name, _)| *name != "headers" && *name != "auth").map(|(_, v)| v));
         let sent = body.fold(0, |all, value| all | value.origin);
-        if sent & SECRET != 0 || plain.iter().any(whole_environment) || named.iter().any(|(_, value)| whole_environment(value)) {
+        if sent & SECRET != 0
+            || plain.iter().any(whole_environment)
+            || named.iter().any(|(_, value)| whole_environment(value))
+        {
             return (self.scaled(when, Severity::High), "sends secrets over the network".to_owned(), detail);
         }
-        let metadata = first.as_text().is_some_and(|url| url.contains("169.254.169.254") || url.contains("metadata.google"));
+        let metadata =
+            first.as_text().is_some_and(|url| url.contains("169.254.169.254") || url.contains("metadata.google"));
         if metadata {
             return (self.scaled(when, Severity::High), "asks the cloud's metadata service".to_owned(), detail);
         }
@@ -189,14 +204,16 @@ impl Judge<'_> {
     fn written(&self, when: When, path: Option<&str>, what: &str) -> (Severity, String, String) {
         let detail = path.map(cut).unwrap_or_default();
         let Some(path) = path else {
-            let severity = if self.role() == Role::Named && when == When::Import { Severity::Low } else { Severity::Info };
+            let severity =
+                if self.role() == Role::Named && when == When::Import { Severity::Low } else { Severity::Info };
             return (severity, what.to_owned(), detail);
         };
         if command::startup_path(path) {
             return (self.scaled(when, Severity::High), format!("{what} that others run later"), detail);
         }
         let away = path.starts_with(['/', '~', '\\']) || path.contains("..") || path.get(1..3) == Some(":\\");
-        let root = what.starts_with("deletes") && matches!(path.trim_end_matches('/'), "" | "~" | "/home" | "/etc" | "/usr");
+        let root =
+            what.starts_with("deletes") && matches!(path.trim_end_matches('/'), "" | "~" | "/home" | "/etc" | "/usr");
         if root {
             return (self.scaled(when, Severity::High), what.to_owned(), detail);
         }

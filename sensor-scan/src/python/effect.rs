@@ -65,9 +65,8 @@ fn own(module: &str, name: &str) -> Option<Act> {
         },
         ("http", _) if last == "request" => Act::Network,
         ("socket", _) => match last {
-            "connect" | "connect_ex" | "create_connection" | "sendto" | "send" | "sendall" | "getaddrinfo" | "gethostbyname" => {
-                Act::Network
-            }
+            "connect" | "connect_ex" | "create_connection" | "sendto" | "send" | "sendall" | "getaddrinfo"
+            | "gethostbyname" => Act::Network,
             _ => return None,
         },
         ("ftplib" | "smtplib" | "telnetlib" | "paramiko" | "poplib" | "imaplib", _) => Act::Network,
@@ -85,7 +84,9 @@ fn own(module: &str, name: &str) -> Option<Act> {
         ("torch", "load") | ("joblib", "load") | ("numpy", "load") | ("pandas", _) => return None,
         ("pickle" | "dill" | "cloudpickle" | "marshal", "load" | "loads") => Act::Deserialise,
         ("builtins", "eval" | "exec") => Act::Code,
-        ("builtins", "compile" | "getattr" | "__import__" | "setattr" | "delattr" | "input" | "breakpoint") => return None,
+        ("builtins", "compile" | "getattr" | "__import__" | "setattr" | "delattr" | "input" | "breakpoint") => {
+            return None;
+        }
         ("types", "FunctionType") => Act::Code,
         ("code", _) if matches!(last, "runcode" | "runsource" | "push") => Act::Code,
         ("runpy", _) => Act::Code,
@@ -95,7 +96,10 @@ fn own(module: &str, name: &str) -> Option<Act> {
             _ => return None,
         },
         // Known to the table for what a pickle could do with them, and ordinary in source.
-        ("sys" | "threading" | "multiprocessing" | "logging" | "importlib" | "inspect" | "functools" | "operator", _) => {
+        (
+            "sys" | "threading" | "multiprocessing" | "logging" | "importlib" | "inspect" | "functools" | "operator",
+            _,
+        ) => {
             return None;
         }
         _ => return None,
@@ -110,15 +114,31 @@ fn listed(module: &str, name: &str) -> Option<Act> {
     let (rule, exact) = globals::lookup(module, name)?;
     match rule.effect {
         Effect::ExecCommand if rule.called == Level::Dangerous => Some(Act::Command),
-        Effect::ExecCode if rule.called == Level::Dangerous && exact && !ORDINARY_CODE.contains(&module) => Some(Act::Code),
+        Effect::ExecCode if rule.called == Level::Dangerous && exact && !ORDINARY_CODE.contains(&module) => {
+            Some(Act::Code)
+        }
         _ => None,
     }
 }
 
 /// Modules of the standard library whose code-running functions source uses as a matter of course.
 const ORDINARY_CODE: &[&str] = &[
-    "types", "typing", "dataclasses", "unittest", "unittest.mock", "timeit", "doctest", "inspect", "importlib", "trace",
-    "cProfile", "profile", "pdb", "code", "ast", "collections",
+    "types",
+    "typing",
+    "dataclasses",
+    "unittest",
+    "unittest.mock",
+    "timeit",
+    "doctest",
+    "inspect",
+    "importlib",
+    "trace",
+    "cProfile",
+    "profile",
+    "pdb",
+    "code",
+    "ast",
+    "collections",
 ];
 
 /// Where in the arguments the command, the code, the path or the URL stands, beside the first.
@@ -152,8 +172,17 @@ mod tests {
         assert_eq!(act("pathlib", "Path().write_text"), Some(Act::Write));
         assert_eq!(act("ctypes", "cdll.LoadLibrary"), Some(Act::Native));
         for (module, name) in [
-            ("os", "path.join"), ("os", "makedirs"), ("triton", "jit"), ("torch", "load"), ("re", "compile"), ("os", "getpid"),
-            ("dataclasses", "dataclass"), ("typing", "get_type_hints"), ("flask", "Flask"), ("sys", "exit"), ("logging", "getLogger"),
+            ("os", "path.join"),
+            ("os", "makedirs"),
+            ("triton", "jit"),
+            ("torch", "load"),
+            ("re", "compile"),
+            ("os", "getpid"),
+            ("dataclasses", "dataclass"),
+            ("typing", "get_type_hints"),
+            ("flask", "Flask"),
+            ("sys", "exit"),
+            ("logging", "getLogger"),
         ] {
             assert_eq!(act(module, name), None, "{module}.{name}");
         }

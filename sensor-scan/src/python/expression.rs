@@ -283,7 +283,8 @@ impl<'a> Parser<'a> {
                     self.takes_word("not");
                     return Some(("is", 4));
                 }
-                "not" if matches!(self.tokens.get(self.at + 1), Some(Token { kind: Kind::Name(name), .. }) if name == "in") => {
+                "not" if matches!(self.tokens.get(self.at + 1), Some(Token { kind: Kind::Name(name), .. }) if name == "in") =>
+                {
                     self.at += 2;
                     return Some(("not in", 4));
                 }
@@ -519,7 +520,10 @@ impl<'a> Parser<'a> {
     /// What stands between `for` and `in`.
     pub fn targets(&mut self) -> Id {
         let mut items = Vec::new();
-        while let Some(item) = { self.takes("*"); self.binary(5) } {
+        while let Some(item) = {
+            self.takes("*");
+            self.binary(5)
+        } {
             items.push(item);
             if !self.takes(",") {
                 break;
@@ -615,9 +619,7 @@ mod tests {
             Node::Joined(ids) => format!("(join {})", list(ids)),
             Node::Attribute(of, name) => format!("{}.{name}", show(arena, *of)),
             Node::Index(of, index) => format!("{}[{}]", show(arena, *of), show(arena, *index)),
-            Node::Slice(bounds) => {
-                bounds.map(|bound| bound.map_or(String::new(), |id| show(arena, id))).join(":")
-            }
+            Node::Slice(bounds) => bounds.map(|bound| bound.map_or(String::new(), |id| show(arena, id))).join(":"),
             Node::Call(of, arguments) => {
                 let arguments: Vec<Id> = arguments.iter().map(|argument| argument.value).collect();
                 format!("{}({})", show(arena, *of), list(&arguments))

@@ -35,7 +35,9 @@ pub fn function(module: &str, name: &str, arguments: &[Value]) -> Option<Value> 
             What::Text(text) => {
                 let radix = arguments.get(1).and_then(Value::as_number).unwrap_or(10);
                 let digits = text.trim().trim_start_matches("0x").trim_start_matches("0b").trim_start_matches("0o");
-                Value::number(i64::from_str_radix(digits, u32::try_from(radix).ok().filter(|r| (2..=36).contains(r))?).ok()?)
+                Value::number(
+                    i64::from_str_radix(digits, u32::try_from(radix).ok().filter(|r| (2..=36).contains(r))?).ok()?,
+                )
             }
             _ => return None,
         },
@@ -47,7 +49,9 @@ pub fn function(module: &str, name: &str, arguments: &[Value]) -> Option<Value> 
         },
         ("builtins", "list" | "tuple" | "set" | "iter" | "sorted" | "memoryview") => first?.clone(),
         ("builtins", "reversed") => first?.slice([None, None, Some(-1)]),
-        ("builtins", "bytes.fromhex" | "bytearray.fromhex") => Value::bytes(&hexadecimal(&first?.as_text()?)?).with(DECODED),
+        ("builtins", "bytes.fromhex" | "bytearray.fromhex") => {
+            Value::bytes(&hexadecimal(&first?.as_text()?)?).with(DECODED)
+        }
         ("builtins", "range") => {
             let bounds: Option<Vec<i64>> = arguments.iter().map(Value::as_number).collect();
             let (start, stop, step) = match bounds?[..] {
@@ -68,7 +72,9 @@ pub fn function(module: &str, name: &str, arguments: &[Value]) -> Option<Value> 
             Value::list(items)
         }
         ("builtins", "map") => {
-            let (What::Global(module, name), What::List(items)) = (&first?.what, &arguments.get(1)?.what) else { return None };
+            let (What::Global(module, name), What::List(items)) = (&first?.what, &arguments.get(1)?.what) else {
+                return None;
+            };
             let mapped: Option<Vec<Value>> =
                 items.iter().map(|item| function(module, name, std::slice::from_ref(item))).collect();
             Value::list(mapped?)
@@ -101,7 +107,7 @@ pub fn function(module: &str, name: &str, arguments: &[Value]) -> Option<Value> 
             let (module, name) = path.rsplit_once('.')?;
             module_of(module).attribute(name)
         }
-        ("operator", "attrgetter()" ) => return None,
+        ("operator", "attrgetter()") => return None,
         ("base64", name) if name.ends_with("decode") || name == "decodebytes" || name == "decodestring" => {
             decode_base(name, &first?.as_text()?)?.with(DECODED)
         }
@@ -144,8 +150,10 @@ pub fn method(of: &Value, name: &str, arguments: &[Value]) -> Option<Value> {
         }
         (What::Bytes(bytes), "join") => {
             let What::List(items) = &first?.what else { return None };
-            let parts: Option<Vec<Vec<u8>>> =
-                items.iter().map(|item| if let What::Bytes(part) = &item.what { Some(part.to_vec()) } else { None }).collect();
+            let parts: Option<Vec<Vec<u8>>> = items
+                .iter()
+                .map(|item| if let What::Bytes(part) = &item.what { Some(part.to_vec()) } else { None })
+                .collect();
             Value::bytes(&parts?.join(&**bytes))
         }
         (What::Text(_) | What::Bytes(_), "decode" | "encode") => {
@@ -162,7 +170,9 @@ pub fn method(of: &Value, name: &str, arguments: &[Value]) -> Option<Value> {
         (What::Text(text), "lower" | "casefold") => Value::text(text.to_lowercase()),
         (What::Text(text), "upper") => Value::text(text.to_uppercase()),
         (What::Text(text), "swapcase") => Value::text(
-            text.chars().map(|c| if c.is_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect::<String>(),
+            text.chars()
+                .map(|c| if c.is_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
+                .collect::<String>(),
         ),
         (What::Text(text), "strip") if arguments.is_empty() => Value::text(text.trim()),
         (What::Bytes(bytes), "strip") => Value::bytes(bytes.trim_ascii()),
@@ -179,7 +189,11 @@ pub fn method(of: &Value, name: &str, arguments: &[Value]) -> Option<Value> {
             for (index, argument) in arguments.iter().take(64).enumerate() {
                 let value = argument.as_text().or_else(|| argument.as_number().map(|number| number.to_string()))?;
                 let numbered = format!("{{{index}}}");
-                out = if out.contains(&numbered) { out.replace(&numbered, &value) } else { out.replacen("{}", &value, 1) };
+                out = if out.contains(&numbered) {
+                    out.replace(&numbered, &value)
+                } else {
+                    out.replacen("{}", &value, 1)
+                };
                 if out.len() > CONSTANT_BYTES_MAX {
                     return None;
                 }

@@ -224,7 +224,8 @@ impl<'a> Judge<'a> {
         let module = self.module;
         match module.arena.node(target) {
             Node::Name(name) => self.bind(scope, name, value.clone()),
-            Node::Attribute(of, name) if matches!(module.arena.node(*of), Node::Name(me) if me == "self" || me == "cls") => {
+            Node::Attribute(of, name) if matches!(module.arena.node(*of), Node::Name(me) if me == "self" || me == "cls") =>
+            {
                 self.bind(MODULE, &format!("self.{name}"), value.clone());
             }
             Node::List(targets) => {
@@ -371,7 +372,8 @@ impl<'a> Judge<'a> {
             Node::List(items) => Value::list(items.iter().map(|item| self.value(*item)).collect()),
             Node::Dict(entries) => {
                 // A table of callables: whatever is taken from it may be the worst of them.
-                let worst = entries.iter().map(|(_, value)| self.value(*value)).find(|value| effect::of(value).is_some());
+                let worst =
+                    entries.iter().map(|(_, value)| self.value(*value)).find(|value| effect::of(value).is_some());
                 let origin = self.origins(entries.iter().map(|(_, value)| *value));
                 worst.unwrap_or(Value::UNKNOWN).with(origin)
             }
@@ -394,7 +396,9 @@ impl<'a> Judge<'a> {
 
     fn entry(&self, entries: &[(Option<Id>, Id)], key: &Value) -> Value {
         let wanted = key.as_text();
-        let found = entries.iter().find(|(key, _)| key.is_some_and(|key| wanted.is_some() && self.value(key).as_text() == wanted));
+        let found = entries
+            .iter()
+            .find(|(key, _)| key.is_some_and(|key| wanted.is_some() && self.value(key).as_text() == wanted));
         found.map_or(Value::UNKNOWN, |(_, value)| self.value(*value))
     }
 
@@ -421,7 +425,9 @@ impl<'a> Judge<'a> {
         let module = self.module;
         let mut from_object = matches!(name, "__builtins__");
         module.arena.walk(of, false, &mut |_, node| match node {
-            Node::Attribute(_, inner) => from_object |= matches!(inner.as_str(), "__base__" | "__bases__" | "__mro__" | "__init__"),
+            Node::Attribute(_, inner) => {
+                from_object |= matches!(inner.as_str(), "__base__" | "__bases__" | "__mro__" | "__init__")
+            }
             Node::Name(inner) => from_object |= inner == "object" && name == "__subclasses__",
             _ => {}
         });
@@ -431,7 +437,13 @@ impl<'a> Judge<'a> {
                 (Role::Named, _) => Severity::Medium,
                 (Role::Loose, _) => Severity::Low,
             };
-            self.report(severity, line, scope, format!("walks from an object to the interpreter by {name}"), String::new());
+            self.report(
+                severity,
+                line,
+                scope,
+                format!("walks from an object to the interpreter by {name}"),
+                String::new(),
+            );
         }
     }
 
@@ -483,7 +495,8 @@ impl<'a> Judge<'a> {
                 },
             }
         }
-        let origin = plain.iter().chain(named.iter().map(|(_, value)| value)).fold(callee.origin, |all, v| all | v.origin);
+        let origin =
+            plain.iter().chain(named.iter().map(|(_, value)| value)).fold(callee.origin, |all, v| all | v.origin);
         self.edges(&callee, callee_id, &plain, &named, scope, line);
         if self.judging {
             self.judge_call(&callee, &plain, &named, scope, line);
@@ -505,7 +518,11 @@ impl<'a> Judge<'a> {
         };
         let from = match effect::of(&callee) {
             Some(Act::Network) => NETWORK,
-            Some(Act::Open) if plain.first().and_then(Value::as_text).is_some_and(|path| command::secret_path(&path)) => SECRET,
+            Some(Act::Open)
+                if plain.first().and_then(Value::as_text).is_some_and(|path| command::secret_path(&path)) =>
+            {
+                SECRET
+            }
             _ => decodes(&callee),
         };
         made.with(origin | from)
@@ -529,7 +546,15 @@ impl<'a> Judge<'a> {
     }
 
     /// Notes who is called from `scope`, by name or as an argument, and gives parameters their values.
-    fn edges(&mut self, callee: &Value, callee_id: Id, plain: &[Value], named: &[(&str, Value)], scope: Scope, line: u32) {
+    fn edges(
+        &mut self,
+        callee: &Value,
+        callee_id: Id,
+        plain: &[Value],
+        named: &[(&str, Value)],
+        scope: Scope,
+        line: u32,
+    ) {
         let module = self.module;
         let caller = module.function(scope).unwrap_or(scope);
         let mut called: Vec<Scope> = Vec::new();
@@ -541,7 +566,9 @@ impl<'a> Judge<'a> {
         }
         if let Node::Attribute(of, name) = module.arena.node(callee_id) {
             // `self.method()`, and methods of what is made here.
-            if matches!(module.arena.node(*of), Node::Name(me) if me == "self" || me == "cls") || self.value(*of).is_unknown() {
+            if matches!(module.arena.node(*of), Node::Name(me) if me == "self" || me == "cls")
+                || self.value(*of).is_unknown()
+            {
                 let methods = module.scopes.iter().enumerate().filter(|(_, info)| {
                     info.kind == ScopeKind::Function
                         && info.name == *name
@@ -569,7 +596,8 @@ impl<'a> Judge<'a> {
             self.calls.insert((caller, inner));
             if module.scopes.get(inner).is_some_and(|info| info.kind == ScopeKind::Class) {
                 let makers = module.scopes.iter().enumerate().filter(|(_, info)| {
-                    info.parent == inner && matches!(info.name.as_str(), "__init__" | "__new__" | "__post_init__" | "__enter__" | "run")
+                    info.parent == inner
+                        && matches!(info.name.as_str(), "__init__" | "__new__" | "__post_init__" | "__enter__" | "run")
                 });
                 self.calls.extend(makers.map(|(maker, _)| (caller, maker)));
             }
@@ -579,7 +607,8 @@ impl<'a> Judge<'a> {
     fn parameters(&mut self, function: Scope, plain: &[Value], named: &[(&str, Value)]) {
         let Some(info) = self.module.scopes.get(function) else { return };
         for (index, parameter) in info.parameters.iter().enumerate().take(32) {
-            let given = plain.get(index).or_else(|| named.iter().find(|(name, _)| name == parameter).map(|(_, value)| value));
+            let given =
+                plain.get(index).or_else(|| named.iter().find(|(name, _)| name == parameter).map(|(_, value)| value));
             if let Some(value) = given {
                 self.bind(function, parameter, value.clone());
             }
@@ -604,9 +633,18 @@ impl<'a> Judge<'a> {
                 _ => return,
             };
             if let What::Global(module, _) = &callee.what
-                && matches!(&**module, "os" | "subprocess" | "builtins" | "sys" | "ctypes" | "socket" | "pty" | "shutil")
+                && matches!(
+                    &**module,
+                    "os" | "subprocess" | "builtins" | "sys" | "ctypes" | "socket" | "pty" | "shutil"
+                )
             {
-                self.report(severity, line, scope, format!("calls something in `{module}` by a name that is put together"), String::new());
+                self.report(
+                    severity,
+                    line,
+                    scope,
+                    format!("calls something in `{module}` by a name that is put together"),
+                    String::new(),
+                );
             }
         }
         // Handed on: `map(eval, [...])`, `Thread(target=os.system, args=…)`, `atexit.register(os.system, "…")`.
@@ -677,9 +715,43 @@ const AT_IMPORT: &[&str] = &["__init_subclass__", "__set_name__", "__prepare__",
 
 /// Functions that loaders call by their name: of models, tokenizers, pipelines, handlers of model servers, datasets.
 const AT_USE: &[&str] = &[
-    "__init__", "__new__", "__call__", "__post_init__", "forward", "from_pretrained", "_from_pretrained", "generate",
-    "post_init", "_init_weights", "init_weights", "from_config", "_from_config", "tokenize", "_tokenize", "encode",
-    "preprocess", "postprocess", "_sanitize_parameters", "_forward", "initialize", "handle", "inference", "load_context",
-    "predict", "_load_pyfunc", "load_model", "model_fn", "input_fn", "predict_fn", "output_fn", "init", "run",
-    "_split_generators", "_generate_examples", "_info", "setup", "build", "call",
+    "__init__",
+    "__new__",
+    "__call__",
+    "__post_init__",
+    "forward",
+    "from_pretrained",
+    "_from_pretrained",
+    "generate",
+    "post_init",
+    "_init_weights",
+    "init_weights",
+    "from_config",
+    "_from_config",
+    "tokenize",
+    "_tokenize",
+    "encode",
+    "preprocess",
+    "postprocess",
+    "_sanitize_parameters",
+    "_forward",
+    "initialize",
+    "handle",
+    "inference",
+    "load_context",
+    "predict",
+    "_load_pyfunc",
+    "load_model",
+    "model_fn",
+    "input_fn",
+    "predict_fn",
+    "output_fn",
+    "init",
+    "run",
+    "_split_generators",
+    "_generate_examples",
+    "_info",
+    "setup",
+    "build",
+    "call",
 ];

@@ -110,8 +110,27 @@ fn inner(text: &str, role: Role, outer: When, depth: u32) -> Seen {
 /// PEP 263: the first two lines may name an encoding; some of them turn a comment into code.
 fn encoding(text: &str) -> Option<String> {
     const PLAIN: &[&str] = &[
-        "utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii", "latin-1", "latin1", "iso-8859-1", "iso8859-1", "cp1252",
-        "iso-8859-15", "gbk", "gb2312", "euc-kr", "cp949", "shift-jis", "euc-jp", "big5", "cp1251", "koi8-r", "utf-8-unix",
+        "utf-8",
+        "utf8",
+        "utf-8-sig",
+        "ascii",
+        "us-ascii",
+        "latin-1",
+        "latin1",
+        "iso-8859-1",
+        "iso8859-1",
+        "cp1252",
+        "iso-8859-15",
+        "gbk",
+        "gb2312",
+        "euc-kr",
+        "cp949",
+        "shift-jis",
+        "euc-jp",
+        "big5",
+        "cp1251",
+        "koi8-r",
+        "utf-8-unix",
     ];
     let line = text.lines().take(2).find(|line| line.trim_start().starts_with('#') && line.contains("coding"))?;
     let at = line.find("coding")? + "coding".len();

@@ -35,19 +35,34 @@ pub struct ScopeInfo {
 #[derive(Debug)]
 pub enum Action {
     /// `import module as name`; without `as`, the first part is bound.
-    Import { module: String, name: Option<String> },
+    Import {
+        module: String,
+        name: Option<String>,
+    },
     /// `from module import what as name`; dots of a relative import stand in `module`.
-    From { module: String, what: String, name: String },
-    Assign { targets: Vec<Id>, value: Id },
+    From {
+        module: String,
+        what: String,
+        name: String,
+    },
+    Assign {
+        targets: Vec<Id>,
+        value: Id,
+    },
     /// `for target in iterable`.
-    Loop { target: Id, iterable: Id },
+    Loop {
+        target: Id,
+        iterable: Id,
+    },
     /// A call, a condition: evaluated.
     Evaluate(Id),
     Return(Id),
     /// `@x`: called with what it stands before.
     Decorate(Id),
     /// A function or class is made; its body is `scope`.
-    Define { scope: Scope },
+    Define {
+        scope: Scope,
+    },
 }
 
 #[derive(Debug)]
@@ -73,12 +88,7 @@ impl Module {
     pub fn parse(source: &str) -> Self {
         let (tokens, whole) = token::tokens(source, TOKENS_MAX);
         let mut arena = Arena::default();
-        let module = ScopeInfo {
-            kind: ScopeKind::Module,
-            name: String::new(),
-            parent: MODULE,
-            parameters: Vec::new(),
-        };
+        let module = ScopeInfo { kind: ScopeKind::Module, name: String::new(), parent: MODULE, parameters: Vec::new() };
         let mut reader = Reader {
             parser: Parser::new(&tokens, &mut arena),
             scopes: vec![module],
@@ -583,18 +593,41 @@ mod tests {
                       def m(self, a=g(), *b: T, **k) -> R:\n    return a; b\n  y = 1\nif __name__ == '__main__': main()\n\
                       async def n(): pass\nz = w = 1\nz += 2\nwith open(p) as q, r: s\nfor i, j in k: l\n";
         let expected = [
-            "0:1 import a.b Some(\"c\")", "0:1 import d None", "0:2 from ..e f g", "0:2 from ..e h h", "0:3 decorate",
-            "0:4 evaluate", "0:4 evaluate", "0:4 define K", "1:5 evaluate", "1:5 assign 1", "1:6 evaluate",
-            "1:6 evaluate", "1:6 evaluate", "1:6 define m", "2:7 return", "2:7 evaluate", "1:8 assign 1",
-            "0:9 evaluate", "3:9 evaluate", "0:10 define n", "0:11 assign 2", "0:12 assign 1", "0:13 assign 1",
-            "0:13 evaluate", "0:13 evaluate", "0:14 loop", "0:14 evaluate",
+            "0:1 import a.b Some(\"c\")",
+            "0:1 import d None",
+            "0:2 from ..e f g",
+            "0:2 from ..e h h",
+            "0:3 decorate",
+            "0:4 evaluate",
+            "0:4 evaluate",
+            "0:4 define K",
+            "1:5 evaluate",
+            "1:5 assign 1",
+            "1:6 evaluate",
+            "1:6 evaluate",
+            "1:6 evaluate",
+            "1:6 define m",
+            "2:7 return",
+            "2:7 evaluate",
+            "1:8 assign 1",
+            "0:9 evaluate",
+            "3:9 evaluate",
+            "0:10 define n",
+            "0:11 assign 2",
+            "0:12 assign 1",
+            "0:13 assign 1",
+            "0:13 evaluate",
+            "0:13 evaluate",
+            "0:14 loop",
+            "0:14 evaluate",
         ];
         assert_eq!(actions(source), expected);
     }
 
     #[test]
     fn blocks_end_where_they_end() {
-        let module = Module::parse("def f():\n  if a:\n    b()\n  c()\nd()\nif __name__ == '__main__':\n  e()\nelse:\n  g()\n");
+        let module =
+            Module::parse("def f():\n  if a:\n    b()\n  c()\nd()\nif __name__ == '__main__':\n  e()\nelse:\n  g()\n");
         let scopes: Vec<Scope> = module.statements.iter().map(|statement| statement.scope).collect();
         assert_eq!(scopes, [0, 1, 1, 1, 0, 0, 2, 0]);
         assert!(module.is_script(2) && !module.is_script(0));
@@ -605,7 +638,9 @@ mod tests {
     fn newer_and_odder_things_are_understood() {
         actions("match x:\n  case {'a': b} if c(b): d()\n  case _: pass\nmatch = 1\nmatch.x(1)\ncase[0] = 2\n");
         actions("try:\n  a()\nexcept (B, C) as e: raise D from e\nfinally: pass\nexcept_ = 1\n");
-        actions("with (a as b, c as d):\n  pass\ndel x, y\nglobal z\nassert a, 'b'\nlambda: 0\nx = yield\nprint(*a, sep='')\n");
+        actions(
+            "with (a as b, c as d):\n  pass\ndel x, y\nglobal z\nassert a, 'b'\nlambda: 0\nx = yield\nprint(*a, sep='')\n",
+        );
         actions("type_ = 1\nx: int\nclass A[T: int](B): ...\ndef f[T](x: T, /, *, y=1): ...\n");
     }
 
@@ -614,7 +649,22 @@ mod tests {
         let module = Module::parse("print 'a' % os.system('x')\nexec 'y'\n");
         assert_eq!(module.odd_lines, 2);
         assert!(module.statements.len() >= 4);
-        for source in ["def", "class", "from", "import", "@", "with", "for", "if", ":", "def f(", "x = ", "\n  \n x\n y", "))", "1 = = 2"] {
+        for source in [
+            "def",
+            "class",
+            "from",
+            "import",
+            "@",
+            "with",
+            "for",
+            "if",
+            ":",
+            "def f(",
+            "x = ",
+            "\n  \n x\n y",
+            "))",
+            "1 = = 2",
+        ] {
             Module::parse(source);
         }
     }

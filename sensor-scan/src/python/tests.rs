@@ -25,7 +25,9 @@ fn attacks_in_code_that_a_configuration_names() {
         "import base64\nexec(base64.b64decode('aW1wb3J0IG9zCm9zLnN5c3RlbSgnaWQnKQ=='))\n",
         "import base64 as b, zlib\nexec(zlib.decompress(b.b64decode(open('x').read())))\n",
         "exec(bytes.fromhex('7072696e7428312900').decode())\n",
-        "exec(''.join(chr(i) for i in [105,109,112,111,114,116,32,111,115]))\n".replace("111,115]", "111,115,10,111,115,46,115,121,115,116,101,109,40,39,105,100,39,41]").as_str(),
+        "exec(''.join(chr(i) for i in [105,109,112,111,114,116,32,111,115]))\n"
+            .replace("111,115]", "111,115,10,111,115,46,115,121,115,116,101,109,40,39,105,100,39,41]")
+            .as_str(),
         "e = eval\ne(\"__import__('os').system('id')\")\n",
         "(lambda: __import__('os').system('id'))()\n",
         "import os\n[os.system(c) for c in ['touch x']]\n",
@@ -68,7 +70,11 @@ fn attacks_in_code_that_a_configuration_names() {
         "import os;os.system(\n    'touch x'\n)\n",
         "print 'x'\nimport os\nos.system('touch x')\n",
     ] {
-        assert!(worst(source, Role::Named) >= Severity::High, "{source}{:?}", judge(source.as_bytes(), Role::Named).found);
+        assert!(
+            worst(source, Role::Named) >= Severity::High,
+            "{source}{:?}",
+            judge(source.as_bytes(), Role::Named).found
+        );
     }
 }
 
@@ -117,13 +123,20 @@ fn ordinary_scripts_are_quiet() {
         "import requests, os\nrequests.post('https://api.example/v1', headers={'Authorization': os.environ['TOKEN']}, json={'a': 1})\n",
         "import urllib.request\nurllib.request.urlretrieve('https://x.example/data.zip', 'data.zip')\nimport shutil\nshutil.rmtree('out')\n",
     ] {
-        assert!(worst(source, Role::Loose) <= Severity::Low, "{source}{:?}", judge(source.as_bytes(), Role::Loose).found);
+        assert!(
+            worst(source, Role::Loose) <= Severity::Low,
+            "{source}{:?}",
+            judge(source.as_bytes(), Role::Loose).found
+        );
     }
 }
 
 #[test]
 fn neighbours_and_encodings() {
-    let seen = judge(b"# -*- coding: utf-7 -*-\nfrom .a import b\nfrom . import c\nfrom ..d import e\nimport f\n", Role::Named);
+    let seen = judge(
+        b"# -*- coding: utf-7 -*-\nfrom .a import b\nfrom . import c\nfrom ..d import e\nimport f\n",
+        Role::Named,
+    );
     assert_eq!(seen.neighbours, ["a", "c"]);
     assert_eq!(seen.encoding.as_deref(), Some("utf-7"));
     assert_eq!(encoding("#!/usr/bin/env python\n# vim: set fileencoding=utf-8 :\n"), None);

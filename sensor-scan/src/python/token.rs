@@ -323,11 +323,7 @@ fn field_end(field: &str) -> usize {
 }
 
 fn text(inner: &str) -> String {
-    if inner.contains('\\') {
-        String::from_utf8_lossy(&unescaped(inner, false)).into_owned()
-    } else {
-        inner.to_owned()
-    }
+    if inner.contains('\\') { String::from_utf8_lossy(&unescaped(inner, false)).into_owned() } else { inner.to_owned() }
 }
 
 /// Escapes of a string decoded: to UTF-8, or to bytes where `bytes`.
@@ -404,14 +400,78 @@ fn compatible(char: char) -> char {
 
 /// Letter-like symbols, raised and lowered letters.
 const COMPATIBLE: &[(char, char)] = &[
-    ('ª', 'a'), ('º', 'o'), ('ſ', 's'), ('ⁱ', 'i'), ('ⁿ', 'n'), ('ᵢ', 'i'), ('ᵣ', 'r'), ('ᵤ', 'u'), ('ᵥ', 'v'),
-    ('ₐ', 'a'), ('ₑ', 'e'), ('ₒ', 'o'), ('ₓ', 'x'), ('ₕ', 'h'), ('ₖ', 'k'), ('ₗ', 'l'), ('ₘ', 'm'), ('ₙ', 'n'),
-    ('ₚ', 'p'), ('ₛ', 's'), ('ₜ', 't'), ('ℊ', 'g'), ('ℎ', 'h'), ('ℓ', 'l'), ('ℯ', 'e'), ('ℴ', 'o'), ('ℹ', 'i'),
-    ('ⅰ', 'i'), ('ⅴ', 'v'), ('ⅹ', 'x'), ('ⅼ', 'l'), ('ⅽ', 'c'), ('ⅾ', 'd'), ('ⅿ', 'm'), ('ᵃ', 'a'), ('ᵇ', 'b'),
-    ('ᶜ', 'c'), ('ᵈ', 'd'), ('ᵉ', 'e'), ('ᶠ', 'f'), ('ᵍ', 'g'), ('ʰ', 'h'), ('ʲ', 'j'), ('ᵏ', 'k'), ('ˡ', 'l'),
-    ('ᵐ', 'm'), ('ᵒ', 'o'), ('ᵖ', 'p'), ('ʳ', 'r'), ('ˢ', 's'), ('ᵗ', 't'), ('ᵘ', 'u'), ('ᵛ', 'v'), ('ʷ', 'w'),
-    ('ˣ', 'x'), ('ʸ', 'y'), ('ᶻ', 'z'), ('ℌ', 'H'), ('ℍ', 'H'), ('ℐ', 'I'), ('ℑ', 'I'), ('ℒ', 'L'), ('ℕ', 'N'),
-    ('ℙ', 'P'), ('ℚ', 'Q'), ('ℛ', 'R'), ('ℝ', 'R'), ('ℤ', 'Z'), ('ℬ', 'B'), ('ℰ', 'E'), ('ℱ', 'F'), ('ℳ', 'M'),
+    ('ª', 'a'),
+    ('º', 'o'),
+    ('ſ', 's'),
+    ('ⁱ', 'i'),
+    ('ⁿ', 'n'),
+    ('ᵢ', 'i'),
+    ('ᵣ', 'r'),
+    ('ᵤ', 'u'),
+    ('ᵥ', 'v'),
+    ('ₐ', 'a'),
+    ('ₑ', 'e'),
+    ('ₒ', 'o'),
+    ('ₓ', 'x'),
+    ('ₕ', 'h'),
+    ('ₖ', 'k'),
+    ('ₗ', 'l'),
+    ('ₘ', 'm'),
+    ('ₙ', 'n'),
+    ('ₚ', 'p'),
+    ('ₛ', 's'),
+    ('ₜ', 't'),
+    ('ℊ', 'g'),
+    ('ℎ', 'h'),
+    ('ℓ', 'l'),
+    ('ℯ', 'e'),
+    ('ℴ', 'o'),
+    ('ℹ', 'i'),
+    ('ⅰ', 'i'),
+    ('ⅴ', 'v'),
+    ('ⅹ', 'x'),
+    ('ⅼ', 'l'),
+    ('ⅽ', 'c'),
+    ('ⅾ', 'd'),
+    ('ⅿ', 'm'),
+    ('ᵃ', 'a'),
+    ('ᵇ', 'b'),
+    ('ᶜ', 'c'),
+    ('ᵈ', 'd'),
+    ('ᵉ', 'e'),
+    ('ᶠ', 'f'),
+    ('ᵍ', 'g'),
+    ('ʰ', 'h'),
+    ('ʲ', 'j'),
+    ('ᵏ', 'k'),
+    ('ˡ', 'l'),
+    ('ᵐ', 'm'),
+    ('ᵒ', 'o'),
+    ('ᵖ', 'p'),
+    ('ʳ', 'r'),
+    ('ˢ', 's'),
+    ('ᵗ', 't'),
+    ('ᵘ', 'u'),
+    ('ᵛ', 'v'),
+    ('ʷ', 'w'),
+    ('ˣ', 'x'),
+    ('ʸ', 'y'),
+    ('ᶻ', 'z'),
+    ('ℌ', 'H'),
+    ('ℍ', 'H'),
+    ('ℐ', 'I'),
+    ('ℑ', 'I'),
+    ('ℒ', 'L'),
+    ('ℕ', 'N'),
+    ('ℙ', 'P'),
+    ('ℚ', 'Q'),
+    ('ℛ', 'R'),
+    ('ℝ', 'R'),
+    ('ℤ', 'Z'),
+    ('ℬ', 'B'),
+    ('ℰ', 'E'),
+    ('ℱ', 'F'),
+    ('ℳ', 'M'),
 ];
 
 #[cfg(test)]
@@ -432,22 +492,38 @@ mod tests {
     fn lines_blocks_and_brackets() {
         let found = kinds("if a:\n\n    # note\n    b(\n  c)\nd");
         let expected = [
-            name("if"), name("a"), Kind::Operator(":"), Kind::Newline, Kind::Indent, name("b"), Kind::Operator("("),
-            name("c"), Kind::Operator(")"), Kind::Newline, Kind::Dedent, name("d"), Kind::Newline, Kind::End,
+            name("if"),
+            name("a"),
+            Kind::Operator(":"),
+            Kind::Newline,
+            Kind::Indent,
+            name("b"),
+            Kind::Operator("("),
+            name("c"),
+            Kind::Operator(")"),
+            Kind::Newline,
+            Kind::Dedent,
+            name("d"),
+            Kind::Newline,
+            Kind::End,
         ];
         assert_eq!(found, expected);
     }
 
     #[test]
     fn strings_of_every_kind() {
-        assert_eq!(kinds(r#"'a\x41\n' r'\n' b'\xff' """q"q""" 'x"#)[..5], [
-            Kind::Text("aA\n".into()), Kind::Text("\\n".into()), Kind::Bytes(vec![255]), Kind::Text("q\"q".into()),
-            Kind::Text("x".into()),
-        ]);
+        assert_eq!(
+            kinds(r#"'a\x41\n' r'\n' b'\xff' """q"q""" 'x"#)[..5],
+            [
+                Kind::Text("aA\n".into()),
+                Kind::Text("\\n".into()),
+                Kind::Bytes(vec![255]),
+                Kind::Text("q\"q".into()),
+                Kind::Text("x".into()),
+            ]
+        );
         let Kind::Formatted(parts) = &kinds(r#"f'a{b["x"]!r:>{w}}c{{d'"#)[0] else { panic!() };
-        assert_eq!(parts, &[
-            Part::Text("a".into()), Part::Field("b[\"x\"]!r:>{w}".into()), Part::Text("c{d".into()),
-        ]);
+        assert_eq!(parts, &[Part::Text("a".into()), Part::Field("b[\"x\"]!r:>{w}".into()), Part::Text("c{d".into()),]);
         assert_eq!(kinds("f'{f'{x}'}' y")[1], name("y"));
         assert_eq!(kinds("''")[0], Kind::Text(String::new()));
     }

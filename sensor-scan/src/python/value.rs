@@ -175,7 +175,9 @@ impl Value {
                 }
                 _ => Self::from_origin(origin),
             },
-            (What::Global(module, path), _) if path.is_empty() || path.ends_with("__dict__") || path.contains("vars()") => {
+            (What::Global(module, path), _)
+                if path.is_empty() || path.ends_with("__dict__") || path.contains("vars()") =>
+            {
                 Self::global(module, "?").with(origin | DYNAMIC)
             }
             (What::List(items), What::Number(index)) => {
@@ -207,10 +209,12 @@ impl Value {
     pub fn slice(&self, bounds: [Option<i64>; 3]) -> Self {
         fn cut<T: Clone>(items: &[T], [start, stop, step]: [Option<i64>; 3]) -> Vec<T> {
             let (len, step) = (items.len() as i64, step.unwrap_or(1));
-            let clamp = |bound: i64, low: i64, high: i64| if bound < 0 { (bound + len).max(low) } else { bound.min(high) };
+            let clamp =
+                |bound: i64, low: i64, high: i64| if bound < 0 { (bound + len).max(low) } else { bound.min(high) };
             let mut out = Vec::new();
             if step > 0 {
-                let (mut at, stop) = (start.map_or(0, |at| clamp(at, 0, len)), stop.map_or(len, |at| clamp(at, 0, len)));
+                let (mut at, stop) =
+                    (start.map_or(0, |at| clamp(at, 0, len)), stop.map_or(len, |at| clamp(at, 0, len)));
                 while at < stop {
                     out.extend(items.get(at as usize).cloned());
                     at = at.saturating_add(step);

@@ -102,15 +102,4 @@ pub const MANUALS: &[Manual] = &[
         attack: &["T1565.001"],
         atlas: &["AML.T0051.001"],
     },
-    Manual {
-        id: "SNS-521",
-        title: "Code or a callable in metadata",
-        what: "A text of the metadata is Python code, or names a callable to be instantiated.",
-        executes: "Consumers that evaluate metadata or hand it to hydra.utils.instantiate.",
-        abuse: "Formats that cannot run code carry it to code that does.",
-        fix: "Do not evaluate metadata; judge the target as code.",
-        benign: "Configurations of frameworks that instantiate their own classes.",
-        attack: &["T1059.006"],
-        atlas: &["AML.T0018.002"],
-    },
 ];

@@ -25,4 +25,15 @@ pub const MANUALS: &[Manual] = &[
         attack: &[],
         atlas: &[],
     },
+    Manual {
+        id: "SNS-703",
+        title: "Part of a split model is missing",
+        what: "The index names a file that is not in the repository.",
+        executes: "Nobody.",
+        abuse: "None by itself: but that part was not scanned.",
+        fix: "Fetch the whole repository and scan again.",
+        benign: "A download that was not finished.",
+        attack: &[],
+        atlas: &[],
+    },
 ];

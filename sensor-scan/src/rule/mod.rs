@@ -8,6 +8,7 @@ mod framework;
 mod identity;
 mod pickle_meaning;
 mod pickle_stream;
+mod repository;
 
 /// The manual page of a finding. Ids are permanent and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,7 @@ pub fn all() -> impl Iterator<Item = &'static Manual> {
         pickle_stream::MANUALS,
         container::MANUALS,
         framework::MANUALS,
+        repository::MANUALS,
         identity::MANUALS,
         coverage::MANUALS,
     ]

@@ -53,16 +53,39 @@ fn rest(piece: &Piece<'_>, seen: &python::Seen, role: Role, context: &mut Contex
 /// Whether a loader imports a file of this name by itself.
 fn role(name: &[u8], member: Option<&[u8]>) -> Role {
     const PREFIXES: &[&str] = &[
-        "modeling_", "modelling_", "configuration_", "tokenization_", "processing_", "image_processing_",
-        "video_processing_", "feature_extraction_", "pipeline_", "custom_", "unet_", "scheduling_",
+        "modeling_",
+        "modelling_",
+        "configuration_",
+        "tokenization_",
+        "processing_",
+        "image_processing_",
+        "video_processing_",
+        "feature_extraction_",
+        "pipeline_",
+        "custom_",
+        "unet_",
+        "scheduling_",
     ];
     const NAMES: &[&str] = &[
-        "handler.py", "pipeline.py", "generate.py", "inference.py", "model.py", "sitecustomize.py", "usercustomize.py",
-        "__init__.py", "conftest.py", "custom_generate.py",
+        "handler.py",
+        "pipeline.py",
+        "generate.py",
+        "inference.py",
+        "model.py",
+        "sitecustomize.py",
+        "usercustomize.py",
+        "__init__.py",
+        "conftest.py",
+        "custom_generate.py",
     ];
     let lower = String::from_utf8_lossy(file_name(name)).to_lowercase();
-    // Who packs source with a model does it for the program that unpacks it.
-    let packed = member.is_some_and(|member| member.contains(&b'/')) && lower != "setup.py";
+    // Who packs source with a model does it for the program that unpacks it, scripts and tests apart.
+    let packed = member.is_some_and(|member| {
+        let path = String::from_utf8_lossy(member).to_lowercase();
+        !["setup.py", "test", "script", "example", "tool", "train", "bench", "docs/"]
+            .iter()
+            .any(|part| path.contains(part))
+    });
     let named = packed || PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) || NAMES.contains(&lower.as_str());
     if named { Role::Named } else { Role::Loose }
 }
@@ -71,7 +94,12 @@ fn role(name: &[u8], member: Option<&[u8]>) -> Role {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Named {
     /// The worst that it does, in which file and line.
-    Does { severity: Severity, what: String, file: String, line: u32 },
+    Does {
+        severity: Severity,
+        what: String,
+        file: String,
+        line: u32,
+    },
     Harmless,
     Missing,
     /// Nobody here can look.

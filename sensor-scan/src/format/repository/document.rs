@@ -29,7 +29,10 @@ pub fn instructions(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
             (None, None) => {
                 if let Some(prompted) = trimmed.strip_prefix("$ ").or_else(|| line.strip_prefix("    ")) {
                     command(piece, prompted, context);
-                } else if ["curl ", "wget ", "bash ", "sudo ", "powershell "].iter().any(|tool| trimmed.starts_with(tool)) {
+                } else if ["curl ", "wget ", "bash ", "sudo ", "powershell "]
+                    .iter()
+                    .any(|tool| trimmed.starts_with(tool))
+                {
                     command(piece, trimmed, context);
                 }
                 for code in line.split('`').skip(1).step_by(2) {
@@ -145,13 +148,26 @@ fn shell_command(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
 
 /// Does an unknown program get a path that is neither the notebook's nor the notebook server's?
 fn outside(text: &str) -> bool {
-    const OWN: &[&str] = &["/content", "/kaggle", "/usr/local/cuda", "/usr/lib", "/opt/conda", "/workspace", "/mnt", "/dev/null", "/root/.cache"];
-    const TIDY: &[&str] = &["rm", "bash", "sh", "chmod", "sed", "awk", "find", "ln", "cd", "python", "rsync", "kill", "touch-cache"];
+    const OWN: &[&str] = &[
+        "/content",
+        "/kaggle",
+        "/usr/local/cuda",
+        "/usr/lib",
+        "/opt/conda",
+        "/workspace",
+        "/mnt",
+        "/dev/null",
+        "/root/.cache",
+    ];
+    const TIDY: &[&str] =
+        &["rm", "bash", "sh", "chmod", "sed", "awk", "find", "ln", "cd", "python", "rsync", "kill", "touch-cache"];
     text.lines().any(|line| {
         let mut words = line.split_whitespace();
         let first = words.next().unwrap_or_default();
         !TIDY.contains(&first)
             && matches!(command::judge(line), Command::Unknown)
-            && words.any(|word| (word.starts_with('/') || word.starts_with('~')) && !OWN.iter().any(|own| word.starts_with(own)))
+            && words.any(|word| {
+                (word.starts_with('/') || word.starts_with('~')) && !OWN.iter().any(|own| word.starts_with(own))
+            })
     })
 }

@@ -22,7 +22,8 @@ pub fn is_config(lower: &str) -> bool {
 
 /// A configuration that its loader might read in another way.
 pub fn broken(piece: &Piece<'_>, broken: Broken, context: &mut Context<'_>) {
-    let finding = Finding::new("SNS-903", Severity::Low, "configuration that is no JSON").member(piece.member.as_deref());
+    let finding =
+        Finding::new("SNS-903", Severity::Low, "configuration that is no JSON").member(piece.member.as_deref());
     context.report(finding.at(broken.at as u64).text("reason", broken.why));
 }
 
@@ -33,22 +34,20 @@ pub fn scan(piece: &Piece<'_>, config: bool, json: &Json, context: &mut Context<
         return;
     }
     let reader = Reader { piece };
-    json.walk(&mut |key, value| {
-        match key {
-            "auto_map" => reader.auto_map(value, context),
-            "custom_pipelines" => reader.custom_pipelines(value, context),
-            "_attn_implementation_internal" | "_attn_implementation" | "attn_implementation" => {
-                reader.kernel(key, value, context);
-            }
-            "parent_library" => reader.parent_library(value, json, context),
-            "chat_template" => reader.chat_template(value, context),
-            "trust_remote_code" if *value == Json::Bool(true) => {
-                let title = "the configuration itself asks for trust in remote code";
-                let finding = Finding::new("SNS-511", Severity::Low, title).member(piece.member.as_deref());
-                context.report(finding.loaders(&["transformers 4.56 to 5.4 in a nested configuration"]));
-            }
-            _ => {}
+    json.walk(&mut |key, value| match key {
+        "auto_map" => reader.auto_map(value, context),
+        "custom_pipelines" => reader.custom_pipelines(value, context),
+        "_attn_implementation_internal" | "_attn_implementation" | "attn_implementation" => {
+            reader.kernel(key, value, context);
         }
+        "parent_library" => reader.parent_library(value, json, context),
+        "chat_template" => reader.chat_template(value, context),
+        "trust_remote_code" if *value == Json::Bool(true) => {
+            let title = "the configuration itself asks for trust in remote code";
+            let finding = Finding::new("SNS-511", Severity::Low, title).member(piece.member.as_deref());
+            context.report(finding.loaders(&["transformers 4.56 to 5.4 in a nested configuration"]));
+        }
+        _ => {}
     });
     let name = String::from_utf8_lossy(crate::format::file_name(piece.source.name())).to_lowercase();
     match name.as_str() {
@@ -73,13 +72,18 @@ impl Reader<'_, '_> {
     fn auto_map(&self, value: &Json, context: &mut Context<'_>) {
         match value {
             Json::Text(reference) => self.reference("auto_map", reference, context),
-            Json::List(items) => items.iter().filter_map(Json::str).for_each(|item| self.reference("auto_map", item, context)),
+            Json::List(items) => {
+                items.iter().filter_map(Json::str).for_each(|item| self.reference("auto_map", item, context))
+            }
             Json::Object(entries) => {
                 for (_, value) in entries {
                     match value {
                         Json::Text(reference) => self.reference("auto_map", reference, context),
                         Json::List(items) => {
-                            items.iter().filter_map(Json::str).for_each(|item| self.reference("auto_map", item, context));
+                            items
+                                .iter()
+                                .filter_map(Json::str)
+                                .for_each(|item| self.reference("auto_map", item, context));
                         }
                         _ => {}
                     }
@@ -108,7 +112,8 @@ impl Reader<'_, '_> {
         }
         let module = reference.rsplit_once('.').map_or(reference, |(module, _)| module);
         let local = module.trim_start_matches('.');
-        let file = if module.contains('/') { format!("{module}.py") } else { format!("{}.py", local.replace('.', "/")) };
+        let file =
+            if module.contains('/') { format!("{module}.py") } else { format!("{}.py", local.replace('.', "/")) };
         self.code(key, reference, &file, context);
     }
 
@@ -124,7 +129,9 @@ impl Reader<'_, '_> {
             }
             Named::Harmless => (Severity::Info, format!("{key} names code of the repository")),
             Named::Missing => (Severity::Low, format!("{key} names code that is not in the repository")),
-            Named::Unseen => (Severity::Low, format!("{key} names code of the repository, which is not seen from here")),
+            Named::Unseen => {
+                (Severity::Low, format!("{key} names code of the repository, which is not seen from here"))
+            }
             Named::Escapes => {
                 let title = format!("{key} names a file outside the repository");
                 let finding = self.finding("SNS-305", Severity::Medium, title).loaders(TRUSTED);
@@ -146,7 +153,8 @@ impl Reader<'_, '_> {
         for name in names {
             let repository = name.rsplit('|').next().unwrap_or(name);
             let Some((owner, rest)) = repository.split_once('/') else { continue };
-            let part = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@:".contains(c));
+            let part =
+                |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@:".contains(c));
             if !part(owner) || !part(rest) {
                 continue;
             }
@@ -154,7 +162,9 @@ impl Reader<'_, '_> {
             let severity = if own { Severity::Low } else { Severity::High };
             let title = "the configuration makes transformers download and import a compute kernel from the hub";
             let finding = self.finding("SNS-513", severity, title).text("key", key).text("kernel", name);
-            context.report(finding.loaders(&["transformers 4.56 to 5.2 with the package kernels, without trust_remote_code"]));
+            context.report(
+                finding.loaders(&["transformers 4.56 to 5.2 with the package kernels, without trust_remote_code"]),
+            );
         }
     }
 
@@ -162,7 +172,11 @@ impl Reader<'_, '_> {
     fn parent_library(&self, value: &Json, json: &Json, context: &mut Context<'_>) {
         let Some(library) = value.str() else { return };
         let mut class = None;
-        json.walk(&mut |key, value| if key == "base_model_class" { class = class.or(value.str()) });
+        json.walk(&mut |key, value| {
+            if key == "base_model_class" {
+                class = class.or(value.str())
+            }
+        });
         let class = class.unwrap_or_default();
         let loaders = &["peft.AutoPeftModel.from_pretrained"];
         let local = format!("{}.py", library.replace('.', "/"));
@@ -215,11 +229,15 @@ impl Reader<'_, '_> {
             } else if matches!(target::called(&reference), Target::Dangerous(_)) {
                 let title = "a component of the pipeline is a callable that acts on the machine";
                 let finding = self.finding("SNS-523", Severity::High, title).text("component", key.as_ref());
-                context.report(finding.text("target", reference).loaders(&["diffusers.DiffusionPipeline.from_pretrained"]));
+                context.report(
+                    finding.text("target", reference).loaders(&["diffusers.DiffusionPipeline.from_pretrained"]),
+                );
             } else if target::imported(library) == Target::Odd {
                 let title = "a component of the pipeline comes from a module that has no models";
                 let finding = self.finding("SNS-523", Severity::Medium, title).text("component", key.as_ref());
-                context.report(finding.text("target", reference).loaders(&["diffusers.DiffusionPipeline.from_pretrained"]));
+                context.report(
+                    finding.text("target", reference).loaders(&["diffusers.DiffusionPipeline.from_pretrained"]),
+                );
             }
         }
     }
@@ -239,7 +257,9 @@ impl Reader<'_, '_> {
             }
             let loaders = &["sentence_transformers.SentenceTransformer"];
             let (severity, title) = match (target::called(class), target::imported(path)) {
-                (Target::Dangerous(_), _) => (Severity::High, "a module of the model is a callable that acts on the machine"),
+                (Target::Dangerous(_), _) => {
+                    (Severity::High, "a module of the model is a callable that acts on the machine")
+                }
                 (_, Target::Odd) => (Severity::Medium, "a module of the model comes from a library that has no models"),
                 _ => continue,
             };

@@ -87,6 +87,12 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Option<Seen> {
     telling.then_some(Seen { format: kind.format(), content: Content::NotModel })
 }
 
+/// Source in a container of which some importer executes every module.
+pub fn source(piece: &Piece<'_>, context: &mut Context<'_>) {
+    let bytes = read(piece.source, 0, TEXT_BYTES_MAX + 1);
+    code::file(piece, &bytes, context);
+}
+
 fn by_kind(kind: Kind, piece: &Piece<'_>, bytes: &[u8], context: &mut Context<'_>) {
     let text = || String::from_utf8_lossy(bytes);
     match kind {

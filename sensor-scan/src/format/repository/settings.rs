@@ -36,14 +36,33 @@ pub fn targets(piece: &Piece<'_>, json: &Json, context: &mut Context<'_>) {
 }
 
 fn resolver(path: &str) -> bool {
-    matches!(path, "hydra.utils.get_method" | "hydra.utils.get_class" | "hydra.utils.get_object" | "hydra.utils.call" | "hydra.utils.instantiate" | "pydoc.locate" | "importlib.import_module")
+    matches!(
+        path,
+        "hydra.utils.get_method"
+            | "hydra.utils.get_class"
+            | "hydra.utils.get_object"
+            | "hydra.utils.call"
+            | "hydra.utils.instantiate"
+            | "pydoc.locate"
+            | "importlib.import_module"
+    )
 }
 
 /// Judges what a configuration asks to be called.
-fn call(piece: &Piece<'_>, at: Option<usize>, (sure, loader): (bool, &'static str), path: &str, context: &mut Context<'_>) {
+fn call(
+    piece: &Piece<'_>,
+    at: Option<usize>,
+    (sure, loader): (bool, &'static str),
+    path: &str,
+    context: &mut Context<'_>,
+) {
     let (severity, title) = match target::called(path) {
-        Target::Dangerous(effect) => (Severity::High, format!("the configuration has something called that {}", effect.phrase())),
-        Target::Odd if sure => (Severity::Medium, "the configuration has something called that no model is built of".to_owned()),
+        Target::Dangerous(effect) => {
+            (Severity::High, format!("the configuration has something called that {}", effect.phrase()))
+        }
+        Target::Odd if sure => {
+            (Severity::Medium, "the configuration has something called that no model is built of".to_owned())
+        }
         Target::Unknown if sure => (Severity::Info, "the configuration names what is to be called".to_owned()),
         _ => return,
     };
@@ -96,8 +115,12 @@ fn tag(piece: &Piece<'_>, at: usize, tag: &str, context: &mut Context<'_>) {
     for (prefix, sure) in [("!new:", false), ("!apply:", true), ("!name:", false), ("!module:", false)] {
         if let Some(path) = tag.strip_prefix(prefix) {
             match target::called(path) {
-                Target::Dangerous(_) => report(Severity::High, "a tag has something called that acts on the machine", &["hyperpyyaml"]),
-                Target::Odd if sure => report(Severity::Medium, "a tag has something called that no model is built of", &["hyperpyyaml"]),
+                Target::Dangerous(_) => {
+                    report(Severity::High, "a tag has something called that acts on the machine", &["hyperpyyaml"])
+                }
+                Target::Odd if sure => {
+                    report(Severity::Medium, "a tag has something called that no model is built of", &["hyperpyyaml"])
+                }
                 _ => {}
             }
             return;
@@ -109,9 +132,13 @@ fn tag(piece: &Piece<'_>, at: usize, tag: &str, context: &mut Context<'_>) {
         "object/apply" | "object/new" | "object" | "name" => {
             let calls = kind != "name";
             match target::called(path) {
-                Target::Dangerous(_) => report(Severity::High, "a tag has something called that acts on the machine", PYYAML),
+                Target::Dangerous(_) => {
+                    report(Severity::High, "a tag has something called that acts on the machine", PYYAML)
+                }
                 Target::Odd => report(Severity::Medium, "a tag names what no model is built of", PYYAML),
-                Target::Unknown if calls && kind != "object" => report(Severity::Medium, "a tag has an unknown callable called", PYYAML),
+                Target::Unknown if calls && kind != "object" => {
+                    report(Severity::Medium, "a tag has an unknown callable called", PYYAML)
+                }
                 _ => report(Severity::Low, "a tag makes an object of Python", PYYAML),
             }
         }

@@ -73,16 +73,44 @@ pub fn imported(module: &str) -> Target {
     let root = module.trim().split('.').next().unwrap_or_default();
     match root {
         _ if globals::is_stdlib(root) && !HARMLESS.contains(&root) => Target::Odd,
-        "pip" | "setuptools" | "IPython" | "fabric" | "paramiko" | "pexpect" | "psutil" | "sh" | "plumbum" => Target::Odd,
+        "pip" | "setuptools" | "IPython" | "fabric" | "paramiko" | "pexpect" | "psutil" | "sh" | "plumbum" => {
+            Target::Odd
+        }
         _ => Target::Unknown,
     }
 }
 
 /// Modules of the standard library that hold values.
 const HARMLESS: &[&str] = &[
-    "collections", "datetime", "decimal", "fractions", "math", "pathlib", "uuid", "enum", "dataclasses", "typing",
-    "numbers", "string", "random", "statistics", "functools", "itertools", "operator", "types", "argparse", "logging",
-    "abc", "copy", "json", "re", "time", "calendar", "ipaddress", "builtins", "__main__",
+    "collections",
+    "datetime",
+    "decimal",
+    "fractions",
+    "math",
+    "pathlib",
+    "uuid",
+    "enum",
+    "dataclasses",
+    "typing",
+    "numbers",
+    "string",
+    "random",
+    "statistics",
+    "functools",
+    "itertools",
+    "operator",
+    "types",
+    "argparse",
+    "logging",
+    "abc",
+    "copy",
+    "json",
+    "re",
+    "time",
+    "calendar",
+    "ipaddress",
+    "builtins",
+    "__main__",
 ];
 
 #[cfg(test)]
@@ -91,10 +119,31 @@ mod tests {
 
     #[test]
     fn names_are_judged_as_what_they_are() {
-        for path in ["os.system", "posix.system", "subprocess.run", "subprocess.Popen", "builtins.eval", "eval", "shutil.os.system", "os:system", "nt.system", "builtins.exec", "runpy.run_path"] {
+        for path in [
+            "os.system",
+            "posix.system",
+            "subprocess.run",
+            "subprocess.Popen",
+            "builtins.eval",
+            "eval",
+            "shutil.os.system",
+            "os:system",
+            "nt.system",
+            "builtins.exec",
+            "runpy.run_path",
+        ] {
             assert!(matches!(called(path), Target::Dangerous(_)), "{path}: {:?}", called(path));
         }
-        for path in ["torch.nn.Linear", "nemo.collections.asr.modules.AudioToMel", "my_model.Net", "transformers.AutoModel", "torch.optim.AdamW", "functools.partial", "collections.OrderedDict", "pathlib.Path"] {
+        for path in [
+            "torch.nn.Linear",
+            "nemo.collections.asr.modules.AudioToMel",
+            "my_model.Net",
+            "transformers.AutoModel",
+            "torch.optim.AdamW",
+            "functools.partial",
+            "collections.OrderedDict",
+            "pathlib.Path",
+        ] {
             assert!(matches!(called(path), Target::Safe | Target::Unknown), "{path}: {:?}", called(path));
         }
         assert_eq!((imported("os"), imported("peft")), (Target::Odd, Target::Unknown));

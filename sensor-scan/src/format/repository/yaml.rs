@@ -17,8 +17,15 @@ pub enum Token {
 
 /// All tags, keys and scalars in their order, and the byte at which each stands.
 pub fn tokens(text: &str) -> Vec<(usize, Token)> {
-    let mut reader =
-        Reader { text, at: 0, flow: 0, handles: HashMap::new(), anchors: HashMap::new(), anchor: None, tokens: Vec::new() };
+    let mut reader = Reader {
+        text,
+        at: 0,
+        flow: 0,
+        handles: HashMap::new(),
+        anchors: HashMap::new(),
+        anchor: None,
+        tokens: Vec::new(),
+    };
     while reader.step() && reader.tokens.len() < TOKENS_MAX {}
     reader.tokens
 }
@@ -45,7 +52,9 @@ impl Reader<'_> {
 
     fn word(&self) -> &str {
         let rest = self.rest();
-        let end = rest.find(|c: char| c.is_whitespace() || self.flow > 0 && matches!(c, ',' | ']' | '}')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_whitespace() || self.flow > 0 && matches!(c, ',' | ']' | '}'))
+            .unwrap_or(rest.len());
         &rest[..end]
     }
 
@@ -273,10 +282,19 @@ mod tests {
 
     #[test]
     fn keys_values_and_tags_however_they_are_written() {
-        assert_eq!(shown("a:\n  _target_: os.system # x\n  b: 'it''s'\n"), ["a:", "_target_:", "os.system", "b:", "it's"]);
+        assert_eq!(
+            shown("a:\n  _target_: os.system # x\n  b: 'it''s'\n"),
+            ["a:", "_target_:", "os.system", "b:", "it's"]
+        );
         assert_eq!(shown("{\"_target_\": \"o\\x73.system\", x: [1, 2]}"), ["_target_:", "os.system", "x:", "1", "2"]);
-        assert_eq!(shown("x: !!python/object/apply:os.system [id]"), ["x:", "<tag:yaml.org,2002:python/object/apply:os.system>", "id"]);
-        assert_eq!(shown("%TAG !p! tag:yaml.org,2002:python/\n---\n- !p!name:os.system ''\n"), ["---", "<tag:yaml.org,2002:python/name:os.system>", ""]);
+        assert_eq!(
+            shown("x: !!python/object/apply:os.system [id]"),
+            ["x:", "<tag:yaml.org,2002:python/object/apply:os.system>", "id"]
+        );
+        assert_eq!(
+            shown("%TAG !p! tag:yaml.org,2002:python/\n---\n- !p!name:os.system ''\n"),
+            ["---", "<tag:yaml.org,2002:python/name:os.system>", ""]
+        );
         assert_eq!(shown("!<tag:yaml.org,2002:python/m%6fdule:os> x"), ["<tag:yaml.org,2002:python/module:os>", "x"]);
         assert_eq!(shown("a: &x os.system\n_target_:\n  *x\n"), ["a:", "os.system", "_target_:", "os.system"]);
         assert_eq!(shown("a: |\n  _target_: x\n  y\nb: 1\n"), ["a:", "_target_: x\ny", "b:", "1"]);
@@ -285,7 +303,23 @@ mod tests {
 
     #[test]
     fn whatever_stands_there_ends() {
-        for text in ["!", "!!", "&", "*", "'", "\"\\", "|", "a: |", "a: >-\n", "%TAG", "? : -", "\u{feff}", "a: |\n\n\n", "é: |\n é", "\"\\xé\""] {
+        for text in [
+            "!",
+            "!!",
+            "&",
+            "*",
+            "'",
+            "\"\\",
+            "|",
+            "a: |",
+            "a: >-\n",
+            "%TAG",
+            "? : -",
+            "\u{feff}",
+            "a: |\n\n\n",
+            "é: |\n é",
+            "\"\\xé\"",
+        ] {
             tokens(text);
             tokens(&text.repeat(1000));
         }

@@ -54,7 +54,7 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     whole(piece, &directory, context);
     check::names(piece, &directory.entries, context);
 
-    if flavour.is_unsupported(names()) {
+    if flavour.is_unsupported() {
         format::unsupported(piece, flavour.seen().format, context);
     }
     let mut content = flavour.seen().content;

@@ -10,6 +10,7 @@ use sensor_scan::source::{FileSource, MemorySource};
 use sensor_scan::{Content, Coverage, Finding, Limits, Report, Severity, Source, Verdict};
 
 use super::Args;
+use super::folder::InFolder;
 use crate::hash;
 use crate::open::{self, Refused};
 use crate::report::Examined;
@@ -38,7 +39,7 @@ fn file(path: &Path, named: bool, args: &Args) -> Outcome {
     };
     let name = path.file_name().unwrap_or_default().as_bytes();
     match FileSource::new(opened, name) {
-        Ok(source) => examined(path.as_os_str().as_bytes(), &source, args),
+        Ok(source) => examined(path.as_os_str().as_bytes(), &InFolder::new(source, path), args),
         Err(error) => unread(path, &format!("can't be read: {error}"), named),
     }
 }
