@@ -430,8 +430,8 @@ fn fetched(lower: &str) -> Option<&'static str> {
             || first.starts_with("/dev/shm/")
             || matches!(program(first), "sh" | "bash") && script
     });
-    (executable && run || run && parts.iter().any(|part| part.contains("/tmp/") || part.contains("/dev/shm/")))
-        .then_some("runs what it downloads")
+    let hidden = parts.iter().any(|part| part.contains("/tmp/") || part.contains("/dev/shm/"));
+    (run && (executable || hidden)).then_some("runs what it downloads")
 }
 
 #[cfg(test)]

@@ -167,6 +167,7 @@ const UNSUPPORTED: &[(usize, &[u8], &str, Content)] = &[
     (0, b"7z\xbc\xaf\x27\x1c", "7z", Content::Unknown),
     (0, b"Rar!\x1a\x07", "rar", Content::Unknown),
     (0, b"MZqFpD='", "llamafile", Content::Code),
+    (0, b"jartsr='", "llamafile", Content::Code),
     (0, b"RDX2\n", "rdata", Content::Code),
     (0, b"RDX3\n", "rdata", Content::Code),
     (0, b"X\n\0\0\0\x02", "rds", Content::Code),

@@ -1,6 +1,7 @@
 //! One folder per format: readers that turn bytes into findings. Here: who gets to read, and what is said of the rest.
 
 pub mod compressed;
+pub mod executable;
 pub mod gguf;
 pub mod jinja;
 pub mod json;
@@ -53,6 +54,9 @@ pub fn content(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
         let readers = sniff::readers(piece, zip::directory::END_SEARCH_BYTES);
         // A name that loaders and people look for counts beside whatever else the bytes are.
         let named = repository::scan(piece, context);
+        if !readers.is_empty() {
+            executable::beside(piece, context);
+        }
         read(piece, &readers, context).or(named).unwrap_or_else(|| rest(piece, false, context))
     })
 }
@@ -67,6 +71,9 @@ pub fn member_content(piece: &Piece<'_>, context: &mut Context<'_>) -> Option<Se
             context.deeper(piece.member.as_deref(), |context| read(piece, &readers, context))?
         };
         let named = repository::scan(piece, context);
+        if !readers.is_empty() {
+            executable::beside(piece, context);
+        }
         Some(seen.or(named).unwrap_or_else(|| rest(piece, true, context)))
     })
 }
@@ -184,6 +191,11 @@ fn rest(piece: &Piece<'_>, inside: bool, context: &mut Context<'_>) -> Seen {
     }
     match sniff::otherwise(piece.source) {
         Otherwise::Unsupported(format, content) => {
+            match format {
+                "llamafile" => executable::ape(piece, context),
+                "tensorrt" => executable::engine(piece, format, context),
+                _ => {}
+            }
             unsupported(piece, format, context);
             return Seen { format, content };
         }
@@ -196,6 +208,7 @@ fn rest(piece: &Piece<'_>, inside: bool, context: &mut Context<'_>) -> Seen {
             let finding = Finding::new("SNS-310", Severity::Medium, "an executable stands where a model belongs");
             context.report(finding.member(member).text("kind", kind));
         }
+        Otherwise::Executable(kind) if kind != "script" => executable::loose(piece, kind, context),
         Otherwise::Unknown if claim.is_some() => {
             pickle::sweep(&pickle::Stream::of(piece, pickle::Dialect::Plain), context);
             let title = "named like a model, but no reader knows the content";

@@ -53,10 +53,6 @@ impl<'w, 's> Message<'w, 's> {
         Self { window, start: 0, end: window.len() }
     }
 
-    pub fn len(&self) -> u64 {
-        self.end.saturating_sub(self.start)
-    }
-
     pub fn fields(self) -> Fields<'w, 's> {
         Fields { message: self, at: self.start, broken: false }
     }

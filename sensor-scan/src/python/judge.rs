@@ -116,14 +116,12 @@ impl<'a> Judge<'a> {
                     changed = true;
                 }
             }
-            for scope in 0..scopes.len() {
-                // Classes in functions run where they stand.
-                if scopes[scope].kind != ScopeKind::Function {
-                    let parent = self.when.get(scopes[scope].parent).copied().unwrap_or(outer);
-                    if scopes[scope].kind == ScopeKind::Class && self.when[scope] < parent {
-                        self.when[scope] = parent;
-                        changed = true;
-                    }
+            for (scope, info) in scopes.iter().enumerate().filter(|(_, info)| info.kind == ScopeKind::Class) {
+                // A class in a function runs where it stands.
+                let parent = self.when_of(info.parent);
+                if self.when_of(scope) < parent {
+                    self.when[scope] = parent;
+                    changed = true;
                 }
             }
             if !changed {
@@ -426,7 +424,7 @@ impl<'a> Judge<'a> {
         let mut from_object = matches!(name, "__builtins__");
         module.arena.walk(of, false, &mut |_, node| match node {
             Node::Attribute(_, inner) => {
-                from_object |= matches!(inner.as_str(), "__base__" | "__bases__" | "__mro__" | "__init__")
+                from_object |= matches!(inner.as_str(), "__base__" | "__bases__" | "__mro__" | "__init__");
             }
             Node::Name(inner) => from_object |= inner == "object" && name == "__subclasses__",
             _ => {}

@@ -466,8 +466,7 @@ impl Reader<'_> {
             found
         };
         self.parser.at += usize::from(bracket);
-        loop {
-            let Some(value) = self.parser.expression() else { break };
+        while let Some(value) = self.parser.expression() {
             if self.parser.takes_word("as") {
                 let target = self.parser.target();
                 self.push(scope, line, Action::Assign { targets: vec![target], value });

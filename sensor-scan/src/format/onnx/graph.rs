@@ -72,7 +72,7 @@ impl<'m, 'c, 'l> Walk<'m, 'c, 'l> {
     /// The time is not up yet; asked at every node and tensor, looked up at some.
     fn goes_on(&mut self) -> bool {
         self.steps += 1;
-        self.steps % 1024 != 0 || !self.context.expired()
+        !self.steps.is_multiple_of(1024) || !self.context.expired()
     }
 
     pub fn text(&mut self, key: &str, value: Message<'_, '_>) {

@@ -73,7 +73,7 @@ impl Reader<'_, '_> {
         match value {
             Json::Text(reference) => self.reference("auto_map", reference, context),
             Json::List(items) => {
-                items.iter().filter_map(Json::str).for_each(|item| self.reference("auto_map", item, context))
+                items.iter().filter_map(Json::str).for_each(|item| self.reference("auto_map", item, context));
             }
             Json::Object(entries) => {
                 for (_, value) in entries {
@@ -174,7 +174,7 @@ impl Reader<'_, '_> {
         let mut class = None;
         json.walk(&mut |key, value| {
             if key == "base_model_class" {
-                class = class.or(value.str())
+                class = class.or(value.str());
             }
         });
         let class = class.unwrap_or_default();

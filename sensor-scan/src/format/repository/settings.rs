@@ -116,10 +116,10 @@ fn tag(piece: &Piece<'_>, at: usize, tag: &str, context: &mut Context<'_>) {
         if let Some(path) = tag.strip_prefix(prefix) {
             match target::called(path) {
                 Target::Dangerous(_) => {
-                    report(Severity::High, "a tag has something called that acts on the machine", &["hyperpyyaml"])
+                    report(Severity::High, "a tag has something called that acts on the machine", &["hyperpyyaml"]);
                 }
                 Target::Odd if sure => {
-                    report(Severity::Medium, "a tag has something called that no model is built of", &["hyperpyyaml"])
+                    report(Severity::Medium, "a tag has something called that no model is built of", &["hyperpyyaml"]);
                 }
                 _ => {}
             }
@@ -133,11 +133,11 @@ fn tag(piece: &Piece<'_>, at: usize, tag: &str, context: &mut Context<'_>) {
             let calls = kind != "name";
             match target::called(path) {
                 Target::Dangerous(_) => {
-                    report(Severity::High, "a tag has something called that acts on the machine", PYYAML)
+                    report(Severity::High, "a tag has something called that acts on the machine", PYYAML);
                 }
                 Target::Odd => report(Severity::Medium, "a tag names what no model is built of", PYYAML),
                 Target::Unknown if calls && kind != "object" => {
-                    report(Severity::Medium, "a tag has an unknown callable called", PYYAML)
+                    report(Severity::Medium, "a tag has an unknown callable called", PYYAML);
                 }
                 _ => report(Severity::Low, "a tag makes an object of Python", PYYAML),
             }
