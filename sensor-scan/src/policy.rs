@@ -87,8 +87,8 @@ mod tests {
     use crate::source::MemorySource;
     use crate::{Limits, Verdict, scan};
 
-    /// `ours.build.make("text")`, protocol 0.
-    const OURS: &[u8] = b"cours.build\nmake\n(S'text'\ntR.";
+    /// `ours.build.run(5)`, protocol 0.
+    const OURS: &[u8] = b"cours.build\nrun\n(I5\ntR.";
     const SYSTEM: &[u8] = b"cos\nsystem\n(S'id'\ntR.";
 
     fn verdict(bytes: &[u8], policy: &Policy) -> Verdict {
@@ -104,11 +104,11 @@ mod tests {
     #[test]
     fn the_callers_word_comes_before_the_table() {
         assert_eq!(verdict(OURS, &Policy::standard()), Verdict::Suspicious);
-        assert_eq!(verdict(OURS, &with("ours.build", "make", Level::Safe)), Verdict::Clean);
+        assert_eq!(verdict(OURS, &with("ours.build", "run", Level::Safe)), Verdict::Clean);
         assert_eq!(verdict(OURS, &with("ours.**", "*", Level::Safe)), Verdict::Clean);
         assert_eq!(verdict(OURS, &with("our.**", "*", Level::Safe)), Verdict::Suspicious, "a package, not a prefix");
         assert_eq!(verdict(OURS, &with("ours", "*", Level::Safe)), Verdict::Suspicious, "that module alone");
-        assert_eq!(verdict(OURS, &with("ours.**", "make", Level::Dangerous)), Verdict::Malicious);
+        assert_eq!(verdict(OURS, &with("ours.**", "run", Level::Dangerous)), Verdict::Malicious);
         assert_eq!(verdict(SYSTEM, &with("ours.**", "*", Level::Safe)), Verdict::Malicious);
     }
 

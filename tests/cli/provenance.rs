@@ -22,7 +22,9 @@ fn mismatches(folder: &Path, arguments: &[&str]) -> Vec<(String, String)> {
         .as_array()
         .expect("a list")
         .iter()
-        .map(|entry| (entry["what"].as_str().expect("text").to_owned(), entry["path"].as_str().expect("text").to_owned()))
+        .map(|entry| {
+            (entry["what"].as_str().expect("text").to_owned(), entry["path"].as_str().expect("text").to_owned())
+        })
         .collect();
     assert_eq!(status, Some(i32::from(!found.is_empty())), "{out}");
     found
@@ -93,18 +95,23 @@ fn a_lock_that_cannot_be_used_is_2() {
 #[test]
 fn a_policy_file_decides_what_the_table_does_not_know() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let model = file(folder.path(), "ours.pkl", b"cours.build\nmake\n(S'text'\ntR.");
+    let model = file(folder.path(), "ours.pkl", b"cours.build\nrun\n(I5\ntR.");
     let names = "[[names]]\nmodules = ['ours.**']\nnames = ['*']\njudgement = 'safe'\nreason = 'our package'\n";
     let policy = file(folder.path(), "policy.toml", names.as_bytes());
     let verdict = |policy: &str| {
-        let ran = scan(&["--format".as_ref(), "jsonl".as_ref(), "--policy".as_ref(), policy.as_ref(), model.as_os_str()]);
+        let ran =
+            scan(&["--format".as_ref(), "jsonl".as_ref(), "--policy".as_ref(), policy.as_ref(), model.as_os_str()]);
         ran.line()["verdict"].as_str().expect("a verdict").to_owned()
     };
     assert_eq!(verdict("standard"), "suspicious");
     assert_eq!(verdict(policy.to_str().expect("UTF-8")), "clean");
     let wrong = file(folder.path(), "wrong.toml", b"[[names]]\nmodule = 'x'\n");
     let ran = scan(&["--policy".as_ref(), wrong.as_os_str(), model.as_os_str()]);
-    assert!(ran.status == Some(2) && ran.stderr.contains("wrong.toml") && ran.stderr.contains("line 2"), "{}", ran.stderr);
+    assert!(
+        ran.status == Some(2) && ran.stderr.contains("wrong.toml") && ran.stderr.contains("line 2"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(scan(&["--policy".as_ref(), "/nonexistent".as_ref(), model.as_os_str()]).status, Some(2));
 }
 

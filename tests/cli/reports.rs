@@ -10,7 +10,10 @@ use crate::support::{BENIGN, MALICIOUS, TRUNCATED, file, scan};
 fn published() -> Option<PathBuf> {
     let folder = std::env::var_os("SENSOR_REPORT_SCHEMAS").map(PathBuf::from);
     let ci = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
-    assert!(folder.is_some() || !ci, "SENSOR_REPORT_SCHEMAS is not set: run `cargo xtask setup`, `cargo xtask test cli`");
+    assert!(
+        folder.is_some() || !ci,
+        "SENSOR_REPORT_SCHEMAS is not set: run `cargo xtask setup`, `cargo xtask test cli`"
+    );
     if folder.is_none() {
         eprintln!("SKIPPED: SENSOR_REPORT_SCHEMAS is not set");
     }
@@ -20,6 +23,17 @@ fn published() -> Option<PathBuf> {
 fn read(folder: &Path, name: &str) -> Value {
     let text = std::fs::read_to_string(folder.join(name)).expect(name);
     serde_json::from_str(&text).expect(name)
+}
+
+/// The schema of SARIF, without the one pattern in it that is no regular expression (an unescaped `]`).
+fn sarif(folder: &Path) -> Value {
+    let mut schema = read(folder, "sarif.json");
+    for part in ["run", "toolComponent"] {
+        if let Some(language) = schema["definitions"][part]["properties"]["language"].as_object_mut() {
+            language.remove("pattern");
+        }
+    }
+    schema
 }
 
 fn hold(value: &Value, schema: &Value, others: &[(&str, Value)]) {
@@ -70,7 +84,7 @@ fn sarif_is_what_the_standard_says() {
     let unread = run["invocations"][0]["toolExecutionNotifications"].as_array().expect("notifications");
     assert_eq!(unread.len(), 1, "the cut file");
     if let Some(folder) = published() {
-        hold(&log, &read(&folder, "sarif.json"), &[]);
+        hold(&log, &sarif(&folder), &[]);
     }
 }
 
@@ -82,7 +96,7 @@ fn sarif_of_nothing_bad_is_whole() {
     let log: Value = serde_json::from_str(&ran.stdout).expect("one JSON document");
     assert_eq!((ran.status, log["runs"][0]["results"].as_array().map(Vec::len)), (Some(0), Some(0)));
     if let Some(folder) = published() {
-        hold(&log, &read(&folder, "sarif.json"), &[]);
+        hold(&log, &sarif(&folder), &[]);
     }
 }
 
@@ -98,11 +112,13 @@ fn cyclonedx_is_what_the_standard_says() {
     }
     let bad = components.iter().find(|component| component["name"] == "bad.pkl").expect("the bad one");
     let vulnerabilities = bom["vulnerabilities"].as_array().expect("vulnerabilities");
-    assert!(vulnerabilities.iter().any(|found| found["id"] == "SNS-101" && found["affects"][0]["ref"] == bad["bom-ref"]));
+    assert!(
+        vulnerabilities.iter().any(|found| found["id"] == "SNS-101" && found["affects"][0]["ref"] == bad["bom-ref"])
+    );
     if let Some(folder) = published() {
         let others = [
-            ("http://cyclonedx.org/schema/spdx.schema.json", read(&folder, "spdx.json")),
-            ("http://cyclonedx.org/schema/jsf-0.82.schema.json", read(&folder, "jsf.json")),
+            ("http://cyclonedx.org/schema/spdx.SNAPSHOT.schema.json", read(&folder, "spdx.json")),
+            ("http://cyclonedx.org/schema/jsf-0.82.SNAPSHOT.schema.json", read(&folder, "jsf.json")),
         ];
         hold(&bom, &read(&folder, "cyclonedx.json"), &others);
     }

@@ -85,8 +85,12 @@ struct NamesEntry {
     names: Vec<String>,
     judgement: Judgement,
     reason: String,
-    #[serde(flatten)]
-    file: WhichFile,
+    /// Only in these files, as the report prints them; `**` crosses folders.
+    #[serde(default)]
+    path: Option<Pattern>,
+    /// Hex. Such an entry makes the scan read every file whole.
+    #[serde(default)]
+    sha256: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -105,19 +109,29 @@ struct Exception {
     finding: String,
     reason: String,
     expires: Day,
-    #[serde(flatten)]
-    file: WhichFile,
+    #[serde(default)]
+    path: Option<Pattern>,
+    #[serde(default)]
+    sha256: Option<String>,
 }
 
 /// Which files an entry is about: all that is given has to fit.
-#[derive(Debug, Clone, Default, Deserialize)]
-struct WhichFile {
-    /// As the report prints it; `**` crosses folders.
-    #[serde(default)]
-    path: Option<Pattern>,
-    /// Hex. Such an entry makes the scan read every file whole.
-    #[serde(default)]
-    sha256: Option<String>,
+#[derive(Debug, Clone, Copy)]
+struct WhichFile<'a> {
+    path: Option<&'a Pattern>,
+    sha256: Option<&'a str>,
+}
+
+impl NamesEntry {
+    fn file(&self) -> WhichFile<'_> {
+        WhichFile { path: self.path.as_ref(), sha256: self.sha256.as_deref() }
+    }
+}
+
+impl Exception {
+    fn file(&self) -> WhichFile<'_> {
+        WhichFile { path: self.path.as_ref(), sha256: self.sha256.as_deref() }
+    }
 }
 
 /// `[limits]`: what is given replaces the default.
@@ -158,10 +172,11 @@ impl Judge {
             if entry.modules.is_empty() || entry.names.is_empty() {
                 return Err("names: `modules` and `names` may not be empty".to_owned());
             }
-            entry.file.check().map_err(|why| format!("names of {name:?}: {why}"))?;
+            entry.file().check().map_err(|why| format!("names of {name:?}: {why}"))?;
         }
         for exception in &written.exceptions {
-            let Exception { finding, reason, file, .. } = exception;
+            let Exception { finding, reason, .. } = exception;
+            let file = exception.file();
             if sensor_scan::rule::manual(finding).is_none() {
                 return Err(format!("exception: there is no finding {finding:?}: see `sensor rules list`"));
             }
@@ -187,14 +202,14 @@ impl Judge {
 
     /// Does any entry ask for the hash of the files?
     pub fn asks_for_hashes(&self) -> bool {
-        let names = self.names.iter().map(|entry| &entry.file);
-        names.chain(self.exceptions.iter().map(|exception| &exception.file)).any(|file| file.sha256.is_some())
+        self.names.iter().any(|entry| entry.sha256.is_some())
+            || self.exceptions.iter().any(|exception| exception.sha256.is_some())
     }
 
     /// The scanner's policy for one file.
     pub fn for_file(&self, path: &[u8], sha256: Option<&str>) -> Policy {
         let mut policy = if self.strict { Policy::strict() } else { Policy::standard() };
-        for entry in self.names.iter().filter(|entry| entry.file.fits(path, sha256)) {
+        for entry in self.names.iter().filter(|entry| entry.file().fits(path, sha256)) {
             let level = match entry.judgement {
                 Judgement::Safe => Level::Safe,
                 Judgement::Unknown => Level::Unknown,
@@ -214,7 +229,7 @@ impl Judge {
             let fits = |exception: &&Exception| {
                 exception.finding == finding.id
                     && !exception.expires.is_over(now)
-                    && exception.file.fits(path, sha256)
+                    && exception.file().fits(path, sha256)
                     && !finding.is_coverage()
             };
             let Some(exception) = self.exceptions.iter().find(fits) else { continue };
@@ -240,18 +255,19 @@ impl Judge {
     }
 }
 
-impl WhichFile {
+impl WhichFile<'_> {
     fn check(&self) -> Result<(), String> {
-        let is_hash = |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match &self.sha256 {
-            Some(text) if !is_hash(text) => Err("`sha256` has to be 64 hexadecimal digits".to_owned()),
+        match self.sha256 {
+            Some(text) if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                Err("`sha256` has to be 64 hexadecimal digits".to_owned())
+            }
             _ => Ok(()),
         }
     }
 
     fn fits(&self, path: &[u8], sha256: Option<&str>) -> bool {
-        let hash = |wanted: &String| sha256.is_some_and(|hash| hash.eq_ignore_ascii_case(wanted));
-        self.path.as_ref().is_none_or(|pattern| pattern.is_match(path)) && self.sha256.as_ref().is_none_or(hash)
+        let hash = |wanted: &str| sha256.is_some_and(|hash| hash.eq_ignore_ascii_case(wanted));
+        self.path.is_none_or(|pattern| pattern.is_match(path)) && self.sha256.is_none_or(hash)
     }
 }
 
@@ -278,8 +294,8 @@ mod tests {
 
     use super::*;
 
-    /// `ours.build.make("text")`, protocol 0: suspicious.
-    const OURS: &[u8] = b"cours.build\nmake\n(S'text'\ntR.";
+    /// `ours.build.run(5)`, protocol 0: suspicious.
+    const OURS: &[u8] = b"cours.build\nrun\n(I5\ntR.";
 
     fn judged(policy: &str, path: &str, sha256: Option<&str>) -> Report {
         let judge = Judge::from_text(policy).unwrap();
@@ -314,6 +330,7 @@ mod tests {
             ("nonsense = 1", "unknown field"),
             ("base = 'lax'", "unknown variant"),
             ("[limits]\ndepth = 3", "unknown field"),
+            ("[[names]]\nmodules=['a']\nnames=['b']\njudgement='safe'\nreason='x'\npaths='x'", "unknown field"),
             ("[[names]]\nmodules=['a']\nnames=['b']\njudgement='safe'\nreason=''", "reason"),
             ("[[names]]\nmodules=[]\nnames=['b']\njudgement='safe'\nreason='x'", "may not be empty"),
             ("[[exceptions]]\nfinding='SNS-000'\npath='x'\nreason='x'\nexpires='2999-01-01'", "no finding"),
