@@ -79,7 +79,7 @@ pub fn cases() -> Vec<Case> {
         Case::alone("settings::the_restricted_rung", |room| {
             // What a locked-down kernel leaves: also where there is more.
             let (mut command, ready_file) = daemon::command(&room.dir.join("daemon"), CONFIG)?;
-            let daemon = Daemon::start_as(command.arg("--without-lsm"), ready_file)?;
+            let daemon = Daemon::start_as(command.args(["--best-rung", "tracepoint"]), ready_file)?;
             let (stream, datagram) = (room.tcp(PUBLIC4)?, room.udp(PUBLIC6)?);
             let payload = format!("tcp({})\nchild(lambda: udp({}))\nshell()", stream.python(), datagram.python());
             let model = room.model("model.pkl", Content::Payload(&payload))?;
