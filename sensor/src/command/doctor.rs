@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// Leave better rungs of the attach ladder out, as on a host that refuses them
-    #[arg(long, hide = true, value_enum, default_value_t)]
+    #[arg(long, hide = true, default_value = "lsm")]
     best_rung: BestRung,
 }
 

@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     /// Leave better rungs of the attach ladder out, as on a host that refuses them
-    #[arg(long, hide = true, value_enum, default_value_t)]
+    #[arg(long, hide = true, default_value = "lsm")]
     best_rung: BestRung,
 }
 

@@ -38,13 +38,27 @@ impl Rung {
 }
 
 /// The best rung that hooks on the kernel's security functions may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum BestRung {
     #[default]
     Lsm,
     Fentry,
     Kprobe,
     Tracepoint,
+}
+
+impl std::str::FromStr for BestRung {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "lsm" => Ok(Self::Lsm),
+            "fentry" => Ok(Self::Fentry),
+            "kprobe" => Ok(Self::Kprobe),
+            "tracepoint" => Ok(Self::Tracepoint),
+            _ => Err("lsm, fentry, kprobe or tracepoint".to_owned()),
+        }
+    }
 }
 
 impl BestRung {
