@@ -27,5 +27,3 @@ pub fn run(options: &Options) -> Result<()> {
         What::Overhead(options) => overhead::run(options),
     }
 }
-
-pub use overhead::check;

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::{Context, Outcome};
 use crate::build_ebpf::{self, Rebuilt};
 use crate::tool::{as_root, cargo, found, is_root, output, root, run, target};
-use crate::{bench, image, setup, vm};
+use crate::{image, setup, vm};
 
 pub struct Part {
     pub name: &'static str,
@@ -16,7 +16,7 @@ pub struct Part {
     pub run: fn(&mut Context) -> Result<Outcome>,
 }
 
-pub const ALL: [Part; 13] = [
+pub const ALL: [Part; 12] = [
     Part { name: "format", what: "every file as rustfmt writes it", run: format },
     Part { name: "object", what: "the committed kernel object, rebuilt and compared", run: object },
     Part { name: "lint", what: "clippy, without a warning", run: lint },
@@ -29,7 +29,6 @@ pub const ALL: [Part; 13] = [
     Part { name: "deploy", what: "the Kubernetes manifest and the systemd unit", run: deploy },
     Part { name: "image", what: "the container image, twice the same", run: image },
     Part { name: "vm", what: "real loads on Debian's 6.12 kernel with BPF LSM", run: machine },
-    Part { name: "overhead", what: "what the sensor adds to operations, against the committed figures", run: overhead },
 ];
 
 /// Tests that are a part of their own; every other test target runs in `unit`.
@@ -205,10 +204,6 @@ fn deploy(_: &mut Context) -> Result<Outcome> {
 fn image(_: &mut Context) -> Result<Outcome> {
     image::check()?;
     Ok(Outcome::Passed)
-}
-
-fn overhead(_: &mut Context) -> Result<Outcome> {
-    Ok(bench::check()?.map_or(Outcome::Passed, Outcome::Skipped))
 }
 
 /// The debug build of the sensor. With all targets, so that dependencies have the features that the tests gave them and

@@ -19,7 +19,7 @@ const TOLERANCE_INSTRUCTIONS: i64 = 12;
 
 const HEADER: &str = "\
 # What the sensor adds to operations and spends by itself, as `cargo xtask bench overhead` measures it.
-# `cargo xtask test overhead` fails where a figure is more than 5 % above the one here, or above its goal.
+# `cargo xtask bench overhead --check` fails where a figure is more than 5 % above the one here, or above its goal.
 # Written by `cargo xtask bench overhead --accept WHY`; goals are edited by hand.
 ";
 

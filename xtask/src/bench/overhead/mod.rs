@@ -119,20 +119,3 @@ pub fn run(options: &Options) -> Result<()> {
     }
     Ok(())
 }
-
-/// The part of `cargo xtask test`; `Some` is why it can't run here.
-pub fn check() -> Result<Option<String>> {
-    if let Some(missing) = machine::missing() {
-        return Ok(Some(missing));
-    }
-    run(&Options {
-        kernel: setup::KERNEL.to_owned(),
-        rung: None,
-        json: None,
-        check: true,
-        accept: None,
-        sensor: None,
-        time_limit: TIME_LIMIT_S,
-    })?;
-    Ok(None)
-}

@@ -25,8 +25,8 @@ use sensor::{ALERTS, Sensor, Spent};
 
 /// Longer than the sensor needs for anything that it still has to do: time that passes idle costs nothing here.
 const SETTLE: Duration = Duration::from_secs(3);
-/// Between events: the sensor has said all that it has to say of one before the next comes.
-const PAUSE: Duration = Duration::from_millis(10);
+/// For each event: the sensor has said all that it has to say of one before the next comes.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Loaders, and destinations of each, below the sensor's limit of open incidents per loader: every event is an alert.
 const LOADERS: u32 = 100;
@@ -161,10 +161,10 @@ fn loader(sensor: &Sensor, number: u32, events: u32, together: u32) -> io::Resul
             for i in 1..events {
                 send(i)?;
                 if i % together == 0 {
-                    sleep(PAUSE);
+                    sleep(PAUSE * together);
                 }
             }
-            sleep(PAUSE);
+            sleep(PAUSE * together);
             Ok(())
         })?;
         drop(model);

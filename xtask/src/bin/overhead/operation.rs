@@ -47,7 +47,7 @@ pub struct Bench {
 type Run = fn(&Bench) -> io::Result<u64>;
 
 /// Name and run. `open_model` is the open by a process that carries nothing yet.
-pub const OPERATIONS: [(&str, Run); 14] = [
+pub const OPERATIONS: [(&str, Run); 13] = [
     ("getppid", |_| measured(|| getppid().map(|_| ()).ok_or(io::ErrorKind::NotFound.into()))),
     ("stat", |_| measured(|| fs::metadata(PLAIN).map(drop))),
     ("read", |bench| measured(|| bench.plain.read_at(&mut [0; READ_BYTES], 0).map(drop))),
@@ -61,7 +61,6 @@ pub const OPERATIONS: [(&str, Run); 14] = [
     ("send_tcp", send_tcp),
     ("fork", |_| measured(|| forked(|| exit_now(0)))),
     ("exec", |_| measured(|| forked(|| exec(c"/bin/true")))),
-    ("exec_static", |_| measured(|| forked(|| exec(c"/bin/busybox")))),
 ];
 
 impl Bench {
