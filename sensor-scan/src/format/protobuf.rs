@@ -53,10 +53,6 @@ impl<'w, 's> Message<'w, 's> {
         Self { window, start: 0, end: window.len() }
     }
 
-    pub fn len(&self) -> u64 {
-        self.end.saturating_sub(self.start)
-    }
-
     pub fn fields(self) -> Fields<'w, 's> {
         Fields { message: self, at: self.start, broken: false }
     }
@@ -154,8 +150,11 @@ impl<'w, 's> Iterator for Fields<'w, 's> {
                 }
                 _ => return None,
             };
-            (key >> 3 > 0 && key >> 3 < 1 << 29 && at <= self.message.end)
-                .then_some(Field { number: key >> 3, at: self.at, value })
+            (key >> 3 > 0 && key >> 3 < 1 << 29 && at <= self.message.end).then_some(Field {
+                number: key >> 3,
+                at: self.at,
+                value,
+            })
         };
         match one() {
             Some(field) => {

@@ -40,8 +40,7 @@ impl<'w, 's> Reader<'w, 's> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let mut bytes =
-            self.window.array(self.at).ok_or(Malformed::new(self.at, "GGUF ends within its metadata"))?;
+        let mut bytes = self.window.array(self.at).ok_or(Malformed::new(self.at, "GGUF ends within its metadata"))?;
         if self.big_endian {
             bytes.reverse();
         }

@@ -52,7 +52,8 @@ const ACTIONS: &[&str] = &[
 ];
 
 /// Globals of Jinja and Flask that chat templates have no use for, and attacks start from.
-pub const ANCHORS: &[&str] = &["lipsum", "cycler", "joiner", "self", "request", "config", "url_for", "get_flashed_messages"];
+pub const ANCHORS: &[&str] =
+    &["lipsum", "cycler", "joiner", "self", "request", "config", "url_for", "get_flashed_messages"];
 
 pub fn is_dunder(name: &str) -> bool {
     name.len() > 4
@@ -84,7 +85,8 @@ pub fn names_internal(text: &str) -> bool {
 /// Texts by which a prompt is overridden rather than formatted.
 pub fn overrides_instructions(text: &str) -> bool {
     let text = text.to_lowercase();
-    let what = ["previous instructions", "prior instructions", "above instructions", "system prompt", "your instructions"];
+    let what =
+        ["previous instructions", "prior instructions", "above instructions", "system prompt", "your instructions"];
     ["ignore ", "disregard ", "forget ", "override "]
         .iter()
         .filter_map(|verb| text.find(verb).map(|at| &text[at..]))
@@ -94,12 +96,35 @@ pub fn overrides_instructions(text: &str) -> bool {
 /// Words as a user writes them, where templates test for markup (`</think>`, `[INST]`, `/no_think`) or for keys of parts.
 pub fn is_plain_phrase(text: &str) -> bool {
     const KEYS: &[&str] = &[
-        "text", "image", "images", "image_url", "video", "video_url", "audio", "audio_url", "input_audio", "type", "file",
-        "tool_calls", "tool_call", "name", "arguments", "role", "content", "thinking", "reasoning", "reasoning_content",
-        "system", "user", "assistant", "tool", "function",
+        "text",
+        "image",
+        "images",
+        "image_url",
+        "video",
+        "video_url",
+        "audio",
+        "audio_url",
+        "input_audio",
+        "type",
+        "file",
+        "tool_calls",
+        "tool_call",
+        "name",
+        "arguments",
+        "role",
+        "content",
+        "thinking",
+        "reasoning",
+        "reasoning_content",
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "function",
     ];
     let text = text.trim();
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | ',' | '\'' | '?' | '!' | '@' | '/');
+    let plain =
+        |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | ',' | '\'' | '?' | '!' | '@' | '/');
     text.chars().filter(|c| c.is_alphabetic()).count() >= 3
         && text.chars().all(plain)
         && !text.starts_with(['/', '-'])

@@ -22,12 +22,22 @@ pub fn scan(tensor: Message<'_, '_>, member: Option<&[u8]>, context: &mut Contex
         match key.as_str() {
             "location" => {
                 if value.contains(MEMORY_ADDRESS) {
-                    found("SNS-461", Severity::High, "tensor data at an address of the reader's memory", ("location", &value));
+                    found(
+                        "SNS-461",
+                        Severity::High,
+                        "tensor data at an address of the reader's memory",
+                        ("location", &value),
+                    );
                 } else if let Some(why) = text::leaves(&value) {
                     // A backslash is an ordinary letter but on Windows.
                     let everywhere = text::leaves(&value.replace('\\', "_")).is_some();
                     let severity = if everywhere { Severity::High } else { Severity::Medium };
-                    found("SNS-461", severity, &format!("tensor data outside the model's folder: {why}"), ("location", &value));
+                    found(
+                        "SNS-461",
+                        severity,
+                        &format!("tensor data outside the model's folder: {why}"),
+                        ("location", &value),
+                    );
                 }
             }
             "offset" | "length" => {
@@ -40,7 +50,12 @@ pub fn scan(tensor: Message<'_, '_>, member: Option<&[u8]>, context: &mut Contex
                 let title = "a key of external data that the format does not know";
                 found("SNS-463", Severity::Medium, title, ("key", &key));
                 if text::leaves(&value).is_some() {
-                    found("SNS-461", Severity::Medium, "a path under an unknown key of external data", ("value", &value));
+                    found(
+                        "SNS-461",
+                        Severity::Medium,
+                        "a path under an unknown key of external data",
+                        ("value", &value),
+                    );
                 }
             }
         }

@@ -42,7 +42,17 @@ const KNOWN_DOMAINS: &[&str] = &[
     "local",
 ];
 /// Trees of domains that exporters give to their own functions.
-const KNOWN_TREES: &[&str] = &["pkg.onnxscript", "pkg.torch", "pkg.transformers", "pkg.", "torch.nn", "com.microsoft.", "onnx.brevitas", "qonnx.custom_op", "finn."];
+const KNOWN_TREES: &[&str] = &[
+    "pkg.onnxscript",
+    "pkg.torch",
+    "pkg.transformers",
+    "pkg.",
+    "torch.nn",
+    "com.microsoft.",
+    "onnx.brevitas",
+    "qonnx.custom_op",
+    "finn.",
+];
 
 pub struct Walk<'m, 'c, 'l> {
     member: Option<&'m [u8]>,
@@ -62,7 +72,7 @@ impl<'m, 'c, 'l> Walk<'m, 'c, 'l> {
     /// The time is not up yet; asked at every node and tensor, looked up at some.
     fn goes_on(&mut self) -> bool {
         self.steps += 1;
-        self.steps % 1024 != 0 || !self.context.expired()
+        !self.steps.is_multiple_of(1024) || !self.context.expired()
     }
 
     pub fn text(&mut self, key: &str, value: Message<'_, '_>) {
@@ -159,7 +169,15 @@ impl<'m, 'c, 'l> Walk<'m, 'c, 'l> {
                 && let Some(why) = text::leaves(&text_of(4))
             {
                 let title = format!("a compiled part outside the model's folder: {why}");
-                report("SNS-461", Severity::High, &title, self.member, attribute.start, self.context, ("path", &text_of(4)));
+                report(
+                    "SNS-461",
+                    Severity::High,
+                    &title,
+                    self.member,
+                    attribute.start,
+                    self.context,
+                    ("path", &text_of(4)),
+                );
             }
         }
     }

@@ -78,7 +78,10 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
             7 => walk.graph(message, 0),
             8 => walk.imports(message),
             14 => walk.metadata("metadata_props", message),
-            2 | 3 | 4 | 6 => walk.text(["", "", "producer_name", "producer_version", "domain", "", "doc_string"][field.number as usize], message),
+            2 | 3 | 4 | 6 => walk.text(
+                ["", "", "producer_name", "producer_version", "domain", "", "doc_string"][field.number as usize],
+                message,
+            ),
             20 => [1, 2].iter().for_each(|number| message.each(*number).for_each(|graph| walk.graph(graph, 0))),
             25 => walk.function(message),
             _ => {}

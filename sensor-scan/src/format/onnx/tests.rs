@@ -74,7 +74,8 @@ fn placed(tensor: &[u8]) -> Vec<Vec<u8>> {
 
 #[test]
 fn paths_that_leave_in_every_place() {
-    for location in ["../../etc/passwd", "/etc/passwd", "a/../../x", "file:///etc/passwd", "*/_ORT_MEM_ADDR_/*", "~/x"] {
+    for location in ["../../etc/passwd", "/etc/passwd", "a/../../x", "file:///etc/passwd", "*/_ORT_MEM_ADDR_/*", "~/x"]
+    {
         for bytes in placed(&tensor(&[("location", location), ("offset", "0")])) {
             assert_eq!(judged(&bytes), Verdict::Malicious, "{location}");
         }
