@@ -5,7 +5,7 @@
 //! top: Python, every tool and every built binary are there, at the same paths, and nothing that the machine does to
 //! them is kept. Serial lines: first the job's output, second the kernel's log, third the job's exit status.
 
-mod initramfs;
+pub mod initramfs;
 pub mod kernel;
 pub mod machine;
 
