@@ -90,6 +90,7 @@ const UNSAFE: &[&str] = &[
     "sensor/src/watch/ring.rs",
     "sensor/src/worker/",
     "tests/runtime/",
+    "xtask/src/bin/overhead/",
 ];
 
 /// Where the unit tests begin that stand at the end of a file.

@@ -21,6 +21,7 @@ mod slice;
 mod sniff;
 pub mod source;
 pub mod verdict;
+mod window;
 
 use std::time::Instant;
 

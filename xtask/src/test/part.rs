@@ -136,6 +136,7 @@ fn machine(context: &mut Context) -> Result<Outcome> {
         words: &words,
         time_limit_s: MACHINE_LIMIT_S,
         memory_mib: MACHINE_MEMORY_MIB,
+        bpf_lsm: true,
         kvm: false,
     })?;
     if status != 0 {
