@@ -98,16 +98,18 @@ pub fn engine(piece: &Piece<'_>, format: &'static str, context: &mut Context<'_>
 /// A native library or program that lies beside a model.
 pub fn loose(piece: &Piece<'_>, kind: &'static str, context: &mut Context<'_>) {
     let finding = Finding::new("SNS-601", Severity::Low, "native code");
-    context.report(finding.member(piece.member.as_deref()).text("kind", kind).loaders(&["the operating system's loader"]));
+    context
+        .report(finding.member(piece.member.as_deref()).text("kind", kind).loaders(&["the operating system's loader"]));
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::policy::Policy;
     use crate::source::MemorySource;
     use crate::{Limits, Report, Severity, Verdict};
 
     fn scan(bytes: &[u8], name: &str) -> Report {
-        crate::scan(&MemorySource::new(bytes, name.as_bytes()), &Limits::default())
+        crate::scan(&MemorySource::new(bytes, name.as_bytes()), &Limits::default(), &Policy::default())
     }
 
     #[test]

@@ -27,16 +27,12 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIEN
 /// Judges one text of a file's metadata; `key` says which.
 pub fn scan(key: &str, value: &str, member: Option<&[u8]>, context: &mut Context<'_>) {
     let value = cut(value);
-    if let Some(bytes) = decoded(value) {
-        let source = MemorySource::new(&bytes, key.as_bytes());
-        let name = format::member(member, key.as_bytes());
-        let piece = Piece { source: &source, start: 0, end: bytes.len() as u64, member: Some(name) };
-        if stream::looks_like(&piece) {
-            context.nested(&piece);
-            let finding = Finding::new("SNS-110", Severity::Medium, "a pickle is hidden in the metadata");
-            context.report(finding.member(member).text("key", key));
-            return;
-        }
+    if let Some(bytes) = decoded(value)
+        && holds_pickle(&bytes, &format::member(member, key.as_bytes()), context)
+    {
+        let finding = Finding::new("SNS-110", Severity::Medium, "a pickle is hidden in the metadata");
+        context.report(finding.member(member).text("key", key));
+        return;
     }
     if let Some(what) = active(value) {
         let finding = Finding::new("SNS-521", Severity::Medium, "the metadata holds code");
@@ -47,6 +43,24 @@ pub fn scan(key: &str, value: &str, member: Option<&[u8]>, context: &mut Context
         context
             .report(finding.member(member).text("key", key).text("value", value).loaders(&["hydra.utils.instantiate"]));
     }
+}
+
+/// Whether decoded bytes are a pickle or an archive; what is in it is reported. Words decode to bytes that are opcodes by
+/// accident, but not to a call: without a magic number only that counts.
+pub fn holds_pickle(bytes: &[u8], member: &[u8], context: &mut Context<'_>) -> bool {
+    let source = MemorySource::new(bytes, b"");
+    let piece = Piece { source: &source, start: 0, end: bytes.len() as u64, member: Some(member.to_vec()) };
+    let marked = matches!(bytes, [0x80, 2..=5, ..]) || bytes.starts_with(b"PK\x03\x04");
+    if !marked && !stream::looks_like(&piece) {
+        return false;
+    }
+    let (accepted, findings) = context.isolated(|context| context.nested(&piece));
+    let grave = findings.iter().any(|finding| finding.severity >= Severity::Medium && finding.id.starts_with("SNS-1"));
+    let found = accepted && (marked || grave);
+    if found {
+        findings.into_iter().for_each(|finding| context.report(finding));
+    }
+    found
 }
 
 fn cut(text: &str) -> &str {

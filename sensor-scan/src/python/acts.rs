@@ -2,7 +2,7 @@
 
 use super::effect::{self, Act};
 use super::judge::{Judge, When};
-use super::statement::Scope;
+use super::module::Scope;
 use super::value::{DECODED, NETWORK, SECRET, VARIABLE, Value, What};
 use super::{Found, Role};
 use crate::command::{self, Command};

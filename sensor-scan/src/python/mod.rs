@@ -5,11 +5,14 @@
 
 mod acts;
 mod effect;
+mod evaluate;
 mod expression;
 mod fold;
 mod judge;
+mod module;
 mod statement;
 mod token;
+mod tree;
 mod value;
 
 #[cfg(test)]
@@ -17,7 +20,7 @@ mod tests;
 
 use crate::finding::Severity;
 use judge::{Judge, When};
-use statement::{Action, Module};
+use module::{Action, Module};
 
 /// Longer sources are not judged to their end.
 pub const SOURCE_BYTES_MAX: usize = 1 << 20;

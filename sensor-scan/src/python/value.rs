@@ -44,7 +44,7 @@ pub enum What {
     Global(Rc<str>, Rc<str>),
     /// A function or class of this source.
     Scope(usize),
-    Lambda(super::expression::Id),
+    Lambda(super::tree::Id),
 }
 
 impl Value {

@@ -4,6 +4,7 @@ pub mod globals;
 
 mod container;
 mod coverage;
+mod foreign;
 mod framework;
 mod identity;
 mod pickle_meaning;
@@ -40,6 +41,7 @@ pub fn all() -> impl Iterator<Item = &'static Manual> {
         container::MANUALS,
         framework::MANUALS,
         repository::MANUALS,
+        foreign::MANUALS,
         identity::MANUALS,
         coverage::MANUALS,
     ]

@@ -1,4 +1,4 @@
-//! 5xx and 60x: what stands beside the weights: configurations, source, instructions, native code.
+//! 5xx: what stands beside the weights: configurations, source, instructions.
 
 use super::Manual;
 
@@ -111,28 +111,6 @@ pub const MANUALS: &[Manual] = &[
         fix: "Download the script and read it before it is run.",
         benign: "Installers of tools that the scanner does not know.",
         attack: &["T1204.004"],
-        atlas: &["AML.T0011.000"],
-    },
-    Manual {
-        id: "SNS-601",
-        title: "Native code",
-        what: "The file is native code, or an engine that holds some.",
-        executes: "The operating system's loader, TensorRT, and other runtimes that load libraries.",
-        abuse: "Native code runs with all rights of the process; nothing here can say what it does.",
-        fix: "Build it from source that you trust, or do not load it.",
-        benign: "Engines and libraries are what some runtimes are fed.",
-        attack: &["T1129", "T1204.002"],
-        atlas: &["AML.T0011.000"],
-    },
-    Manual {
-        id: "SNS-602",
-        title: "Program and archive in one",
-        what: "A program for several systems whose start is also a shell script (llamafile, APE).",
-        executes: "The shell, or the operating system's loader, when the file is started.",
-        abuse: "The script at the start does something else than start the program.",
-        fix: "Take the weights out of it (`unzip`), or run it where it can do no harm.",
-        benign: "That is how llamafiles work.",
-        attack: &["T1204.002", "T1059.004"],
         atlas: &["AML.T0011.000"],
     },
 ];

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Found;
+use super::build::item_of;
 use super::expression::{Argument, Expression, Parser, Step};
 use super::name;
 use super::token::{Part, Token, parts, tokens};
@@ -10,12 +11,12 @@ use crate::finding::Severity;
 use crate::format::text;
 
 /// Bytes of a folded text.
-const FOLDED_BYTES_MAX: usize = 16 << 10;
+pub const FOLDED_BYTES_MAX: usize = 16 << 10;
 /// Findings of one template.
 const FOUND_MAX: usize = 20;
 /// A number that no range and no repetition of a template needs.
 const REPEATS_MAX: i64 = 10_000_000;
-/// A text that ends a list of words which the conversation is searched for.
+/// Variables that are remembered.
 const VARIABLES_MAX: usize = 10_000;
 
 /// What an expression is, as far as it can be told.
@@ -310,7 +311,7 @@ impl Judge {
     }
 
     /// A text that was put together: as suspicious as if it had been written.
-    fn built(&mut self, mut text: String) -> Folded {
+    pub(super) fn built(&mut self, mut text: String) -> Folded {
         if name::is_internal(&text) || name::names_internal(&text) {
             self.walk();
         }
@@ -477,89 +478,6 @@ impl Judge {
             (_, Content, _) => Content,
             _ => Unknown,
         }
-    }
-
-    fn join(&mut self, items: &[Folded], separator: &str) -> Folded {
-        let mut joined = String::new();
-        for (index, item) in items.iter().enumerate() {
-            if index > 0 {
-                joined.push_str(separator);
-            }
-            match item {
-                Text(text) => joined.push_str(text),
-                Number(number) => joined.push_str(&number.to_string()),
-                _ => return Unknown,
-            }
-            if joined.len() > FOLDED_BYTES_MAX {
-                break;
-            }
-        }
-        self.built(joined)
-    }
-
-    /// `%s`, `%c` and `{}` filled in from left to right; good enough for names that are put together.
-    fn format(&mut self, text: &str, values: &[Folded]) -> Folded {
-        let values: Vec<Folded> = match values {
-            [List(items)] => items.clone(),
-            other => other.to_vec(),
-        };
-        let mut built = String::new();
-        let mut next = values.iter();
-        let mut rest = text;
-        while let Some(at) = rest.find(['%', '{']) {
-            built.push_str(&rest[..at]);
-            let field = &rest[at..];
-            let len = if field.starts_with('%') {
-                field.find(|c: char| c.is_ascii_alphabetic()).map_or(field.len(), |end| end + 1)
-            } else {
-                field.find('}').map_or(field.len(), |end| end + 1)
-            };
-            let as_char = field[..len].ends_with('c') || field[..len].ends_with("c}");
-            match next.next() {
-                Some(Text(text)) => built.push_str(text),
-                Some(Number(number)) if as_char => {
-                    built.extend(u32::try_from(*number).ok().and_then(char::from_u32));
-                }
-                Some(Number(number)) => built.push_str(&number.to_string()),
-                _ => return Unknown,
-            }
-            if built.len() > FOLDED_BYTES_MAX {
-                break;
-            }
-            rest = &field[len..];
-        }
-        built.push_str(rest);
-        self.built(built)
-    }
-
-    fn slice(&mut self, value: Folded, parts: &[Folded]) -> Folded {
-        let backwards = parts.last() == Some(&Number(-1)) && parts.len() >= 3;
-        match value {
-            Text(text) if backwards => self.built(text.chars().rev().collect()),
-            Content => Content,
-            List(items) => List(items),
-            _ => Unknown,
-        }
-    }
-}
-
-fn item_of(value: Folded, index: i64) -> Folded {
-    let position = |len: usize| {
-        let len = i64::try_from(len).unwrap_or(i64::MAX);
-        usize::try_from(if index < 0 { index.saturating_add(len) } else { index }).ok()
-    };
-    match value {
-        Text(text) => {
-            let at = position(text.chars().count());
-            at.and_then(|at| text.chars().nth(at)).map_or(Unknown, |char| Text(char.to_string()))
-        }
-        List(mut items) => {
-            let at = position(items.len()).filter(|at| *at < items.len());
-            at.map_or(Unknown, |at| items.swap_remove(at))
-        }
-        // A part of the content, or what `split` made of it.
-        Content => Content,
-        Number(_) | Unknown => Unknown,
     }
 }
 

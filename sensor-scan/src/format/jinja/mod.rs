@@ -8,6 +8,7 @@
 //! The expressions are parsed and constants folded; where a part is no expression, its tokens are looked at one by one.
 //! Reference: the template designer documentation of Jinja 3 and `jinja2.sandbox`.
 
+mod build;
 mod expression;
 mod judge;
 mod name;

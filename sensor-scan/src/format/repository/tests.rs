@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
+use crate::policy::Policy;
 use crate::source::{Sibling, Source, parts_below};
 use crate::{Limits, Report, Severity, Verdict};
 
@@ -51,7 +52,7 @@ fn open(files: &Files, path: &str) -> File {
 /// The report of the first file.
 fn scan(files: &[(&str, &str)]) -> Report {
     let all: Files = Rc::new(files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect());
-    crate::scan(&open(&all, files[0].0), &Limits::default())
+    crate::scan(&open(&all, files[0].0), &Limits::default(), &Policy::default())
 }
 
 fn worst(report: &Report, id: &str) -> Option<Severity> {
@@ -254,7 +255,7 @@ fn whatever_the_bytes_are_it_ends() {
                     bytes[cut] = byte;
                 }
                 let source = crate::source::MemorySource::new(&bytes, name.as_bytes());
-                crate::scan(&source, &Limits::default());
+                crate::scan(&source, &Limits::default(), &Policy::default());
             }
         }
     }

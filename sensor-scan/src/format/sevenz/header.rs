@@ -65,7 +65,10 @@ impl File {
 pub enum Header {
     /// The real header is packed in this folder.
     Encoded(Vec<Folder>),
-    Plain { folders: Vec<Folder>, files: Vec<File> },
+    Plain {
+        folders: Vec<Folder>,
+        files: Vec<File>,
+    },
 }
 
 /// Parses a header; `None` where it is broken.
@@ -278,7 +281,11 @@ impl<'a> Reader<'a> {
             }
             let all = self.byte()?;
             let total: u64 = counts.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count))?;
-            let stored = if all != 0 { total } else { self.bits(total.min(self.bytes.len() as u64 * 8))?.iter().filter(|bit| **bit).count() as u64 };
+            let stored = if all != 0 {
+                total
+            } else {
+                self.bits(total.min(self.bytes.len() as u64 * 8))?.iter().filter(|bit| **bit).count() as u64
+            };
             // Folders with one stream and a checksum of their own store none here.
             let most = usize::try_from(stored.checked_mul(4)?).ok()?.min(self.bytes.len());
             let mut skip = most - most % 4;
@@ -309,7 +316,8 @@ impl<'a> Reader<'a> {
                 }
                 NAMES => {
                     property.byte()?;
-                    let units: Vec<u16> = property.bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+                    let units: Vec<u16> =
+                        property.bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
                     for (file, name) in files.iter_mut().zip(units.split(|unit| *unit == 0)) {
                         file.name = String::from_utf16_lossy(name).into_bytes();
                     }
@@ -344,7 +352,11 @@ mod tests {
 
     #[test]
     fn counts_that_lie_make_nothing() {
-        for bytes in [&[0x17, 6, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff][..], &[1, 5, 0xc0, 0xff, 0xff], &[1, 4, 7, 0x0b, 0x20, 0]] {
+        for bytes in [
+            &[0x17, 6, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff][..],
+            &[1, 5, 0xc0, 0xff, 0xff],
+            &[1, 4, 7, 0x0b, 0x20, 0],
+        ] {
             assert_eq!(parse(bytes), None);
         }
     }

@@ -80,7 +80,7 @@ fn coding(folder: &Folder) -> Coding {
     }
 }
 
-impl Archive<'_, '_> {
+impl<'b> Archive<'_, 'b> {
     /// Folders and files, and where the archive ends.
     fn header(&self, context: &mut Context<'_>) -> Option<(Vec<Folder>, Vec<File>, u64)> {
         let start = read(self.piece.source, 0, SIGNATURE_BYTES as usize);
@@ -123,7 +123,7 @@ impl Archive<'_, '_> {
         }
     }
 
-    fn packed(&self, folder: &Folder) -> Option<Slice<'_>> {
+    fn packed(&self, folder: &Folder) -> Option<Slice<'b>> {
         let at = folder.packed_at.checked_add(SIGNATURE_BYTES)?;
         Some(Slice::new(self.piece.source, at, folder.packed, b""))
     }
@@ -153,7 +153,8 @@ impl Archive<'_, '_> {
                     context.report(finding.member(Some(&name)));
                 }
                 Coding::Unsupported => {
-                    let finding = Finding::new("SNS-902", Severity::Low, "7z member with a coder that is not supported");
+                    let finding =
+                        Finding::new("SNS-902", Severity::Low, "7z member with a coder that is not supported");
                     context.report(finding.member(Some(&name)));
                 }
             }
@@ -179,7 +180,8 @@ impl Archive<'_, '_> {
             let name = format::member(self.piece.member.as_deref(), raw);
             let slice = Slice::new(source, at, *size, format::file_name(raw));
             if slice.len() < *size {
-                let finding = Finding::new("SNS-903", Severity::Low, "archive ends within a member").member(Some(&name));
+                let finding =
+                    Finding::new("SNS-903", Severity::Low, "archive ends within a member").member(Some(&name));
                 context.report(finding.number("bytes_missing", *size - slice.len()));
             }
             let piece = Piece { source: &slice, start: 0, end: slice.len(), member: Some(name) };

@@ -74,11 +74,6 @@ impl Flavour {
         Seen { format, content }
     }
 
-    /// Formats where a configuration decides that is not understood yet.
-    pub fn is_unsupported(self) -> bool {
-        matches!(self, Self::Keras | Self::Skops)
-    }
-
     pub fn role(self, name: &[u8]) -> Role {
         if self != Self::Torch {
             return Role::Any;
