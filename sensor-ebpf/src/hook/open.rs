@@ -15,7 +15,9 @@ use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, UNKNOWN_UID
 use crate::emit::{self, Area};
 use crate::field::{Address, config, field, read};
 use crate::file::{self, Name};
-use crate::maps::{CANDIDATE_RATES, EXES, INODES, INODES_MALICIOUS, OWN_OPENS, RING_PRIORITY, Rate, SUFFIXES, count};
+use crate::maps::{
+    CANDIDATE_RATES, EXES, INODES, INODES_MALICIOUS, OWN_OPENS, RING_PRIORITY, Rate, SUFFIXES, count, lose,
+};
 use crate::mark::{self, Added};
 use crate::task;
 
@@ -197,7 +199,7 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
     }
     let sent = send(opened, inode, stamp, class, exe_file, exe, decided, is_new);
     if sent.is_none() {
-        count(Counter::ReadFailed);
+        lose(Counter::ReadFailed);
     }
     sent
 }
@@ -218,7 +220,7 @@ fn allowed(inode: InodeKey, stamp: ContentStamp) -> bool {
                 }
                 (*rate).count += 1;
                 if (*rate).count > limit {
-                    count(Counter::CandidateRate);
+                    lose(Counter::CandidateRate);
                     return false;
                 }
             },
@@ -229,7 +231,7 @@ fn allowed(inode: InodeKey, stamp: ContentStamp) -> bool {
     }
     let info = InodeInfo { stamp, class: class::PENDING, verdict: verdict::NONE, reserved: [0; 6] };
     if INODES.insert(inode, info, 0).is_err() {
-        count(Counter::InodesFull);
+        lose(Counter::InodesFull);
     }
     true
 }
