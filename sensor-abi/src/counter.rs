@@ -32,10 +32,10 @@ pub enum Counter {
     CanaryFork = 11,
     /// Runs of the exec hook by the sensor itself (canary).
     CanaryExec = 12,
-    /// Runs of the LSM exec hook by the sensor itself (canary).
-    CanaryExecLsm = 13,
-    /// Runs of the LSM socket hooks by the sensor itself (canary).
-    CanarySocketLsm = 14,
+    /// Runs of the hook before an exec by the sensor itself (canary).
+    CanaryExecWindow = 13,
+    /// Runs of the socket hooks by the sensor itself (canary).
+    CanarySocket = 14,
     /// As [`Self::CanaryConnect`], IPv6.
     CanaryConnect6 = 15,
     /// As [`Self::CanarySend`], IPv6.
@@ -51,6 +51,8 @@ pub enum Counter {
     EventShare = 20,
     /// Acts that were counted into an equal one of the same second instead of being sent.
     Folded = 21,
+    /// Runs of the canary of a rung (`sensor-ebpf/src/hook/canary.rs`).
+    CanaryRung = 22,
 }
 
 /// Entries of `COUNTERS`.

@@ -143,12 +143,19 @@ const REPLIES_MAX: usize = 256;
 /// Where the loop leaves its questions about processes: cgroups take turns.
 #[derive(Debug, Clone)]
 pub struct Questions {
-    shared: Arc<(Mutex<FairQueue<(u64, u32)>>, Notify)>,
+    shared: Arc<Lined>,
+}
+
+/// For whom a process is asked about, and which: a queue of them and the bell for it.
+#[derive(Debug)]
+struct Lined {
+    queue: Mutex<FairQueue<(u64, u32)>>,
+    bell: Notify,
 }
 
 impl Questions {
     fn new() -> Self {
-        Self { shared: Arc::new((Mutex::new(FairQueue::new(QUESTIONS)), Notify::new())) }
+        Self { shared: Arc::new(Lined { queue: Mutex::new(FairQueue::new(QUESTIONS)), bell: Notify::new() }) }
     }
 
     /// Asks about `pids`, for a process of `cgroup`. Gives back those that had no place.
@@ -157,12 +164,12 @@ impl Questions {
         let mut queue = self.queue();
         let displaced = pids.into_iter().filter_map(|pid| queue.push(cgroup, (cgroup, pid))).map(|(_, pid)| pid);
         let displaced = displaced.collect();
-        self.shared.1.notify_one();
+        self.shared.bell.notify_one();
         displaced
     }
 
     fn queue(&self) -> MutexGuard<'_, FairQueue<(u64, u32)>> {
-        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next process, and for whom it is read; waits where there is none.
@@ -172,7 +179,7 @@ impl Questions {
             if let Some(question) = question {
                 return question;
             }
-            self.shared.1.notified().await;
+            self.shared.bell.notified().await;
         }
     }
 }
