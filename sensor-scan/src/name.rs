@@ -75,7 +75,7 @@ const SKIPPED: &[&[u8]] = &[
 ];
 
 /// Files of a repository that are read because of their names.
-const TEXTS: &[&str] = &["json", "yaml", "python", "notebook", "markdown", "script", "requirements"];
+const TEXTS: &[&str] = &["json", "yaml", "python", "notebook", "markdown", "script", "requirements", "shard-index"];
 
 /// Suffixes of things that are no models at all.
 const DATA: &[&str] = &[

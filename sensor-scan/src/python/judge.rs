@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::effect::{self, Act};
-use super::module::{Action, MODULE, Module, Scope, ScopeKind};
+use super::module::{AT_IMPORT, AT_USE, Action, MODULE, Module, Scope, ScopeKind};
 use super::tree::{Argument, Id, Node};
 use super::value::{DECODED, DYNAMIC, NETWORK, Origin, SECRET, VARIABLE, Value, What, module_of};
 use super::{Found, Role, fold};
@@ -477,49 +477,3 @@ fn decodes(callee: &Value) -> Origin {
     };
     if decodes { DECODED } else { 0 }
 }
-
-/// Functions that the interpreter calls while a module or class is made.
-const AT_IMPORT: &[&str] = &["__init_subclass__", "__set_name__", "__prepare__", "__del__", "__getattr__", "__dir__"];
-
-/// Functions that loaders call by their name: of models, tokenizers, pipelines, handlers of model servers, datasets.
-const AT_USE: &[&str] = &[
-    "__init__",
-    "__new__",
-    "__call__",
-    "__post_init__",
-    "forward",
-    "from_pretrained",
-    "_from_pretrained",
-    "generate",
-    "post_init",
-    "_init_weights",
-    "init_weights",
-    "from_config",
-    "_from_config",
-    "tokenize",
-    "_tokenize",
-    "encode",
-    "preprocess",
-    "postprocess",
-    "_sanitize_parameters",
-    "_forward",
-    "initialize",
-    "handle",
-    "inference",
-    "load_context",
-    "predict",
-    "_load_pyfunc",
-    "load_model",
-    "model_fn",
-    "input_fn",
-    "predict_fn",
-    "output_fn",
-    "init",
-    "run",
-    "_split_generators",
-    "_generate_examples",
-    "_info",
-    "setup",
-    "build",
-    "call",
-];

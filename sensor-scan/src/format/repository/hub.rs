@@ -282,19 +282,8 @@ impl Reader<'_, '_> {
         let mut shards: Vec<&str> = map.entries().iter().filter_map(|(_, value)| value.str()).collect();
         shards.sort_unstable();
         shards.dedup();
-        let loaders = &["transformers or diffusers from_pretrained"];
-        let safe = |name: &str| name.ends_with(".safetensors");
-        let mixed = shards.iter().any(|shard| safe(shard));
+        // What else may be wrong with the names is said where the list is read as one.
         for shard in shards.iter().take(SHARDS_MAX) {
-            if let Some(title) = escape(shard.as_bytes()) {
-                let finding = self.finding("SNS-305", Severity::Medium, title.replace("archive member", "shard"));
-                context.report(finding.text("shard", shard).loaders(loaders));
-                continue;
-            }
-            if mixed && !safe(shard) {
-                let title = "one of the shards is of another format, which can run code";
-                context.report(self.finding("SNS-701", Severity::Medium, title).text("shard", shard).loaders(loaders));
-            }
             if matches!(self.piece.source.sibling(shard), Sibling::Missing) {
                 let title = "a shard of the model is missing: what it holds was not scanned";
                 context.report(self.finding("SNS-703", Severity::Low, title).text("shard", shard));

@@ -117,13 +117,6 @@ fn what_other_configurations_make_loaders_do() {
         ),
         ("model_index.json", r#"{"unet": ["os", "system"]}"#, "SNS-523", Severity::High),
         ("modules.json", r#"[{"type": "subprocess.Popen"}]"#, "SNS-523", Severity::High),
-        ("model.safetensors.index.json", r#"{"weight_map": {"a": "../../etc/x"}}"#, "SNS-305", Severity::Medium),
-        (
-            "model.safetensors.index.json",
-            r#"{"weight_map": {"a": "a.safetensors", "b": "b.bin"}}"#,
-            "SNS-701",
-            Severity::Medium,
-        ),
         ("model.safetensors.index.json", r#"{"weight_map": {"a": "a.safetensors"}}"#, "SNS-703", Severity::Low),
         ("model_config.yaml", "trainer:\n  _target_: subprocess.run\n  args: [x]\n", "SNS-521", Severity::High),
         ("x.yml", "- {\"_target_\": builtins.exec}\n", "SNS-521", Severity::High),
