@@ -177,9 +177,9 @@ impl Judge<'_> {
         });
         if from_object {
             let severity = match (self.role(), self.when_of(scope)) {
-                (Role::Named, When::Import | When::Use) => Severity::High,
+                (Role::Named | Role::Likely, When::Import | When::Use) => Severity::High,
                 (Role::Named, _) => Severity::Medium,
-                (Role::Loose, _) => Severity::Low,
+                _ => Severity::Low,
             };
             self.report(
                 severity,

@@ -409,8 +409,8 @@ impl<'a> Judge<'a> {
             self.act(act, callee, plain, named, scope, line);
         } else if callee.origin & DYNAMIC != 0 && matches!(&callee.what, What::Global(_, name) if &**name == "?") {
             let severity = match (self.role, self.when_of(scope)) {
-                (Role::Named, When::Import) => Severity::High,
-                (Role::Named, When::Use) => Severity::Medium,
+                (Role::Named | Role::Likely, When::Import) => Severity::High,
+                (Role::Named | Role::Likely, When::Use) => Severity::Medium,
                 _ => return,
             };
             if let What::Global(module, _) = &callee.what

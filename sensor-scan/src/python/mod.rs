@@ -28,8 +28,10 @@ pub const SOURCE_BYTES_MAX: usize = 1 << 20;
 /// Who runs a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// A loader imports it, because a configuration or its name says so.
+    /// A loader imports it, because a configuration says so.
     Named,
+    /// A loader may import it, going by its name or by where it lies.
+    Likely,
     /// It lies beside the model: a script that somebody may start.
     Loose,
 }
@@ -112,33 +114,30 @@ fn inner(text: &str, role: Role, outer: When, depth: u32) -> Seen {
 
 /// PEP 263: the first two lines may name an encoding; some of them turn a comment into code.
 fn encoding(text: &str) -> Option<String> {
-    const PLAIN: &[&str] = &[
-        "utf-8",
-        "utf8",
-        "utf-8-sig",
-        "ascii",
-        "us-ascii",
-        "latin-1",
-        "latin1",
-        "iso-8859-1",
-        "iso8859-1",
-        "cp1252",
-        "iso-8859-15",
-        "gbk",
-        "gb2312",
-        "euc-kr",
-        "cp949",
-        "shift-jis",
-        "euc-jp",
-        "big5",
-        "cp1251",
-        "koi8-r",
-        "utf-8-unix",
+    const HIDING: &[&str] = &[
+        "utf-7",
+        "utf7",
+        "unicode-escape",
+        "raw-unicode-escape",
+        "rot13",
+        "rot-13",
+        "hex",
+        "base64",
+        "punycode",
+        "idna",
+        "zlib",
+        "bz2",
+        "uu",
+        "quopri",
+        "mbcs",
+        "undefined",
     ];
     let line = text.lines().take(2).find(|line| line.trim_start().starts_with('#') && line.contains("coding"))?;
     let at = line.find("coding")? + "coding".len();
     let rest = line[at..].strip_prefix([':', '='])?.trim_start();
     let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
     let plain = name.to_ascii_lowercase().replace('_', "-");
-    (!plain.is_empty() && !PLAIN.contains(&plain.as_str())).then_some(name)
+    // EBCDIC and the wide encodings look like nothing that is read here.
+    let other = ["utf-16", "utf-32", "cp037", "cp500", "cp273", "cp424", "cp875", "cp1026", "cp1140"];
+    (HIDING.contains(&plain.as_str()) || other.iter().any(|start| plain.starts_with(start))).then_some(name)
 }

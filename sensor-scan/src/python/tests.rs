@@ -139,6 +139,7 @@ fn neighbours_and_encodings() {
     );
     assert_eq!(seen.neighbours, ["a", "c"]);
     assert_eq!(seen.encoding.as_deref(), Some("utf-7"));
+    assert_eq!(encoding("# coding: iso-8859-5\n"), None);
     assert_eq!(encoding("#!/usr/bin/env python\n# vim: set fileencoding=utf-8 :\n"), None);
 }
 
