@@ -2,7 +2,7 @@
 
 use crate::context::Piece;
 use crate::format::compressed::{self, codec::Codec};
-use crate::format::{booster, gguf, hdf5, jinja, json_model, keras, npy, onnx, stream, tar, torch_legacy, zip};
+use crate::format::{booster, gguf, hdf5, jinja, json_model, keras, npy, onnx, stream, tar, tensorflow, torch_legacy, zip};
 use crate::name::{self, Claim};
 use crate::report::Content;
 use crate::slice::read;
@@ -37,6 +37,7 @@ pub enum Reader {
     Ubjson,
     LightGbm,
     XgboostBinary,
+    TensorFlow(tensorflow::Kind),
 }
 
 /// What bytes are that no reader accepts.
@@ -131,7 +132,10 @@ fn model(head: &[u8], piece: &Piece<'_>) -> Option<Reader> {
     if onnx::claims(&window) {
         return Some(Reader::Onnx);
     }
-    keras::claims(&window).then_some(Reader::KerasMetadata)
+    if keras::claims(&window) {
+        return Some(Reader::KerasMetadata);
+    }
+    tensorflow::claims(&window).map(Reader::TensorFlow)
 }
 
 fn is_safetensors(head: &[u8], len: u64) -> bool {
@@ -244,6 +248,8 @@ pub fn sniff(source: &dyn Source) -> (&'static str, Content) {
         Some(Reader::Jinja) => ("jinja", Content::Data),
         Some(Reader::Hdf5) => ("hdf5", Content::Code),
         Some(Reader::KerasMetadata) => ("keras-metadata", Content::Code),
+        Some(Reader::TensorFlow(tensorflow::Kind::Fingerprint)) => ("tf-fingerprint", Content::NotModel),
+        Some(Reader::TensorFlow(_)) => ("savedmodel", Content::Code),
         Some(Reader::JsonModel) => ("json", Content::NotModel),
         Some(Reader::CatBoost) => ("catboost", Content::Data),
         Some(Reader::Ubjson | Reader::XgboostBinary) => ("xgboost", Content::Data),

@@ -17,6 +17,7 @@ pub mod safetensors;
 pub mod skops;
 pub mod stream;
 pub mod tar;
+pub mod tensorflow;
 pub mod text;
 pub mod torch_legacy;
 pub mod zip;
@@ -166,6 +167,7 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::Jinja => jinja::scan(piece, context),
             Reader::Hdf5 => Some(hdf5::scan(piece, context)),
             Reader::KerasMetadata => Some(keras::scan(piece, context)),
+            Reader::TensorFlow(kind) => Some(tensorflow::scan(piece, *kind, context)),
             Reader::JsonModel => json_model::scan(piece, context),
             Reader::CatBoost => Some(booster::scan_catboost(piece, context)),
             Reader::Ubjson => Some(booster::scan_ubjson(piece, context)),
