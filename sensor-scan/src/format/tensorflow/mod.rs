@@ -19,6 +19,8 @@ use crate::report::Content;
 use crate::window::Window;
 use graph::Graph;
 
+pub use op::acts;
+
 /// Bytes of a path or a name.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Fields at the top that are looked at before a file is taken for something else.

@@ -123,6 +123,11 @@ const ATTRIBUTES: &[(&str, Act, &str)] = &[
 /// Findings of one graph; the worst are kept by the sink.
 const FOUND_MAX: usize = 10_000;
 
+/// Whether an operator touches files, addresses or Python, whatever its operand.
+pub fn acts(operator: &str) -> bool {
+    OPERANDS.iter().any(|(name, ..)| *name == operator) || ATTRIBUTES.iter().any(|(name, ..)| *name == operator)
+}
+
 pub fn judge(graph: &Graph, assets: &[String], context: &mut Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut finder = Finder::new(graph, assets);
