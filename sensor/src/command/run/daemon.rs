@@ -9,9 +9,8 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::UnboundedSender;
 
-use super::looks::{self, Reply};
+use super::looks::{self, Questions, Reply};
 use crate::alert::{Alert, Host};
 use crate::config::settings::{Settings, Target};
 use crate::event::{Loss, Role};
@@ -20,6 +19,7 @@ use crate::judge::Judge;
 use crate::policy::{Policy, formats};
 use crate::sink::{Output, Sink, file, stdout};
 use crate::watch::load::Wishes;
+use crate::watch::load::plan::BestRung;
 use crate::watch::record::Executable;
 use crate::watch::{Ask, Decide, Watch, boottime_ns};
 use crate::worker::child::locate::is_local;
@@ -39,14 +39,14 @@ pub struct Setup {
     pub policy: Arc<Policy>,
     pub instance: Instance,
     pub ready: Option<ReadyFile>,
-    pub without_lsm: bool,
+    pub best_rung: BestRung,
 }
 
 /// What the loop works on.
 struct Daemon {
     watch: Watch,
     pool: ScanPool,
-    processes: UnboundedSender<Vec<u32>>,
+    processes: Questions,
     judge: Judge,
     sinks: Vec<Sink>,
     started: Instant,
@@ -57,7 +57,7 @@ struct Daemon {
 }
 
 pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
-    let Setup { settings, policy, instance, ready, without_lsm } = setup;
+    let Setup { settings, policy, instance, ready, best_rung } = setup;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -78,7 +78,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     let wishes = Wishes {
         candidates_per_s: settings.limits.candidates_per_s,
         load_window_ns: u64::try_from(settings.limits.load_window.as_nanos())?,
-        without_lsm,
+        best_rung,
     };
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();
@@ -157,7 +157,12 @@ impl Daemon {
                     self.looks += 1;
                     self.pool.submit(looks::sniff(look, self.looks));
                 }
-                Ask::Processes(pids) => drop(self.processes.send(pids)),
+                Ask::Processes { cgroup, pids } => {
+                    for pid in self.processes.ask(cgroup, pids) {
+                        // No place to ask in: it is shown as far as it is known.
+                        self.watch.gone(pid);
+                    }
+                }
             }
         }
         let acts = self.watch.due();
@@ -197,6 +202,7 @@ impl Daemon {
 
     fn tick(&mut self) {
         self.watch.set_clock();
+        self.watch.take_folds(false);
         self.say_losses();
         for notice in self.judge.notices(unix_ns()) {
             tracing::warn!(rule = notice.rule, "{}", notice.message);
@@ -210,7 +216,7 @@ impl Daemon {
         let overflows = self.pool.overflows();
         if overflows > self.overflows_told {
             let count = overflows - self.overflows_told;
-            losses.push(Loss { time_unix_ns: unix_ns(), reason: "scan_queue_full", count });
+            losses.push(Loss { time_unix_ns: unix_ns(), reason: "scan_queue_full", cgroup: None, count });
             self.overflows_told = overflows;
         }
         for loss in losses {
@@ -229,6 +235,7 @@ impl Daemon {
     /// Everything that is still held leaves as it is, by `until` if the outputs take it.
     async fn finish(mut self, until: Instant) {
         while self.watch.take() {}
+        self.watch.take_folds(true);
         let acts = self.watch.flush();
         self.judge_all(acts);
         self.say_losses();

@@ -3,25 +3,30 @@
 
 mod attach;
 pub mod btf;
+mod hooks;
 pub mod plan;
 mod tracepoint;
 
+use std::collections::BTreeMap;
 use std::net::UdpSocket;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
-use sensor_abi::config::Config;
-use sensor_abi::counter::{COUNTERS, Counter};
+use sensor_abi::config::{ARGUMENTS_MAX, Config};
+use sensor_abi::counter::{COUNTERS, Counter, LOSS, LossKey};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, class, verdict};
+use sensor_abi::record::{Fold, Net};
 use thiserror::Error;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use self::attach::Attacher;
 use self::btf::{BtfError, Layout};
-use self::plan::Plan;
+use self::hooks::SECURITY_HOOKS;
+use self::plan::{BestRung, Plan};
 use self::tracepoint::TracepointLink;
 
 /// The kernel half, built from `sensor-ebpf/` by `cargo xtask build-ebpf`.
@@ -49,18 +54,30 @@ const LOAD_WINDOW_NS: u64 = 120_000_000_000;
 /// Candidates that one cgroup may cause in a second.
 const CANDIDATES_PER_S: u32 = 200;
 
+/// Entries of the tables that are read at most: a walk of a table that changes meanwhile may begin again.
+const LOSSES_MAX: usize = 2_048;
+const FOLDS_MAX: usize = 1_024;
+
+/// Where `struct pt_regs` keeps the arguments of a function, bytes (arch/x86/include/asm/ptrace.h; the order of System V:
+/// rdi, rsi, rdx, rcx, r8, r9).
+#[cfg(target_arch = "x86_64")]
+const ARGUMENT_REGISTERS: [u32; ARGUMENTS_MAX] = [112, 104, 96, 88, 72, 64];
+/// The same (arch/arm64/include/asm/ptrace.h: x0 to x5 come first).
+#[cfg(target_arch = "aarch64")]
+const ARGUMENT_REGISTERS: [u32; ARGUMENTS_MAX] = [0, 8, 16, 24, 32, 40];
+
 /// What a load is asked to do.
 #[derive(Debug, Clone, Copy)]
 pub struct Wishes {
     pub candidates_per_s: u32,
     pub load_window_ns: u64,
-    /// Leave LSM programs out: tests of the restricted rung, and a way out on a host where they misbehave.
-    pub without_lsm: bool,
+    /// Rungs above it are left out: tests of the others, and a way out on a host where a better one misbehaves.
+    pub best_rung: BestRung,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, without_lsm: false }
+        Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, best_rung: BestRung::Lsm }
     }
 }
 
@@ -73,6 +90,8 @@ pub struct Kernel {
     inodes: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     inodes_malicious: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     exes: BpfHashMap<MapData, [u8; 16], u8>,
+    folds: BpfHashMap<MapData, [u8; 56], [u8; size_of::<Fold>()]>,
+    losses: BpfHashMap<MapData, [u8; 16], u64>,
 }
 
 /// What the hooks recorded of the sensor's own opens: how it proves that it looked at the right file.
@@ -126,9 +145,11 @@ impl Kernel {
             btf: &btf,
             tracefs: None,
             tracepoints: Vec::new(),
-            without_lsm: wishes.without_lsm,
+            best_rung: wishes.best_rung,
+            ladder: Vec::new(),
         };
         let mut plan = Plan {
+            ladder: Vec::new(),
             hooks: vec![
                 attacher.process("fork", "sched_process_fork", "children of a loader are not followed"),
                 attacher.process("exec", "sched_process_exec", "programs that a loader starts are not seen"),
@@ -137,14 +158,12 @@ impl Kernel {
                 attacher.cgroup("connect6", &cgroup, "IPv6 connections are not seen"),
                 attacher.cgroup("sendmsg4", &cgroup, "IPv4 datagrams on unconnected sockets are not seen"),
                 attacher.cgroup("sendmsg6", &cgroup, "IPv6 datagrams on unconnected sockets are not seen"),
-                attacher.other_sockets("socket_connect", "connections of vsock and SCTP sockets are not seen"),
-                attacher.other_sockets("socket_sendmsg", "what raw, packet, ping and SCTP sockets send is not seen, and of connected UDP sockets only the connect is"),
-                attacher.exec_window(),
-                attacher.open(),
-                // After the hooks: what was opened before them is found, what comes after them is seen.
-                attacher.found(),
             ],
         };
+        plan.hooks.extend(SECURITY_HOOKS.iter().map(|hook| attacher.security(hook)));
+        // After the hooks: what was opened before them is found, what comes after them is seen.
+        plan.hooks.push(attacher.found());
+        plan.ladder = attacher.ladder;
         let tracepoints = attacher.tracepoints;
         for (name, program) in ebpf.programs() {
             if let Ok(info) = program.info() {
@@ -165,7 +184,9 @@ impl Kernel {
         let inodes_malicious = take_hash(&mut ebpf, "INODES_MALICIOUS")?;
         let exes = take_hash(&mut ebpf, "EXES")?;
         let own_opens = take_hash(&mut ebpf, "OWN_OPENS")?;
-        let kernel = Self { ebpf: Some(ebpf), tracepoints, counters, inodes, inodes_malicious, exes };
+        let folds = take_hash(&mut ebpf, "FOLDS")?;
+        let losses = take_hash(&mut ebpf, "LOSSES")?;
+        let kernel = Self { ebpf: Some(ebpf), tracepoints, counters, inodes, inodes_malicious, exes, folds, losses };
         Ok((kernel, rings, OwnOpens { map: own_opens }, plan))
     }
 
@@ -178,6 +199,44 @@ impl Kernel {
             }
         }
         sums
+    }
+
+    /// What was lost of whom: reason and cgroup.
+    pub fn losses_by_cgroup(&self) -> BTreeMap<(&'static str, u64), u64> {
+        let mut losses = BTreeMap::new();
+        for entry in self.losses.iter().take(LOSSES_MAX) {
+            let Ok((key, count)) = entry else { break };
+            let Ok(key) = LossKey::read_from_bytes(&key) else { continue };
+            let reason = LOSS.iter().find(|(counter, _)| *counter as u32 == key.counter).map(|(_, reason)| *reason);
+            losses.extend(reason.map(|reason| ((reason, key.cgroup), count)));
+        }
+        losses
+    }
+
+    /// Runs of our programs that the kernel left out because one was running already on that CPU; 0 where it doesn't
+    /// count them (`recursion_misses` of kernel/bpf/syscall.c: bpf_prog_show_fdinfo, 5.12).
+    pub fn skipped(&self) -> u64 {
+        let programs = self.ebpf.iter().flat_map(Ebpf::programs);
+        let skipped = programs.filter_map(|(_, program)| {
+            let fd = program.fd().ok()?.as_fd().as_raw_fd();
+            let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse::<u64>().ok())
+        });
+        skipped.sum()
+    }
+
+    /// Takes the folds whose first act was before `before_ns` out of the table; those that counted something.
+    pub fn take_folds(&mut self, before_ns: u64) -> Result<Vec<Vec<u8>>, aya::maps::MapError> {
+        let mut taken = Vec::new();
+        let keys: Vec<_> = self.folds.keys().take(FOLDS_MAX).collect::<Result<_, _>>()?;
+        for key in keys {
+            let Ok(bytes) = self.folds.get(&key, 0) else { continue };
+            let Ok((fixed, _)) = Net::read_from_prefix(&bytes) else { continue };
+            if fixed.header.time_ns < before_ns && self.folds.remove(&key).is_ok() && fixed.times > 0 {
+                taken.push(bytes.to_vec());
+            }
+        }
+        Ok(taken)
     }
 
     /// Tells the kernel what an inode's content is.
@@ -227,6 +286,7 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes) -> Result<Ebpf, LoadError> 
         candidates_per_s: wishes.candidates_per_s,
         reserved: 0,
         load_window_ns: wishes.load_window_ns,
+        argument_registers: ARGUMENT_REGISTERS,
     };
     EbpfLoader::new()
         .btf(Some(btf))
@@ -289,15 +349,16 @@ fn counter(ebpf: &Ebpf, counter: Counter) -> u64 {
 
 /// Acts that the sensor can do by itself, and which hooks have to count them. A hook that doesn't loses its rung.
 fn prove(ebpf: &Ebpf, plan: &mut Plan) {
-    const CANARIES: [(&str, Counter); 9] = [
+    const CANARIES: [(&str, Counter); 10] = [
         ("open", Counter::CanaryOpen),
         ("connect4", Counter::CanaryConnect),
         ("sendmsg4", Counter::CanarySend),
         ("connect6", Counter::CanaryConnect6),
         ("sendmsg6", Counter::CanarySend6),
-        ("socket_connect", Counter::CanarySocketLsm),
+        ("socket_connect", Counter::CanarySocket),
         ("fork", Counter::CanaryFork),
         ("exec", Counter::CanaryExec),
+        ("exec_window", Counter::CanaryExecWindow),
         ("exit", Counter::CanaryExit),
     ];
     let before = CANARIES.map(|(_, canary)| counter(ebpf, canary));
@@ -322,8 +383,7 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
         // A host without IPv6 can't prove those hooks, and needs them as little.
         let cannot_try = no_ipv6 && event.ends_with('6');
         if !hook.proven && !cannot_try {
-            hook.rung = None;
-            hook.why_not_better.push("attached, but the kernel never runs it".to_owned());
+            hook.lose("attached, but the kernel never runs it".to_owned());
         }
     }
 }
