@@ -39,7 +39,7 @@ pub fn agrees(name: &[u8], format: &str) -> bool {
         Some(Claim::Format(claimed)) => claimed == format,
         Some(Claim::Unsupported(claimed, _)) => claimed == format,
         Some(Claim::Pickled | Claim::Vague) => true,
-        None => !data,
+        None => !data || TEXTS.contains(&format),
     }
 }
 
@@ -69,6 +69,23 @@ const SKIPPED: &[&[u8]] = &[
     b"old",
     b"orig",
     b"incomplete",
+];
+
+/// Models that are texts, and are called like any other text.
+const TEXTS: &[&str] = &[
+    "xgboost",
+    "catboost",
+    "lightgbm",
+    "keras-config",
+    "skops-schema",
+    "orbax",
+    "mxnet-symbol",
+    "shard-index",
+    "jinja",
+    "pmml",
+    "openvino",
+    "tf-graph",
+    "caffe",
 ];
 
 /// Suffixes of things that are no models at all.
@@ -108,7 +125,7 @@ const CLAIMS: &[(&str, Claim)] = &[
     ("hdf5", Claim::Format("hdf5")),
     ("keras", Claim::Format("keras")),
     ("skops", Claim::Format("skops")),
-    ("pb", Claim::Unsupported("protobuf", Content::Code)),
+    ("pb", Claim::Vague),
     ("onnx", Claim::Format("onnx")),
     ("gguf", Claim::Format("gguf")),
     ("ggml", Claim::Unsupported("ggml", Content::Data)),

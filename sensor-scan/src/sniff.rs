@@ -41,6 +41,8 @@ pub enum Reader {
     LightGbm,
     XgboostBinary,
     TensorFlow(tensorflow::Kind),
+    /// The same graphs as text.
+    TensorFlowText,
     TfLite,
     MsgPack,
     Rds,
@@ -123,13 +125,14 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
 /// Formats that can't be mistaken for each other.
 fn model(head: &[u8], piece: &Piece<'_>) -> Option<Reader> {
     let window = Window::new(piece.source);
-    let claims: [(Reader, bool); 10] = [
+    let claims: [(Reader, bool); 11] = [
         (Reader::Gguf, head.starts_with(gguf::MAGIC)),
         (Reader::CatBoost, head.starts_with(booster::CATBOOST_MAGIC)),
         (Reader::Ubjson, booster::claims_ubjson(head)),
         (Reader::LightGbm, booster::claims_lightgbm(head)),
         (Reader::XgboostBinary, booster::claims_xgboost_binary(head)),
         (Reader::JsonModel, json_model::claims(head)),
+        (Reader::TensorFlowText, tensorflow::claims_text(head, piece.source.name())),
         (Reader::TfLite, tflite::claims(head)),
         (Reader::MsgPack, msgpack::claims(head)),
         (Reader::Rds, rds::claims(head)),
@@ -255,7 +258,7 @@ pub fn sniff(source: &dyn Source) -> (&'static str, Content) {
         Some(Reader::Hdf5) => ("hdf5", Content::Code),
         Some(Reader::KerasMetadata) => ("keras-metadata", Content::Code),
         Some(Reader::TensorFlow(tensorflow::Kind::Fingerprint)) => ("tf-fingerprint", Content::NotModel),
-        Some(Reader::TensorFlow(_)) => ("savedmodel", Content::Code),
+        Some(Reader::TensorFlow(_) | Reader::TensorFlowText) => ("savedmodel", Content::Code),
         Some(Reader::TfLite) => ("tflite", Content::Data),
         Some(Reader::MsgPack) => ("msgpack", Content::Data),
         Some(Reader::Rds) => ("rds", Content::Code),

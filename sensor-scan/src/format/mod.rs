@@ -174,6 +174,7 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::Hdf5 => Some(hdf5::scan(piece, context)),
             Reader::KerasMetadata => Some(keras::scan(piece, context)),
             Reader::TensorFlow(kind) => Some(tensorflow::scan(piece, *kind, context)),
+            Reader::TensorFlowText => tensorflow::scan_text(piece, context),
             Reader::TfLite => Some(tflite::scan(piece, context)),
             Reader::MsgPack => msgpack::scan(piece, context),
             Reader::Rds => Some(rds::scan(piece, context)),

@@ -167,10 +167,10 @@ impl Reader<'_, '_> {
 #[cfg(test)]
 mod tests {
     use crate::source::MemorySource;
-    use crate::{Limits, Verdict, scan as scan_file};
+    use crate::{Limits, Policy, Verdict, scan as scan_file};
 
     fn judged(bytes: &[u8]) -> (&'static str, Verdict) {
-        let report = scan_file(&MemorySource::new(bytes, b"m.msgpack"), &Limits::default());
+        let report = scan_file(&MemorySource::new(bytes, b"m.msgpack"), &Limits::default(), &Policy::standard());
         (report.format, report.verdict)
     }
 

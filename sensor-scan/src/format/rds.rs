@@ -18,12 +18,63 @@ const LOADERS: &[&str] = &["readRDS, load (R < 4.4.0 while reading, later at fir
 
 /// Functions of R that run, load, read, write or fetch.
 const ACTING: &[&str] = &[
-    "system", "system2", "shell", "shell.exec", "pipe", "eval", "evalq", "eval.parent", "parse", "source", "sys.source",
-    "download.file", "url", "curl", "socketConnection", "unlink", "file.remove", "file.copy", "file.rename", "writeLines",
-    "writeBin", "sink", "readLines", "readRDS", "load", "library", "require", "loadNamespace", "requireNamespace",
-    "dyn.load", ".Call", ".External", ".C", "do.call", "assign", "Sys.setenv", "Sys.getenv", "install.packages", "file",
-    "exec", "run", "browseURL", "attach", "delayedAssign", "makeActiveBinding", "reg.finalizer", "Rscript", "dump",
-    "saveRDS", "save", "write", "setwd", "q", "quit", "trace", "unserialize", "deserialize",
+    "system",
+    "system2",
+    "shell",
+    "shell.exec",
+    "pipe",
+    "eval",
+    "evalq",
+    "eval.parent",
+    "parse",
+    "source",
+    "sys.source",
+    "download.file",
+    "url",
+    "curl",
+    "socketConnection",
+    "unlink",
+    "file.remove",
+    "file.copy",
+    "file.rename",
+    "writeLines",
+    "writeBin",
+    "sink",
+    "readLines",
+    "readRDS",
+    "load",
+    "library",
+    "require",
+    "loadNamespace",
+    "requireNamespace",
+    "dyn.load",
+    ".Call",
+    ".External",
+    ".C",
+    "do.call",
+    "assign",
+    "Sys.setenv",
+    "Sys.getenv",
+    "install.packages",
+    "file",
+    "exec",
+    "run",
+    "browseURL",
+    "attach",
+    "delayedAssign",
+    "makeActiveBinding",
+    "reg.finalizer",
+    "Rscript",
+    "dump",
+    "saveRDS",
+    "save",
+    "write",
+    "setwd",
+    "q",
+    "quit",
+    "trace",
+    "unserialize",
+    "deserialize",
 ];
 
 /// Start of the serialised data behind a header that says which encoding it has.
@@ -46,7 +97,15 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     let window = Window::new(piece.source);
     let head = window.bytes(0, window.len(), 16);
     let at = start(&head).unwrap_or(0) as u64;
-    let mut reader = Reader { window: &window, at: at + 2, form: head.get(at as usize).copied().unwrap_or(b'X'), steps: 0, names: Vec::new(), context, piece };
+    let mut reader = Reader {
+        window: &window,
+        at: at + 2,
+        form: head.get(at as usize).copied().unwrap_or(b'X'),
+        steps: 0,
+        names: Vec::new(),
+        context,
+        piece,
+    };
     let read = reader.document();
     let end = reader.at;
     if read.is_none() {
@@ -287,7 +346,9 @@ impl Reader<'_, '_, '_, '_, '_> {
             5 if unbound => self.report(Severity::High, "a promise that runs code when it is looked at", at, &names),
             3 if acts => self.report(Severity::Low, "a function of R that runs, reads or writes something", at, &names),
             6 | 240 if acts => {
-                let shells = names.iter().any(|name| matches!(name.as_str(), "system" | "system2" | "shell" | "shell.exec" | "pipe"));
+                let shells = names
+                    .iter()
+                    .any(|name| matches!(name.as_str(), "system" | "system2" | "shell" | "shell.exec" | "pipe"));
                 let severity = if shells { Severity::Medium } else { Severity::Low };
                 self.report(severity, "a call that runs, reads or writes something, kept as data", at, &names);
             }
@@ -365,7 +426,7 @@ impl Reader<'_, '_, '_, '_, '_> {
 #[cfg(test)]
 mod tests {
     use crate::source::MemorySource;
-    use crate::{Limits, Verdict, scan as scan_file};
+    use crate::{Limits, Policy, Verdict, scan as scan_file};
 
     fn ints(values: &[i32]) -> Vec<u8> {
         values.iter().flat_map(|value| value.to_be_bytes()).collect()
@@ -392,7 +453,7 @@ mod tests {
     }
 
     fn judged(bytes: &[u8]) -> Verdict {
-        let report = scan_file(&MemorySource::new(bytes, b"m.rds"), &Limits::default());
+        let report = scan_file(&MemorySource::new(bytes, b"m.rds"), &Limits::default(), &Policy::standard());
         assert_eq!(report.format, "rds");
         report.verdict
     }
@@ -402,7 +463,8 @@ mod tests {
         let promise = promise(&call("system", "id"));
         let in_list = [ints(&[19, 2]), text("a"), promise.clone()].concat();
         let in_pairs = [ints(&[2 | 0x400]), symbol("x"), promise.clone(), ints(&[254])].concat();
-        let in_attributes = [ints(&[13 | 0x200, 1, 7, 2 | 0x400]), symbol("names"), promise.clone(), ints(&[254])].concat();
+        let in_attributes =
+            [ints(&[13 | 0x200, 1, 7, 2 | 0x400]), symbol("names"), promise.clone(), ints(&[254])].concat();
         let in_environment = [ints(&[4, 0, 253, 254]), ints(&[19, 1]), in_pairs.clone(), ints(&[254])].concat();
         for body in [promise, in_list, in_pairs, in_attributes, in_environment] {
             assert_eq!(judged(&file(&body)), Verdict::Malicious);
@@ -414,7 +476,18 @@ mod tests {
 
     #[test]
     fn ordinary_data() {
-        let model = [ints(&[19 | 0x200, 2, 14, 1]), vec![0; 8], call("lm", "y ~ x"), ints(&[2 | 0x400]), symbol("names"), ints(&[16, 2, 9, 1]), b"a".to_vec(), ints(&[9, -1]), ints(&[254])].concat();
+        let model = [
+            ints(&[19 | 0x200, 2, 14, 1]),
+            vec![0; 8],
+            call("lm", "y ~ x"),
+            ints(&[2 | 0x400]),
+            symbol("names"),
+            ints(&[16, 2, 9, 1]),
+            b"a".to_vec(),
+            ints(&[9, -1]),
+            ints(&[254]),
+        ]
+        .concat();
         assert_eq!(judged(&file(&model)), Verdict::Clean);
         assert_eq!(judged(b"A\n2\n262144\n131840\n14\n2\n1.5\nNA\n"), Verdict::Clean);
         assert_eq!(judged(&file(&ints(&[19, 1000, 13]))), Verdict::Unscannable);

@@ -14,7 +14,9 @@ const DEPTH_MAX: u32 = 16;
 /// A version, a description, and one of the model types.
 pub fn claims(model: Message<'_, '_>) -> bool {
     let fields: Vec<Field<'_, '_>> = model.fields().take(64).collect();
-    let version = fields.iter().any(|field| field.number == 1 && field.number().is_some_and(|version| (1..100).contains(&version)));
+    let version = fields
+        .iter()
+        .any(|field| field.number == 1 && field.number().is_some_and(|version| (1..100).contains(&version)));
     let kind = fields.iter().any(|field| field.message().is_some() && is_kind(field.number));
     let known = fields.iter().all(|field| matches!(field.number, 1 | 2 | 10) || is_kind(field.number));
     version && kind && known

@@ -32,7 +32,10 @@ pub fn claims(window: &Window<'_>, head: &[u8], name: &[u8]) -> Option<Kind> {
     if head.starts_with(b"B\0C\0N\0") || name.ends_with(b".dnn") {
         return Some(Kind::Cntk);
     }
-    if head.starts_with(b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1") || head.starts_with(b"4\n1\n3\nV 1\n") || name.ends_with(b".t7") {
+    if head.starts_with(b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1")
+        || head.starts_with(b"4\n1\n3\nV 1\n")
+        || name.ends_with(b".t7")
+    {
         return Some(Kind::Torch7);
     }
     if head.starts_with(b"ftrt") || head.starts_with(b"ptrt") {
@@ -101,7 +104,14 @@ impl Kind {
     }
 }
 
-fn report(id: &'static str, severity: Severity, title: &str, detail: &str, piece: &Piece<'_>, context: &mut Context<'_>) {
+fn report(
+    id: &'static str,
+    severity: Severity,
+    title: &str,
+    detail: &str,
+    piece: &Piece<'_>,
+    context: &mut Context<'_>,
+) {
     let finding = Finding::new(id, severity, title).member(piece.member.as_deref());
     context.report(finding.text("name", detail));
 }
@@ -114,8 +124,23 @@ fn paddle(piece: &Piece<'_>, program: Message<'_, '_>, context: &mut Context<'_>
                 return;
             }
             let kind = operator.last(3).map(|kind| kind.text(256)).unwrap_or_default();
-            if matches!(kind.as_str(), "py_func" | "py_layer" | "custom_op" | "load_lib" | "load" | "load_combine" | "save" | "save_combine" | "print") {
-                let severity = if matches!(kind.as_str(), "py_func" | "py_layer" | "load_lib") { Severity::Medium } else { Severity::Info };
+            if matches!(
+                kind.as_str(),
+                "py_func"
+                    | "py_layer"
+                    | "custom_op"
+                    | "load_lib"
+                    | "load"
+                    | "load_combine"
+                    | "save"
+                    | "save_combine"
+                    | "print"
+            ) {
+                let severity = if matches!(kind.as_str(), "py_func" | "py_layer" | "load_lib") {
+                    Severity::Medium
+                } else {
+                    Severity::Info
+                };
                 report("SNS-624", severity, "an operator that calls code or files of the host", &kind, piece, context);
             }
             // Attributes: a name, a type, and texts.
@@ -124,7 +149,14 @@ fn paddle(piece: &Piece<'_>, program: Message<'_, '_>, context: &mut Context<'_>
                     let value = value.text(64 << 10);
                     let path = matches!(kind.as_str(), "load" | "load_combine" | "save" | "save_combine");
                     if path && text::leaves(&value).is_some() {
-                        report("SNS-624", Severity::Medium, "an operator with a file outside the model's folder", &value, piece, context);
+                        report(
+                            "SNS-624",
+                            Severity::Medium,
+                            "an operator with a file outside the model's folder",
+                            &value,
+                            piece,
+                            context,
+                        );
                     }
                     text::scan("attribute", &value, piece.member.as_deref(), context);
                 }

@@ -2,16 +2,21 @@
 
 use crate::format::protobuf::testing::{bytes, number};
 use crate::source::MemorySource;
-use crate::{Limits, Verdict, scan as scan_file};
+use crate::{Limits, Policy, Verdict, scan as scan_file};
 
 fn judged(bytes: &[u8], name: &str) -> (&'static str, Verdict) {
-    let report = scan_file(&MemorySource::new(bytes, name.as_bytes()), &Limits::default());
+    let report = scan_file(&MemorySource::new(bytes, name.as_bytes()), &Limits::default(), &Policy::standard());
     (report.format, report.verdict)
 }
 
 #[test]
 fn paddle_and_caffe() {
-    let program = |operator: &str| bytes(1, [number(1, 0), number(2, 0), bytes(4, [bytes(3, "feed")].concat()), bytes(4, bytes(3, operator))].concat());
+    let program = |operator: &str| {
+        bytes(
+            1,
+            [number(1, 0), number(2, 0), bytes(4, [bytes(3, "feed")].concat()), bytes(4, bytes(3, operator))].concat(),
+        )
+    };
     assert_eq!(judged(&program("relu"), "m.pdmodel"), ("paddle", Verdict::Clean));
     assert_eq!(judged(&program("py_func"), "x"), ("paddle", Verdict::Suspicious));
     let layer = |kind: &str| [bytes(1, "net"), bytes(100, [bytes(1, "l"), bytes(2, kind)].concat())].concat();

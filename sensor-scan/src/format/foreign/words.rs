@@ -34,7 +34,15 @@ fn position(bytes: &[u8], word: &[u8]) -> Option<usize> {
 
 /// CNTK: functions of the user's in Python or in a native library; version 1 writes UTF-16, version 2 a protobuf.
 pub fn cntk(piece: &Piece<'_>, context: &mut Context<'_>) {
-    const WORDS: &[&str] = &["NativeUserFunction", "UserFunction", "UserDefinedFunction", "native_user_function", ".so", ".dll", "__import__"];
+    const WORDS: &[&str] = &[
+        "NativeUserFunction",
+        "UserFunction",
+        "UserDefinedFunction",
+        "native_user_function",
+        ".so",
+        ".dll",
+        "__import__",
+    ];
     let mut found = None;
     pieces(piece, context, |_, bytes| {
         let narrow: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
@@ -48,7 +56,14 @@ pub fn cntk(piece: &Piece<'_>, context: &mut Context<'_>) {
         }
     });
     if let Some(word) = found {
-        report("SNS-624", Severity::Medium, "a function of the user's own, in Python or a native library", word, piece, context);
+        report(
+            "SNS-624",
+            Severity::Medium,
+            "a function of the user's own, in Python or a native library",
+            word,
+            piece,
+            context,
+        );
     }
 }
 
@@ -59,7 +74,14 @@ pub fn torch7(piece: &Piece<'_>, context: &mut Context<'_>) {
         found |= position(bytes, b"\x1bLJ").is_some() || position(bytes, b"\x1bLua").is_some();
     });
     if found {
-        report("SNS-624", Severity::Medium, "a function of Lua as bytecode, which runs when it is called", "", piece, context);
+        report(
+            "SNS-624",
+            Severity::Medium,
+            "a function of Lua as bytecode, which runs when it is called",
+            "",
+            piece,
+            context,
+        );
     }
 }
 
@@ -92,7 +114,9 @@ pub fn tensorrt(piece: &Piece<'_>, context: &mut Context<'_>) {
                 found = Some((start + at as u64, what));
             }
         }
-        if found.is_none() && String::from_utf8_lossy(bytes).split('\0').any(|part| part.len() > 8 && text::active(part).is_some()) {
+        if found.is_none()
+            && String::from_utf8_lossy(bytes).split('\0').any(|part| part.len() > 8 && text::active(part).is_some())
+        {
             found = Some((start, "code as text"));
         }
     });

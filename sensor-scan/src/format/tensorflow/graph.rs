@@ -95,7 +95,8 @@ impl Reader<'_, '_> {
             match field.number {
                 1 => {
                     body.name = message.last(1).map(|name| name.text(1024)).unwrap_or_default();
-                    let name = |argument: Message<'_, '_>| argument.last(1).map(|name| name.text(1024)).unwrap_or_default();
+                    let name =
+                        |argument: Message<'_, '_>| argument.last(1).map(|name| name.text(1024)).unwrap_or_default();
                     body.arguments = message.each(2).take(10_000).map(name).collect();
                 }
                 3 => self.node(message, &mut body)?,

@@ -7,9 +7,10 @@
 //! Reference: TensorFlow's `saved_model.proto`, `meta_graph.proto`, `graph.proto`, `function.proto`, `op_def` registry.
 
 mod graph;
-mod origin;
 mod op;
+mod origin;
 mod read;
+mod text_form;
 
 use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
@@ -20,6 +21,7 @@ use crate::window::Window;
 use graph::Graph;
 
 pub use op::acts;
+pub use text_form::{claims as claims_text, scan as scan_text};
 
 /// Bytes of a path or a name.
 const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -139,7 +141,8 @@ fn meta_graph(piece: &Piece<'_>, meta: Message<'_, '_>, context: &mut Context<'_
     for asset in meta.each(6).take(100_000) {
         let name = asset.last(2).map(|name| name.text(TEXT_BYTES_MAX)).unwrap_or_default();
         if let Some(why) = text::leaves(&name) {
-            let finding = Finding::new("SNS-305", Severity::High, format!("an asset outside the model's folder: {why}"));
+            let finding =
+                Finding::new("SNS-305", Severity::High, format!("an asset outside the model's folder: {why}"));
             context.report(finding.member(member).text("file", &name).loaders(&["tf.saved_model.load"]));
         }
         assets.extend(asset.last(1).and_then(|tensor| tensor.last(1)).map(|tensor| tensor.text(1024)));

@@ -128,6 +128,20 @@ pub fn acts(operator: &str) -> bool {
     OPERANDS.iter().any(|(name, ..)| *name == operator) || ATTRIBUTES.iter().any(|(name, ..)| *name == operator)
 }
 
+/// Finding and severity of an operator of which only the name is known; `place`: a path that leaves is in the file.
+pub fn by_name(operator: &str, place: bool) -> Option<(&'static str, Severity)> {
+    let act = OPERANDS.iter().find(|(name, ..)| *name == operator).map(|(_, act, _)| *act)?;
+    Some(match act {
+        Act::Python => ("SNS-441", Severity::High),
+        Act::Write => ("SNS-442", Severity::High),
+        Act::Read => ("SNS-443", if place { Severity::High } else { Severity::Medium }),
+        Act::Save if place => ("SNS-442", Severity::High),
+        Act::Restore if place => ("SNS-443", Severity::High),
+        Act::Save | Act::Restore => return None,
+        Act::Connect | Act::Native => ("SNS-444", Severity::Medium),
+    })
+}
+
 pub fn judge(graph: &Graph, assets: &[String], context: &mut Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut finder = Finder::new(graph, assets);

@@ -89,6 +89,12 @@ impl<'g> Finder<'g> {
         let mut origin = Origin::default();
         for (caller, node) in callers.iter().take(TEXTS_MAX) {
             let Some(node) = graph.bodies.get(*caller).and_then(|body| body.nodes.get(*node)) else { continue };
+            // Elements of a data set come from what it is made of, other arguments stand behind it.
+            if node.operator.contains("Dataset") {
+                origin.merge(self.nth(*caller, node, 0, depth));
+                origin.merge(self.nth(*caller, node, index, depth));
+                continue;
+            }
             // Branches and loops take their condition first.
             let shift = usize::from(matches!(node.operator.as_str(), "If" | "StatelessIf" | "Case" | "StatelessCase"));
             origin.merge(self.nth(*caller, node, index + shift, depth));
@@ -103,11 +109,11 @@ impl<'g> Finder<'g> {
                 Origin { dynamic: constants.is_empty(), constants, asset: false }
             }
             "Identity" | "IdentityN" | "StopGradient" | "Snapshot" | "PreventGradient" | "Reshape" | "ExpandDims"
-            | "Squeeze" | "Fill" | "Tile" | "EnsureShape" | "StringStrip" | "StringLower" | "StringUpper" | "Unique"
-            | "StridedSlice" | "Slice" | "GatherV2" | "Gather" | "BroadcastTo" | "Bitcast" | "Copy" | "CopyHost"
-            | "Enter" | "Exit" | "NextIteration" | "Switch" | "OptionalGetValue" | "Substr" | "StringSplitV2"
-            | "StringSplit" | "Transpose" | "RandomShuffle" | "DecodeBase64" | "RegexReplace" | "StaticRegexReplace"
-            | "ReadVariableOp" | "CheckNumerics" | "Unpack" | "Split" => {
+            | "Squeeze" | "Fill" | "Tile" | "EnsureShape" | "StringStrip" | "StringLower" | "StringUpper"
+            | "Unique" | "StridedSlice" | "Slice" | "GatherV2" | "Gather" | "BroadcastTo" | "Bitcast" | "Copy"
+            | "CopyHost" | "Enter" | "Exit" | "NextIteration" | "Switch" | "OptionalGetValue" | "Substr"
+            | "StringSplitV2" | "StringSplit" | "Transpose" | "RandomShuffle" | "DecodeBase64" | "RegexReplace"
+            | "StaticRegexReplace" | "ReadVariableOp" | "CheckNumerics" | "Unpack" | "Split" => {
                 // The value comes first, but for operators that take a shape or an axis before it.
                 let index = usize::from(matches!(node.operator.as_str(), "Fill" | "Split"));
                 self.nth(body, node, index, depth)
@@ -120,6 +126,16 @@ impl<'g> Finder<'g> {
                     if one != Origin::dynamic() || !node.operator.starts_with("Concat") {
                         origin.merge(one);
                     }
+                }
+                origin
+            }
+            "RangeDataset" => Origin::dynamic(),
+            operator if operator.contains("Dataset") => {
+                let mut origin = Origin::default();
+                let all =
+                    matches!(operator, "TensorSliceDataset" | "TensorDataset" | "ConcatenateDataset" | "ZipDataset");
+                for index in 0..data_inputs(node).count().min(if all { TEXTS_MAX } else { 1 }) {
+                    origin.merge(self.nth(body, node, index, depth));
                 }
                 origin
             }
@@ -138,7 +154,8 @@ impl<'g> Finder<'g> {
     /// Texts put together: as far as the start is constant, the start says where they lead.
     fn joined(&mut self, body: usize, node: &'g Node, depth: u32) -> Origin {
         let separator = texts(node, "separator").first().cloned().unwrap_or_default();
-        let mut text = texts(node, "template").first().map(|template| template.split("%s").next().unwrap_or_default().to_owned());
+        let mut text =
+            texts(node, "template").first().map(|template| template.split("%s").next().unwrap_or_default().to_owned());
         let mut dynamic = text.is_some();
         for index in 0..data_inputs(node).count().min(TEXTS_MAX) {
             let part = self.nth(body, node, index, depth);

@@ -2,7 +2,7 @@
 
 use crate::format::protobuf::testing::{bytes, number};
 use crate::source::MemorySource;
-use crate::{Limits, Verdict, scan as scan_file};
+use crate::{Limits, Policy, Verdict, scan as scan_file};
 
 fn attribute(key: &str, value: &[u8]) -> Vec<u8> {
     bytes(5, [bytes(1, key), bytes(2, value)].concat())
@@ -35,7 +35,7 @@ fn saved_model(graph: &[u8], more: &[u8]) -> Vec<u8> {
 }
 
 fn judged(bytes: &[u8]) -> (&'static str, Verdict) {
-    let report = scan_file(&MemorySource::new(bytes, b"saved_model.pb"), &Limits::default());
+    let report = scan_file(&MemorySource::new(bytes, b"saved_model.pb"), &Limits::default(), &Policy::standard());
     (report.format, report.verdict)
 }
 
@@ -62,15 +62,31 @@ fn constant_paths_through_every_operator() {
     let chains: &[&[Vec<u8>]] = &[
         &[constant("p", PATH)],
         &[constant("c", PATH), node("p", "Identity", &["c"], &[])],
-        &[constant("a", "/tmp"), constant("b", "x"), node("p", "StringJoin", &["a", "b"], &attribute("separator", &bytes(2, "/")))],
+        &[
+            constant("a", "/tmp"),
+            constant("b", "x"),
+            node("p", "StringJoin", &["a", "b"], &attribute("separator", &bytes(2, "/"))),
+        ],
         &[constant("a", "/tm"), constant("b", "p/x"), node("p", "AddV2", &["a", "b"], &[])],
         &[constant("a", "/tmp/"), node("b", "Placeholder", &[], &[]), node("p", "StringJoin", &["a:0", "b"], &[])],
         &[node("b", "Placeholder", &[], &[]), constant("a", "/../../x"), node("p", "StringJoin", &["b", "a"], &[])],
         &[constant("a", PATH), node("b", "ExpandDims", &["a", "z"], &[]), node("p", "Pack", &["b", "^q"], &[])],
     ];
-    for (operator, index) in [("WriteFile", 0), ("ReadFile", 0), ("MatchingFiles", 0), ("SaveV2", 0), ("RestoreV2", 0), ("MergeV2Checkpoints", 1),
-        ("TextLineDataset", 0), ("InitializeTableFromTextFileV2", 1), ("CreateSummaryFileWriter", 1), ("SqlDataset", 1), ("Save", 0), ("CacheDatasetV2", 1), ("RpcClient", 0)]
-    {
+    for (operator, index) in [
+        ("WriteFile", 0),
+        ("ReadFile", 0),
+        ("MatchingFiles", 0),
+        ("SaveV2", 0),
+        ("RestoreV2", 0),
+        ("MergeV2Checkpoints", 1),
+        ("TextLineDataset", 0),
+        ("InitializeTableFromTextFileV2", 1),
+        ("CreateSummaryFileWriter", 1),
+        ("SqlDataset", 1),
+        ("Save", 0),
+        ("CacheDatasetV2", 1),
+        ("RpcClient", 0),
+    ] {
         for chain in chains {
             let inputs = &["d", "p"][1 - index..];
             let mut nodes = chain.to_vec();
@@ -124,7 +140,10 @@ fn paths_that_the_caller_or_the_loader_gives() {
         }
     }
     // An asset: the constant is replaced by whoever loads the model.
-    let table = graph(&[constant("Const", "/build/vocab.txt"), node("op", "InitializeTableFromTextFileV2", &["t", "Const"], &[])]);
+    let table = graph(&[
+        constant("Const", "/build/vocab.txt"),
+        node("op", "InitializeTableFromTextFileV2", &["t", "Const"], &[]),
+    ]);
     let asset = |file: &str| bytes(6, [bytes(1, bytes(1, "Const:0")), bytes(2, file)].concat());
     assert_eq!(judged(&saved_model(&table, &asset("vocab.txt"))), ("savedmodel", Verdict::Clean));
     assert_eq!(judged(&saved_model(&table, &asset("../../vocab.txt"))).1, Verdict::Malicious);
@@ -144,7 +163,10 @@ fn arguments_come_from_the_callers() {
     assert_eq!(judged(&called(&saver, node("p", "Placeholder", &[], &[]))).1, Verdict::Clean);
     assert_eq!(judged(&called(&body, node("p", "Placeholder", &[], &[]))).1, Verdict::Malicious);
     // Functions that call themselves end.
-    let own = [node("a", "PartitionedCall", &["x"], &attribute("f", &bytes(10, bytes(1, "f")))), node("op", "SaveV2", &["x"], &[])];
+    let own = [
+        node("a", "PartitionedCall", &["x"], &attribute("f", &bytes(10, bytes(1, "f")))),
+        node("op", "SaveV2", &["x"], &[]),
+    ];
     let library = bytes(2, bytes(1, function("f", &["x"], &own)));
     assert_eq!(judged(&saved_model(&[graph(&[constant("c", "x")]), library].concat(), &[])).1, Verdict::Clean);
 }

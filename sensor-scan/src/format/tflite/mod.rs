@@ -118,7 +118,7 @@ fn buffer(piece: &Piece<'_>, window: &Window<'_>, start: u64, end: u64, context:
 #[cfg(test)]
 mod tests {
     use crate::source::MemorySource;
-    use crate::{Limits, Verdict, scan as scan_file};
+    use crate::{Limits, Policy, Verdict, scan as scan_file};
 
     /// A model with one operator code of this name.
     fn model(operator: &str) -> Vec<u8> {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn judged(bytes: &[u8]) -> Verdict {
-        let report = scan_file(&MemorySource::new(bytes, b"m.tflite"), &Limits::default());
+        let report = scan_file(&MemorySource::new(bytes, b"m.tflite"), &Limits::default(), &Policy::standard());
         assert_eq!(report.format, "tflite");
         report.verdict
     }

@@ -201,7 +201,8 @@ impl Walk {
             let kind = value("type").unwrap_or_default();
             let known = TOKENIZERS.contains(&kind);
             let severity = if known { Severity::Info } else { Severity::Medium };
-            let finding = Finding::new("SNS-622", severity, "a layer of an extension, which is native code of the host");
+            let finding =
+                Finding::new("SNS-622", severity, "a layer of an extension, which is native code of the host");
             self.found.push(finding.text("type", kind).loaders(&["OpenVINO with the extension registered"]));
         }
         for (key, value) in &attributes {
@@ -211,7 +212,10 @@ impl Walk {
                 let finding = Finding::new("SNS-622", Severity::Medium, "the model names a native library");
                 self.found.push(finding.text("key", key).text("value", value));
             }
-            let opens = matches!(key.as_str(), "path" | "file" | "href" | "schemaLocation" | "bin" | "weights_path" | "filename");
+            let opens = matches!(
+                key.as_str(),
+                "path" | "file" | "href" | "schemaLocation" | "bin" | "weights_path" | "filename"
+            );
             if opens && text::leaves(value).is_some_and(|why| why != "a URL") {
                 let finding = Finding::new("SNS-622", Severity::Medium, "the model names a file outside its folder");
                 self.found.push(finding.text("key", key).text("value", value));
@@ -297,15 +301,16 @@ fn unescaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use crate::source::MemorySource;
-    use crate::{Limits, Verdict, scan as scan_file};
+    use crate::{Limits, Policy, Verdict, scan as scan_file};
 
     fn judged(xml: &str) -> (&'static str, Verdict) {
-        let plain = scan_file(&MemorySource::new(xml.as_bytes(), b"m.pmml"), &Limits::default());
+        let plain = scan_file(&MemorySource::new(xml.as_bytes(), b"m.pmml"), &Limits::default(), &Policy::standard());
         // The same in UTF-16, both ways.
         for big in [false, true] {
             let units = "\u{feff}".encode_utf16().chain(xml.encode_utf16());
-            let bytes: Vec<u8> = units.flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect();
-            let wide = scan_file(&MemorySource::new(&bytes, b"m.pmml"), &Limits::default());
+            let bytes: Vec<u8> =
+                units.flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect();
+            let wide = scan_file(&MemorySource::new(&bytes, b"m.pmml"), &Limits::default(), &Policy::standard());
             assert_eq!((wide.format, wide.verdict), (plain.format, plain.verdict), "{xml}");
         }
         (plain.format, plain.verdict)
@@ -337,7 +342,9 @@ mod tests {
             assert_eq!(judged(xml).1, verdict, "{xml}");
         }
         let layer = |kind: &str, version: &str| {
-            format!(r#"<?xml version="1.0"?><net name="m" version="11"><layers><layer id="0" type="{kind}" version="{version}"/></layers></net>"#)
+            format!(
+                r#"<?xml version="1.0"?><net name="m" version="11"><layers><layer id="0" type="{kind}" version="{version}"/></layers></net>"#
+            )
         };
         assert_eq!(judged(&layer("Parameter", "opset1")).1, Verdict::Clean);
         assert_eq!(judged(&layer("RegexSplit", "extension")).1, Verdict::Clean);
