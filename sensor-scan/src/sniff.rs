@@ -3,8 +3,8 @@
 use crate::context::Piece;
 use crate::format::compressed::{self, codec::Codec};
 use crate::format::{
-    booster, foreign, gguf, hdf5, jinja, json_model, keras, msgpack, npy, onnx, rds, stream, tar, tensorflow, tflite,
-    torch_legacy, xml, zip,
+    booster, foreign, gguf, hdf5, jinja, json_model, keras, msgpack, npy, onnx, rds, sevenz, stream, tar, tensorflow,
+    tflite, torch_legacy, xml, zip,
 };
 use crate::name::{self, Claim};
 use crate::report::Content;
@@ -23,6 +23,7 @@ pub enum Reader {
     Safetensors,
     Zip,
     Tar,
+    SevenZ,
     TorchLegacy,
     Pickle,
     Compressed(Codec),
@@ -84,6 +85,9 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
     }
     if tar::claims(&head) {
         readers.push(Reader::Tar);
+    }
+    if head.starts_with(sevenz::MAGIC) {
+        readers.push(Reader::SevenZ);
     }
     if head.starts_with(compressed::OLD_JOBLIB_MAGIC) {
         readers.push(Reader::OldJoblib);
@@ -207,9 +211,11 @@ const UNSUPPORTED: &[(usize, &[u8], &str, Content)] = &[
     (0, b"lmgg", "ggml", Content::Data),
     (0, b"tjgg", "ggml", Content::Data),
     (0, b"fmgg", "ggml", Content::Data),
-    (0, b"7z\xbc\xaf\x27\x1c", "7z", Content::Unknown),
     (0, b"Rar!\x1a\x07", "rar", Content::Unknown),
     (0, b"MZqFpD='", "llamafile", Content::Code),
+    (0, b"jartsr='", "llamafile", Content::Code),
+    (0, b"ftrt", "tensorrt", Content::Code),
+    (0, b"ptrt", "tensorrt", Content::Code),
 ];
 
 const EXECUTABLE: &[(usize, &[u8], &str)] = &[
@@ -277,6 +283,7 @@ pub fn sniff(source: &dyn Source) -> (&'static str, Content) {
                 content => (seen.format, content),
             }
         }
+        Some(Reader::SevenZ) => ("7z", if claimed { Content::Unknown } else { Content::NotModel }),
         Some(Reader::Tar) => ("tar", if claimed { Content::Unknown } else { Content::NotModel }),
         Some(Reader::Compressed(codec)) => (codec.name(), if claimed { Content::Unknown } else { Content::NotModel }),
         None => match otherwise(source) {

@@ -9,7 +9,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let (source, limits) = (MemorySource::new(bytes, b"x"), Limits::default());
     let piece = Piece { source: &source, start: 0, end: bytes.len() as u64, member: None };
     use sensor_scan::format::foreign::Kind;
-    for kind in [Kind::Paddle, Kind::Caffe, Kind::Prototxt, Kind::Cntk, Kind::Torch7, Kind::CoreMl, Kind::TensorRt, Kind::Executorch] {
+    for kind in [Kind::Paddle, Kind::Caffe, Kind::Prototxt, Kind::Cntk, Kind::Torch7, Kind::CoreMl, Kind::Executorch] {
         foreign::scan(&piece, kind, &mut Context::new(&limits, door));
     }
 });

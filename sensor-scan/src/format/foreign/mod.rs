@@ -1,5 +1,5 @@
 //! Frameworks whose models are read only for operators and classes that call code of the host: Paddle, Caffe, CNTK,
-//! Torch7, CoreML, TensorRT.
+//! Torch7, CoreML, ExecuTorch.
 
 mod coreml;
 mod words;
@@ -20,7 +20,6 @@ pub enum Kind {
     Cntk,
     Torch7,
     CoreMl,
-    TensorRt,
     Executorch,
 }
 
@@ -37,9 +36,6 @@ pub fn claims(window: &Window<'_>, head: &[u8], name: &[u8]) -> Option<Kind> {
         || name.ends_with(b".t7")
     {
         return Some(Kind::Torch7);
-    }
-    if head.starts_with(b"ftrt") || head.starts_with(b"ptrt") {
-        return Some(Kind::TensorRt);
     }
     if head.get(4..8).is_some_and(|magic| magic.starts_with(b"ET1") || magic.starts_with(b"ET0")) {
         return Some(Kind::Executorch);
@@ -82,7 +78,6 @@ pub fn scan(piece: &Piece<'_>, kind: Kind, context: &mut Context<'_>) -> Seen {
         Kind::Cntk => words::cntk(piece, context),
         Kind::Torch7 => words::torch7(piece, context),
         Kind::CoreMl => coreml::scan(piece, whole, context),
-        Kind::TensorRt => words::tensorrt(piece, context),
         Kind::Executorch => words::executorch(piece, &window, context),
     }
     let (format, content) = kind.seen();
@@ -98,7 +93,6 @@ impl Kind {
             Self::Cntk => ("cntk", Content::Code),
             Self::Torch7 => ("torch7", Content::Code),
             Self::CoreMl => ("coreml", Content::Data),
-            Self::TensorRt => ("tensorrt", Content::Code),
             Self::Executorch => ("executorch", Content::Data),
         }
     }

@@ -47,7 +47,5 @@ fn names_and_signatures() {
     let lua = b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1\x0d\0\0\0nn.Sequential";
     assert_eq!(judged(lua, "m.t7"), ("torch7", Verdict::Clean));
     assert_eq!(judged(&[lua.as_slice(), b"\x1bLJ\x01"].concat(), "m"), ("torch7", Verdict::Suspicious));
-    assert_eq!(judged(b"ftrt\0\0\0\0some engine", "m.engine"), ("tensorrt", Verdict::Unscannable));
-    assert_eq!(judged(b"ftrt\0\0\0\0\x7fELF\x02\x01\x01\0", "m.plan"), ("tensorrt", Verdict::Suspicious));
     assert_eq!(judged(b"\x08\0\0\0ET12\x04\0\0\0\0\0\0\0", "m.pte"), ("executorch", Verdict::Clean));
 }

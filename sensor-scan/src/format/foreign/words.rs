@@ -98,35 +98,6 @@ pub fn prototxt(piece: &Piece<'_>, context: &mut Context<'_>) {
     text::scan("prototxt", &String::from_utf8_lossy(&bytes), piece.member.as_deref(), context);
 }
 
-/// TensorRT: an engine is executable by design; what it carries of native libraries is said apart.
-pub fn tensorrt(piece: &Piece<'_>, context: &mut Context<'_>) {
-    let finding = Finding::new("SNS-601", Severity::Low, "a TensorRT engine: deserialising it runs native code");
-    context.report(finding.member(piece.member.as_deref()).loaders(&["TensorRT"]));
-    let mut found: Option<(u64, &str)> = None;
-    pieces(piece, context, |start, bytes| {
-        for (word, what) in [
-            (&b"\x7fELF\x02\x01\x01"[..], "an ELF library"),
-            (b"This program cannot be run in DOS mode", "a PE library"),
-            (b".so\0", "the path of a library"),
-            (b".dll\0", "the path of a library"),
-        ] {
-            if let (None, Some(at)) = (found, position(bytes, word)) {
-                found = Some((start + at as u64, what));
-            }
-        }
-        if found.is_none()
-            && String::from_utf8_lossy(bytes).split('\0').any(|part| part.len() > 8 && text::active(part).is_some())
-        {
-            found = Some((start, "code as text"));
-        }
-    });
-    if let Some((at, what)) = found {
-        let finding = Finding::new("SNS-601", Severity::Medium, format!("the engine carries {what}"));
-        context.report(finding.member(piece.member.as_deref()).at(at).loaders(&["TensorRT"]));
-    }
-    super::format::unsupported(piece, "tensorrt", context);
-}
-
 /// ExecuTorch: a flatbuffer, then segments of raw data.
 pub fn executorch(piece: &Piece<'_>, window: &Window<'_>, context: &mut Context<'_>) {
     let root = window.u32(0).map_or(u64::MAX, u64::from);
