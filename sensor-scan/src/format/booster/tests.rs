@@ -4,7 +4,7 @@ use crate::source::MemorySource;
 use crate::{Limits, Verdict, scan as scan_file};
 
 fn judged(bytes: &[u8]) -> (&'static str, Verdict) {
-    let report = scan_file(&MemorySource::new(bytes, b"model"), &Limits::default());
+    let report = scan_file(&MemorySource::new(bytes, b"model"), &Limits::default(), &crate::Policy::standard());
     (report.format, report.verdict)
 }
 

@@ -30,7 +30,7 @@ fn file(keys: &[Vec<u8>], tensors: &[(&str, &[u64], u32, u64)], data: &[u8]) -> 
 }
 
 fn judged(bytes: &[u8]) -> (Verdict, Vec<&'static str>) {
-    let report = scan_file(&MemorySource::new(bytes, b"m.gguf"), &Limits::default());
+    let report = scan_file(&MemorySource::new(bytes, b"m.gguf"), &Limits::default(), &crate::Policy::standard());
     assert_eq!(report.format, "gguf");
     (report.verdict, report.findings.iter().map(|finding| finding.id).collect())
 }

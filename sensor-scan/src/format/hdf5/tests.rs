@@ -48,7 +48,7 @@ fn attribute(name: &str, value: &[u8]) -> Vec<u8> {
 }
 
 fn judged(bytes: &[u8]) -> (Verdict, Vec<&'static str>) {
-    let report = scan_file(&MemorySource::new(bytes, b"m.h5"), &Limits::default());
+    let report = scan_file(&MemorySource::new(bytes, b"m.h5"), &Limits::default(), &crate::Policy::standard());
     assert_eq!(report.format, "hdf5");
     (report.verdict, report.findings.iter().map(|finding| finding.id).collect())
 }

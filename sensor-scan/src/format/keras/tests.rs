@@ -7,7 +7,11 @@ use crate::{Limits, Verdict, scan as scan_file};
 const ACTS: &str = "4wEAAAAAAAAAAAAAAAMAAAADAAAA8yQAAACXAHQBAAAAAAAAAAAAAGQBpgEAAKsBAAAAAAAAAABwAXwAUwApAk56RW9wZW4oJy90bXAvbWxzY2FuX2NhbmFyeS9rZXJhc19sYW1iZGFfYXNfYWN0aXZhdGlvbl9fdjMnLCd3JykuY2xvc2UoKSkB2gRleGVjKQHaAXhzAQAAACD6AzxsPvoIPGxhbWJkYT5yBQAAAAEAAABzFQAAAIAAjSTQD1bRClfUClfQClzQW1yAAPMAAAAA";
 
 fn judged(config: &str) -> Verdict {
-    let report = scan_file(&MemorySource::new(config.as_bytes(), b"config.json"), &Limits::default());
+    let report = scan_file(
+        &MemorySource::new(config.as_bytes(), b"config.json"),
+        &Limits::default(),
+        &crate::Policy::standard(),
+    );
     assert_eq!(report.format, "keras-config", "{config}");
     report.verdict
 }

@@ -27,7 +27,7 @@ fn model(graph: &[u8], more: &[u8]) -> Vec<u8> {
 }
 
 fn judged(bytes: &[u8]) -> Verdict {
-    let report = scan_file(&MemorySource::new(bytes, b"m.onnx"), &Limits::default());
+    let report = scan_file(&MemorySource::new(bytes, b"m.onnx"), &Limits::default(), &crate::Policy::standard());
     assert_eq!(report.format, "onnx");
     report.verdict
 }

@@ -197,7 +197,11 @@ mod tests {
     use crate::{Limits, Verdict, scan as scan_file};
 
     fn judged(schema: &str) -> Verdict {
-        let report = scan_file(&MemorySource::new(schema.as_bytes(), b"schema.json"), &Limits::default());
+        let report = scan_file(
+            &MemorySource::new(schema.as_bytes(), b"schema.json"),
+            &Limits::default(),
+            &crate::Policy::standard(),
+        );
         assert_eq!(report.format, "skops-schema", "{schema}");
         report.verdict
     }
