@@ -32,6 +32,7 @@ enum Verdict {
 
 /// Classes of malicious samples whose formats have readers.
 const READ_MALICIOUS: &[&str] = &[
+    "archive",
     "budget",
     "broken",
     "class",
@@ -40,15 +41,18 @@ const READ_MALICIOUS: &[&str] = &[
     "extension",
     "gadget",
     "gguf",
+    "hf-config",
     "joblib",
     "keras",
     "multi",
     "numpy",
     "onnx",
     "opcode",
+    "other-format",
     "parser",
     "polyglot",
     "safetensors",
+    "tensorflow",
     "torch",
     "zip",
 ];
@@ -72,6 +76,14 @@ const READ_BENIGN: &[&str] = &[
     "cat-json",
     "xgb-ubj",
     "lgb-txt",
+    "savedmodel",
+    "tflite",
+    "pmml",
+    "hf-dir",
+    "tar",
+    "zip",
+    "mar",
+    "gzip",
 ];
 
 fn in_ci() -> bool {
