@@ -134,8 +134,13 @@ impl Judge<'_> {
         }
         let when = self.when_of(scope);
         let hidden = first.origin & DECODED != 0;
-        if self.source_depth() < SOURCE_DEPTH_MAX {
-            let inner = super::inner(&text, self.role(), when, self.source_depth() + 1);
+        // Every piece costs its names too.
+        let cost = text.len() + 64 * self.names.len() + 256;
+        if self.source_depth() < SOURCE_DEPTH_MAX && cost <= self.left.source_bytes {
+            self.left.source_bytes -= cost;
+            let (names, mut left) = (self.seen_from(scope), self.left);
+            let inner = super::inner(&text, self.role(), when, self.source_depth() + 1, names, &mut left);
+            self.left = left;
             self.pickles.extend(inner.pickles.into_iter().map(|(_, bytes)| (line, bytes)));
             for found in inner.found {
                 let Found { severity, what, detail, .. } = found;
@@ -144,6 +149,9 @@ impl Judge<'_> {
                     if hidden && severity >= Severity::Low { severity.max(Severity::High) } else { severity };
                 self.report(severity, line, scope, format!("runs code that {what}"), detail);
             }
+        } else {
+            let title = "runs more source within source than is looked at";
+            self.report(Severity::Medium, line, scope, title.to_owned(), cut(&text));
         }
         if hidden {
             let severity = if self.role() == Role::Loose { Severity::Medium } else { Severity::High };

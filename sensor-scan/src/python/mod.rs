@@ -19,8 +19,9 @@ mod value;
 mod tests;
 
 use crate::finding::Severity;
-use judge::{Judge, When};
-use module::{Action, Module};
+use judge::{Budget, Judge, When};
+use module::{Action, MODULE, Module};
+use value::Value;
 
 /// Longer sources are not judged to their end.
 pub const SOURCE_BYTES_MAX: usize = 1 << 20;
@@ -81,17 +82,20 @@ pub struct Seen {
 pub fn judge(source: &[u8], role: Role) -> Seen {
     let cut = source.len() > SOURCE_BYTES_MAX;
     let text = String::from_utf8_lossy(&source[..source.len().min(SOURCE_BYTES_MAX)]);
-    let mut seen = inner(&text, role, When::Import, 0);
-    seen.cut |= cut;
+    let mut left = Budget::FULL;
+    let mut seen = inner(&text, role, When::Import, 0, Vec::new(), &mut left);
+    seen.cut |= cut || left.folded_bytes == 0;
     seen.encoding = encoding(&text);
     seen
 }
 
-/// The same for source within source, which runs when `outer` does.
-fn inner(text: &str, role: Role, outer: When, depth: u32) -> Seen {
+/// The same for source within source, which runs when `outer` does and sees `names`.
+fn inner(text: &str, role: Role, outer: When, depth: u32, names: Vec<(String, Value)>, left: &mut Budget) -> Seen {
     let module = Module::parse(text);
-    let mut judge = Judge::new(&module, role, depth);
+    let mut judge = Judge::new(&module, role, depth, *left);
+    judge.names.extend(names.into_iter().map(|(name, value)| ((MODULE, name), value)));
     judge.run(outer);
+    *left = judge.left;
     let (mut found, pickles) = (judge.found, judge.pickles);
     found.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.line.cmp(&b.line)));
     let mut neighbours: Vec<String> = module
