@@ -68,8 +68,10 @@ pub struct Machine<'s, 'c, 'l> {
     /// What was reported and is not reported again.
     pub(super) odd: Odd,
     pub(super) dups: u32,
-    /// The arena ran full, reported once.
+    /// A value that was not kept was needed: reported once.
     full: bool,
+    /// Values in the arena at which the machine forgets what it can.
+    forget_at: u64,
     /// The last two texts, for names after the arena is full.
     pub(super) recent: [Range; 2],
 }
@@ -77,7 +79,8 @@ pub struct Machine<'s, 'c, 'l> {
 impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
     pub fn new(stream: &'s Stream<'s>, context: &'c mut Context<'l>, mode: Mode) -> Self {
         let cursor = Cursor::new(stream.source, stream.start, stream.end, mode.frames);
-        let arena = Arena::new(context.limits.values_max);
+        let values_max = context.limits.values_max;
+        let arena = Arena::new(values_max);
         Self {
             stream,
             context,
@@ -103,6 +106,7 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             odd: Odd::default(),
             dups: 0,
             full: false,
+            forget_at: values_max / 2,
             recent: [Range { start: 0, len: 0 }; 2],
         }
     }
@@ -141,11 +145,37 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             self.context.limit_reached("values_max", self.context.limits.values_max, member, Some(self.at));
             return Err(Break::Limit);
         }
-        if self.arena.full() && !self.full {
-            self.full = true;
-            self.context.limit_reached("values_max", self.context.limits.values_max, member, Some(self.at));
+        if self.arena.used() >= self.forget_at {
+            self.forget();
+        }
+        if self.arena.full() {
+            self.lost_matters();
         }
         if self.context.expired() { Err(Break::Limit) } else { Ok(()) }
+    }
+
+    /// Half of the arena is taken: what is harmless and out of sight goes, so that the length of a stream has no limit.
+    fn forget(&mut self) {
+        let moved = {
+            let mut memo = self.memo.values().chain(self.previous.values()).chain(self.extensions.values().copied());
+            self.arena.forget(&self.stack, &mut memo)
+        };
+        let memos = self.memo.values_mut().chain(self.previous.values_mut());
+        for id in self.stack.iter_mut().chain(memos).chain(self.extensions.values_mut()) {
+            *id = moved.new_place(*id);
+        }
+        self.globals.moved(&moved);
+        // Not again before twice as much is there: a look at everything has its price.
+        self.forget_at = (2 * self.arena.used()).max(self.context.limits.values_max / 2);
+    }
+
+    /// A value that was not kept is needed: what the stream does with it is not known. Said once.
+    #[cold]
+    pub(super) fn lost_matters(&mut self) {
+        if !std::mem::replace(&mut self.full, true) {
+            let member = self.stream.member.as_deref();
+            self.context.limit_reached("values_max", self.context.limits.values_max, member, Some(self.at));
+        }
     }
 
     pub(super) fn step(&mut self, opcode: u8) -> Result<(), Break> {
