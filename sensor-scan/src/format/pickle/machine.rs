@@ -44,6 +44,8 @@ pub struct Machine<'s, 'c, 'l> {
     pub(super) globals: Globals,
     pub(super) mode: Mode,
     pub(super) stack: Vec<Id>,
+    /// What APPENDS and SETITEMS took off the stack.
+    batch: Vec<Id>,
     pub(super) marks: Vec<usize>,
     pub(super) memo: Memo,
     pub(super) previous: Memo,
@@ -69,9 +71,9 @@ pub struct Machine<'s, 'c, 'l> {
     pub(super) odd: Odd,
     pub(super) dups: u32,
     /// A value that was not kept was needed: reported once.
-    full: bool,
+    pub(super) full: bool,
     /// Values in the arena at which the machine forgets what it can.
-    forget_at: u64,
+    pub(super) forget_at: u64,
     /// The last two texts, for names after the arena is full.
     pub(super) recent: [Range; 2],
 }
@@ -89,6 +91,7 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             globals: Globals::default(),
             mode,
             stack: Vec::new(),
+            batch: Vec::new(),
             marks: Vec::new(),
             memo: Memo::default(),
             previous: Memo::default(),
@@ -127,54 +130,6 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
                 return Ok(());
             }
             self.step(opcode)?;
-        }
-    }
-
-    #[cold]
-    pub(super) fn budget(&mut self) -> Result<(), Break> {
-        let member = self.stream.member.as_deref();
-        if self.context.opcodes_left < CLOCK_OPCODES {
-            self.context.opcodes_left = 0;
-            let max = self.context.limits.opcodes_max;
-            self.context.limit_reached("opcodes_max", max, member, Some(self.at));
-            return Err(Break::Limit);
-        }
-        self.context.opcodes_left -= CLOCK_OPCODES;
-        let stack = (self.stack.len() + self.marks.len() + self.memo.sparse.len()) as u64;
-        if stack > self.context.limits.values_max {
-            self.context.limit_reached("values_max", self.context.limits.values_max, member, Some(self.at));
-            return Err(Break::Limit);
-        }
-        if self.arena.used() >= self.forget_at {
-            self.forget();
-        }
-        if self.arena.full() {
-            self.lost_matters();
-        }
-        if self.context.expired() { Err(Break::Limit) } else { Ok(()) }
-    }
-
-    /// Half of the arena is taken: what is harmless and out of sight goes, so that the length of a stream has no limit.
-    fn forget(&mut self) {
-        let moved = {
-            let mut memo = self.memo.values().chain(self.previous.values()).chain(self.extensions.values().copied());
-            self.arena.forget(&self.stack, &mut memo)
-        };
-        let memos = self.memo.values_mut().chain(self.previous.values_mut());
-        for id in self.stack.iter_mut().chain(memos).chain(self.extensions.values_mut()) {
-            *id = moved.new_place(*id);
-        }
-        self.globals.moved(&moved);
-        // Not again before twice as much is there: a look at everything has its price.
-        self.forget_at = (2 * self.arena.used()).max(self.context.limits.values_max / 2);
-    }
-
-    /// A value that was not kept is needed: what the stream does with it is not known. Said once.
-    #[cold]
-    pub(super) fn lost_matters(&mut self) {
-        if !std::mem::replace(&mut self.full, true) {
-            let member = self.stream.member.as_deref();
-            self.context.limit_reached("values_max", self.context.limits.values_max, member, Some(self.at));
         }
     }
 
@@ -268,13 +223,17 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             }
             op::APPENDS | op::ADDITEMS | op::SETITEMS => {
                 let from = self.pop_mark()?;
-                let items = self.stack.split_off(from);
+                // One allocation for all of a stream's batches.
+                let mut items = std::mem::take(&mut self.batch);
+                items.clear();
+                items.extend(self.stack.drain(from.min(self.stack.len())..));
                 let target = self.top()?;
                 if opcode == op::SETITEMS {
                     self.set_items(target, items.get(..items.len() & !1).unwrap_or_default());
                 } else {
                     self.append(target, &items);
                 }
+                self.batch = items;
             }
             op::LIST => self.box_of_mark(Kind::List)?,
             op::DICT => self.box_of_mark(Kind::Dict)?,
