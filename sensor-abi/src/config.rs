@@ -83,6 +83,15 @@ offsets! {
     sock_v6_daddr: "sock_common"."skc_v6_daddr";
     msghdr_name: "msghdr"."msg_name";
     msghdr_namelen: "msghdr"."msg_namelen";
+    /// The process that an inode of procfs is about; null where it is about none.
+    proc_pid: "proc_inode"."pid";
+    proc_inode: "proc_inode"."vfs_inode";
+    /// `struct pid *[PIDTYPE_MAX]`
+    signal_pids: "signal_struct"."pids";
+    task_thread_pid: "task_struct"."thread_pid";
+    /// `struct upid []`: the number in the initial namespace first.
+    pid_numbers: "pid"."numbers";
+    pid_level: "pid"."level";
 }
 
 /// What this run of the kernel half does.

@@ -2,6 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use sensor_abi::act::NAMES_MAX;
 use sensor_abi::counter::{COUNTERS as COUNTERS_LEN, Counter};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, LoadSet, Mark};
@@ -31,6 +32,11 @@ pub static EXES: LruHashMap<InodeKey, u8> = LruHashMap::with_max_entries(4_096, 
 /// Last 8 bytes of a name, case folded, digits as `0`, masked from the last dot -> class. Written at start.
 #[map]
 pub static SUFFIXES: HashMap<u64, u8> = HashMap::with_max_entries(256, 0);
+
+/// Key of a name, as in `SUFFIXES` -> what it means when a marked process opens a file of that name or below such a
+/// folder ([`sensor_abi::act::place`]). Written at start.
+#[map]
+pub static NAMES: HashMap<u64, u8> = HashMap::with_max_entries(NAMES_MAX, 0);
 
 /// Last regular file that a process of the sensor's own opened: how userspace proves that it scanned the right inode.
 #[map]

@@ -12,6 +12,7 @@ use sensor_abi::mark::{Artifact, InodeInfo, class, role, suffix, verdict};
 use sensor_abi::name::suffix_len;
 use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, UNKNOWN_UID, kind, reason};
 
+use super::access;
 use crate::emit::{self, Area};
 use crate::field::{Address, config, field, read};
 use crate::file::{self, Name};
@@ -74,6 +75,7 @@ pub struct Opened {
 #[inline(always)]
 fn opened(file: Address, fd: u32) -> Option<()> {
     let mode: u32 = field!(file, file_mode, u32)?;
+    let _ = access::opened(file, mode);
     if mode & file::FMODE_READ == 0
         || mode & (file::FMODE_PATH | file::FMODE_CREATED | file::FMODE_NOACCOUNT) != 0
         || (mode & file::FMODE_WRITE != 0 && field!(file, file_flags, u32)? & file::O_TRUNC != 0)

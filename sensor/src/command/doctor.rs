@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::escape;
 use crate::watch::load::plan::{Hook, Plan};
-use crate::watch::load::{Kernel, LoadError, Wishes};
+use crate::watch::load::{Kernel, LoadError, Tables, Wishes};
 use crate::worker::pool::Confinements;
 
 /// What this host can see and prevent, and why not more
@@ -67,7 +67,7 @@ struct Report<'a> {
 
 pub fn run(args: Args) -> ExitCode {
     let wishes = Wishes { without_lsm: args.without_lsm, ..Wishes::default() };
-    let (plan, error) = match Kernel::load(wishes, &[]) {
+    let (plan, error) = match Kernel::load(wishes, &Tables::default()) {
         Ok((_kernel, _rings, _own_opens, plan)) => (plan, None),
         Err(LoadError::Nothing(plan)) => {
             let error = LoadError::Nothing(plan.clone()).to_string();

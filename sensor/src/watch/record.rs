@@ -118,6 +118,18 @@ pub struct Net {
     pub protocol: u16,
 }
 
+/// An act that is neither a load, a program nor a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Act {
+    /// [`sensor_abi::act::call`]
+    pub call: u16,
+    pub numbers: [u64; 4],
+    /// Another process; tgid 0 where there is none.
+    pub target: TaskKey,
+    /// Empty where there is none.
+    pub path: Bytes,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     Open(Box<Open>),
@@ -126,6 +138,7 @@ pub enum Record {
     Exit { header: Header },
     Connect { header: Header, load: Load, net: Net },
     Send { header: Header, load: Load, net: Net },
+    Act { header: Header, load: Load, act: Act },
 }
 
 #[cfg(test)]

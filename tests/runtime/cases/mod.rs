@@ -2,6 +2,7 @@
 
 mod benign;
 mod evasion;
+mod files;
 mod hostile;
 mod lifecycle;
 mod neighbour;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Case> {
         quiet::cases(),
         hostile::cases(),
         evasion::cases(),
+        files::cases(),
         verdict::cases(),
         settings::cases(),
         lifecycle::cases(),

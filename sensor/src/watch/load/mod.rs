@@ -58,6 +58,15 @@ pub struct Wishes {
     pub without_lsm: bool,
 }
 
+/// Tables that are written once, before anything is attached.
+#[derive(Debug, Clone, Default)]
+pub struct Tables {
+    /// Names that are a reason to look at a file ([`sensor_abi::mark::suffix`]).
+    pub suffixes: Vec<(u64, u8)>,
+    /// Names of files that give a payload away ([`sensor_abi::act::place`]).
+    pub names: Vec<(u64, u8)>,
+}
+
 impl Default for Wishes {
     fn default() -> Self {
         Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, without_lsm: false }
@@ -110,14 +119,17 @@ impl std::fmt::Debug for Kernel {
 
 impl Kernel {
     /// Loads, attaches what can be attached, proves it, and says what came of it.
-    pub fn load(wishes: Wishes, suffixes: &[(u64, u8)]) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
+    pub fn load(wishes: Wishes, tables: &Tables) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
         let layout = btf::layout()?;
         let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(e.to_string()))?;
         let mut ebpf = create(&btf, layout, wishes)?;
 
-        let mut map = take_hash::<u64, u8>(&mut ebpf, "SUFFIXES")?;
-        for (key, class) in suffixes {
-            map.insert(key, class, 0)?;
+        for (name, entries) in [("SUFFIXES", &tables.suffixes), ("NAMES", &tables.names)] {
+            let mut map: BpfHashMap<_, u64, u8> =
+                BpfHashMap::try_from(ebpf.map_mut(name).ok_or(LoadError::Map(name))?)?;
+            for (key, class) in entries {
+                map.insert(key, class, 0)?;
+            }
         }
 
         let cgroup = cgroup2().ok_or(LoadError::NoCgroup)?;

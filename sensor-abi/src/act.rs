@@ -1,0 +1,91 @@
+//! Acts that are neither a load, a program nor a packet: files that give a payload away, other processes, the kernel,
+//! mounts, privileges, namespaces. One record for all of them; what the numbers mean depends on the call.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::identity::TaskKey;
+use crate::record::{Header, Load};
+
+/// What was done ([`Act::call`]). Numbers that aren't named are 0.
+pub mod call {
+    /// A file was opened: `numbers[0]` is of [`super::access`].
+    pub const OPEN: u16 = 1;
+    /// A name was given to a file: by rename(2), link(2) or symlink(2). `path` is the new name.
+    pub const RENAME: u16 = 2;
+    pub const LINK: u16 = 3;
+    pub const SYMLINK: u16 = 4;
+    /// Another process's memory or descriptors were asked for: `numbers[0]` is the `PTRACE_MODE_*` of the check.
+    pub const ACCESS: u16 = 5;
+    /// ptrace(2): `numbers` are its arguments.
+    pub const PTRACE: u16 = 6;
+    pub const VM_READ: u16 = 7;
+    pub const VM_WRITE: u16 = 8;
+    pub const PIDFD_GETFD: u16 = 9;
+    /// Code was loaded into the kernel; `path` where it came from a file.
+    pub const MODULE: u16 = 10;
+    pub const KEXEC: u16 = 11;
+    /// Something was mounted, or a mount moved, at `path`.
+    pub const MOUNT: u16 = 12;
+    pub const PIVOT_ROOT: u16 = 13;
+    /// The effective user becomes root by setuid(2) and its kin: `numbers[0]` is the user before.
+    pub const SETUID: u16 = 14;
+    /// A program was executed that gave more than its caller had: `path` is its file, `numbers[0]` the effective user
+    /// before, `numbers[1]` after, `numbers[2]` the capabilities before, `numbers[3]` after.
+    pub const EXEC_GAIN: u16 = 15;
+    /// New namespaces of its own: `numbers[0]` is of `CLONE_NEW*`.
+    pub const UNSHARE: u16 = 16;
+    /// Somebody else's namespace: `numbers[1]` is the kind, or 0 for whatever the descriptor is of.
+    pub const SETNS: u16 = 17;
+    /// A child in namespaces of its own: `target`; `numbers[0]` is of `CLONE_NEW*`, as far as it can be told.
+    pub const CLONE: u16 = 18;
+}
+
+/// How a file is used, as bits: of a record, and (shifted) of a watched name.
+pub mod access {
+    pub const READ: u8 = 1;
+    /// Opened for writing, created, or put in place.
+    pub const WRITE: u8 = 2;
+}
+
+/// What a name means when a marked process opens a file (values of map `NAMES`): [`access`] bits for each place where
+/// the name can stand.
+pub mod place {
+    /// The name is the file's.
+    pub const FILE: u32 = 0;
+    /// The name is that of the folder that the file is in.
+    pub const FOLDER: u32 = 2;
+    /// The name is that of the folder above.
+    pub const ABOVE: u32 = 4;
+}
+
+/// Entries of map `NAMES`.
+pub const NAMES_MAX: u32 = 1_024;
+
+/// `path_len` bytes of path, then `base_len` bytes. Both are components (leaf first, each ended by NUL); where
+/// [`TEXT`] is set, `path` is the text that the call was given, to be taken from the folder `base`.
+///
+/// In front of them: the load's artifacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Act {
+    pub header: Header,
+    pub load: Load,
+    /// Another process that is concerned; zero where there is none or it isn't known.
+    pub target: TaskKey,
+    pub numbers: [u64; 4],
+    /// [`call`]
+    pub call: u16,
+    pub path_len: u16,
+    pub base_len: u16,
+    /// [`CUT_PATH`], [`CUT_BASE`], [`TEXT`]
+    pub flags: u16,
+}
+
+/// The path lacks its beginning.
+pub const CUT_PATH: u16 = 1;
+/// The base lacks its beginning.
+pub const CUT_BASE: u16 = 2;
+/// The path is the caller's text.
+pub const TEXT: u16 = 4;
+
+const _: () = assert!(size_of::<Act>() == 168);
