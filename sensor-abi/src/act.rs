@@ -16,7 +16,7 @@ pub mod call {
     pub const SYMLINK: u16 = 4;
     /// Another process's memory or descriptors were asked for: `numbers[0]` is the `PTRACE_MODE_*` of the check.
     pub const ACCESS: u16 = 5;
-    /// ptrace(2): `numbers` are its arguments.
+    /// ptrace(2), to attach.
     pub const PTRACE: u16 = 6;
     pub const VM_READ: u16 = 7;
     pub const VM_WRITE: u16 = 8;
@@ -58,6 +58,42 @@ pub mod place {
     pub const ABOVE: u32 = 4;
 }
 
+/// `include/uapi/linux/sched.h`: what [`call::UNSHARE`] and [`call::CLONE`] say in `numbers[0]`.
+pub mod namespace {
+    pub const TIME: u64 = 0x80;
+    pub const MNT: u64 = 0x2_0000;
+    pub const CGROUP: u64 = 0x200_0000;
+    pub const UTS: u64 = 0x400_0000;
+    pub const IPC: u64 = 0x800_0000;
+    pub const USER: u64 = 0x1000_0000;
+    pub const PID: u64 = 0x2000_0000;
+    pub const NET: u64 = 0x4000_0000;
+}
+
+/// What a system call's arguments say (values of map `CALLS`, keyed by its number). Arguments are counted from 1; 0 is
+/// none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Shape {
+    /// [`call`]
+    pub call: u16,
+    /// How many arguments it has; numbers are the first four of them.
+    pub arguments: u8,
+    /// Which is a path.
+    pub path: u8,
+    /// Which is the descriptor of the folder that the path is taken from; 0 is the current folder.
+    pub folder: u8,
+    /// Which is the descriptor of the file that it is about.
+    pub file: u8,
+    /// Which is the number of another process.
+    pub process: u8,
+    /// Which is the effective user that the caller wants to be.
+    pub user: u8,
+}
+
+/// Entries of map `CALLS`.
+pub const CALLS_MAX: u32 = 64;
+
 /// Entries of map `NAMES`.
 pub const NAMES_MAX: u32 = 1_024;
 
@@ -88,4 +124,4 @@ pub const CUT_BASE: u16 = 2;
 /// The path is the caller's text.
 pub const TEXT: u16 = 4;
 
-const _: () = assert!(size_of::<Act>() == 168);
+const _: () = assert!(size_of::<Act>() == 168 && size_of::<Shape>() == 8);

@@ -1,13 +1,14 @@
 //! Acts that are neither a load, a program nor a packet: who acts, and the one record that they all become.
 
-use sensor_abi::act::{Act, CUT_BASE, CUT_PATH};
+use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
+use sensor_abi::act::{Act, CUT_BASE, CUT_PATH, TEXT};
 use sensor_abi::identity::TaskKey;
 use sensor_abi::mark::{LoadSet, Mark, role};
 use sensor_abi::record::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, kind};
 
 use crate::emit::{self, Area};
-use crate::field::Address;
-use crate::maps::{LOAD_SETS, RING_BULK};
+use crate::field::{Address, field};
+use crate::maps::{LOAD_SETS, RING_BULK, SCRATCH_BYTES};
 use crate::{file, mark, task};
 
 /// The current process, where it carries a load that counts.
@@ -53,6 +54,34 @@ impl Actor {
         Some(())
     }
 
+    /// Tells userspace of a path as the call named it: `text` in the caller's memory, taken from the folder `base`.
+    #[inline(always)]
+    pub fn tell_text(&self, call: u16, numbers: [u64; 4], text: u64, base: Place) -> Option<()> {
+        let area = Area::claim()?;
+        // SAFETY: the area is fresh.
+        let start = unsafe { self.begin(&area, call, NOBODY, numbers) };
+        let at = start as usize & (SCRATCH_BYTES / 2 - 1);
+        // SAFETY: `at` is below half the area and the path at most a quarter of it; the helper checks the source.
+        let written = unsafe {
+            bpf_probe_read_user_str(
+                area.bytes().add(at).cast(),
+                PATH_BYTES_MAX as u32,
+                text as *const core::ffi::c_void,
+            )
+        };
+        let path_end = start + (written.max(0) as u64 & (2 * PATH_BYTES_MAX as u64 - 1));
+        let end = file::write_path_at(area.bytes(), path_end, base.dentry, base.mount, PATH_BYTES_MAX as u64);
+        let record: *mut Act = area.record();
+        // SAFETY: the area is larger than the record's fixed part.
+        unsafe {
+            (*record).path_len = (path_end - start) as u16;
+            (*record).base_len = ((end & 0xffff) - path_end) as u16;
+            (*record).flags = TEXT | (end >> 32 & 1) as u16 * CUT_BASE;
+        }
+        area.send(&RING_BULK, end & 0xffff);
+        Some(())
+    }
+
     /// Writes all but the paths, and returns where they begin.
     ///
     /// # Safety
@@ -84,7 +113,21 @@ pub struct Place {
     pub mount: Address,
 }
 
+impl Place {
+    /// What a `struct path` points to.
+    #[inline(always)]
+    pub fn of_path(path: Address) -> Option<Self> {
+        Some(Self { dentry: field!(path, path_dentry, Address)?, mount: field!(path, path_mnt, Address)? })
+    }
+
+    #[inline(always)]
+    pub fn of_file(file: Address) -> Option<Self> {
+        Some(Self { dentry: field!(file, file_path_dentry, Address)?, mount: field!(file, file_path_mnt, Address)? })
+    }
+}
+
 /// No other process.
 pub const NOBODY: TaskKey = TaskKey { start_boottime_ns: 0, tgid: 0, reserved: 0 };
 
-const _: () = assert!(CUT_BASE == 2 * CUT_PATH && COMPONENT_BYTES_MAX < PATH_BYTES_MAX);
+// The artifacts, a text, and a path with its last component: all fit.
+const _: () = assert!(size_of::<Act>() + 640 + 2 * PATH_BYTES_MAX + COMPONENT_BYTES_MAX < SCRATCH_BYTES);

@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
-use sensor_abi::act::NAMES_MAX;
+use sensor_abi::act::{CALLS_MAX, NAMES_MAX, Shape};
 use sensor_abi::counter::{COUNTERS as COUNTERS_LEN, Counter};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, LoadSet, Mark};
@@ -42,9 +42,25 @@ pub static NAMES: HashMap<u64, u8> = HashMap::with_max_entries(NAMES_MAX, 0);
 #[map]
 pub static OWN_OPENS: LruHashMap<u32, InodeKey> = LruHashMap::with_max_entries(256, 0);
 
-/// Thread that is about to exec -> artifacts held then (close-on-exec hides them later).
+/// Number of a system call -> what its arguments say. Written at start.
 #[map]
-pub static EXEC_HELD: LruHashMap<u32, u8> = LruHashMap::with_max_entries(1_024, 0);
+pub static CALLS: HashMap<u32, Shape> = HashMap::with_max_entries(CALLS_MAX, 0);
+
+/// What a thread that is about to exec has, and may have no longer or have more of afterwards.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Before {
+    /// Artifacts that it holds: close-on-exec hides them later.
+    pub held: u32,
+    /// Its effective user.
+    pub euid: u32,
+    /// Its permitted capabilities.
+    pub permitted: u64,
+}
+
+/// Thread that is about to exec -> what it has. LRU: forgetting is an exec judged as shortly after the load.
+#[map]
+pub static EXEC_BEFORE: LruHashMap<u32, Before> = LruHashMap::with_max_entries(1_024, 0);
 
 /// Candidates per cgroup in the current second.
 #[repr(C)]

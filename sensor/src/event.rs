@@ -276,6 +276,8 @@ pub struct Deed {
     pub path: Bytes,
     /// Another process, in the initial pid namespace.
     pub target: Option<u32>,
+    /// The other process runs the very program that this one runs: MPI, UCX and torch share memory so.
+    pub peer: bool,
     /// `event.namespaces`
     pub namespaces: Vec<&'static str>,
 }

@@ -286,7 +286,7 @@ impl Judge {
                 let (path, path_b64) = alert::text(path);
                 Detail::File { path, path_b64, access: *access, file }
             }
-            ActKind::System(Deed { kind: _, op, path, target, namespaces }) => {
+            ActKind::System(Deed { op, path, target, namespaces, .. }) => {
                 let (path, path_b64) = alert::some_text(path);
                 Detail::System { op, path, path_b64, target_pid: *target, namespaces: namespaces.clone() }
             }

@@ -40,7 +40,7 @@ pub fn opened(file: Address, mode: u32) -> Option<()> {
         return None;
     }
     let target = subject(inode, actor.task)?;
-    let path = Place { dentry, mount: field!(file, file_path_mnt, Address)? };
+    let path = Place::of_file(file)?;
     actor.tell(call::OPEN, target, [u64::from(found), 0, 0, 0], Some(path))
 }
 

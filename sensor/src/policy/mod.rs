@@ -21,7 +21,7 @@ use program::{Kind, Programs, Started};
 use rule::{Rule, RuleFile};
 use severity::{Effect, Row, Table};
 
-use crate::event::{Act, ActKind, Artifact, Destination, EventKind, Proto, Role, Severity};
+use crate::event::{Act, ActKind, Artifact, Deed, Destination, EventKind, Proto, Role, Severity};
 
 /// The rules that the program carries: `(file name, text)`.
 const EMBEDDED: [(&str, &str); 6] = [
@@ -235,7 +235,7 @@ impl Policy {
                 let what = self.files.group(path, *access).map(|group| group.what);
                 Sight { kind: EventKind::File, effect: what.map(What::effect), file: what, ..none }
             }
-            ActKind::System(deed) => Sight { kind: deed.kind, effect: effect_of(deed.kind), ..none },
+            ActKind::System(deed) => Sight { kind: deed.kind, effect: effect_of(deed), ..none },
         }
     }
 
@@ -317,8 +317,9 @@ impl Policy {
 }
 
 /// What an act on the system is to the severity table.
-fn effect_of(kind: EventKind) -> Option<Effect> {
-    match kind {
+fn effect_of(deed: &Deed) -> Option<Effect> {
+    match deed.kind {
+        EventKind::Ptrace if deed.peer => Some(Effect::Peer),
         EventKind::Ptrace => Some(Effect::Ptrace),
         EventKind::Kmod => Some(Effect::Kmod),
         EventKind::Mount => Some(Effect::Mount),

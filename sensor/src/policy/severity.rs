@@ -69,6 +69,8 @@ pub enum Effect {
     Token,
     Persistence,
     Ptrace,
+    /// Memory of a process that runs the same program.
+    Peer,
     Kmod,
     Mount,
     Privilege,
@@ -80,7 +82,7 @@ pub enum Effect {
 }
 
 impl Effect {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 28] = [
         Self::Shell,
         Self::Interpreter,
         Self::Program,
@@ -100,6 +102,7 @@ impl Effect {
         Self::Token,
         Self::Persistence,
         Self::Ptrace,
+        Self::Peer,
         Self::Kmod,
         Self::Mount,
         Self::Privilege,

@@ -1,6 +1,6 @@
 //! What a record of an act means: the call's numbers in words. Calls that change nothing that matters mean nothing.
 
-use sensor_abi::act::{access, call};
+use sensor_abi::act::{access, call, namespace};
 
 use super::record::Act;
 use crate::event::{Access, ActKind, Bytes, Deed, EventKind};
@@ -22,27 +22,23 @@ pub fn kinds(act: Act) -> Vec<ActKind> {
     }
 }
 
-/// `include/uapi/linux/sched.h`, and the words of `event.namespaces`.
+/// The words of `event.namespaces`.
 const NAMESPACES: [(u64, &str); 8] = [
-    (0x80, "time"),
-    (0x2_0000, "mnt"),
-    (0x200_0000, "cgroup"),
-    (0x400_0000, "uts"),
-    (0x800_0000, "ipc"),
-    (0x1000_0000, "user"),
-    (0x2000_0000, "pid"),
-    (0x4000_0000, "net"),
+    (namespace::CGROUP, "cgroup"),
+    (namespace::IPC, "ipc"),
+    (namespace::MNT, "mnt"),
+    (namespace::NET, "net"),
+    (namespace::PID, "pid"),
+    (namespace::TIME, "time"),
+    (namespace::USER, "user"),
+    (namespace::UTS, "uts"),
 ];
-
-/// `include/uapi/linux/ptrace.h`
-const PTRACE_ATTACH: u64 = 16;
-const PTRACE_SEIZE: u64 = 0x4206;
 
 fn deed(call: u16, numbers: [u64; 4], target: Option<u32>, path: Bytes) -> Option<Deed> {
     let [first, second, ..] = numbers;
     let (kind, op) = match call {
         call::ACCESS => (EventKind::Ptrace, "access"),
-        call::PTRACE if matches!(first, PTRACE_ATTACH | PTRACE_SEIZE) => (EventKind::Ptrace, "attach"),
+        call::PTRACE => (EventKind::Ptrace, "attach"),
         call::VM_READ => (EventKind::Ptrace, "read_memory"),
         call::VM_WRITE => (EventKind::Ptrace, "write_memory"),
         call::PIDFD_GETFD => (EventKind::Ptrace, "take_descriptor"),
@@ -67,7 +63,7 @@ fn deed(call: u16, numbers: [u64; 4], target: Option<u32>, path: Bytes) -> Optio
     if call == call::UNSHARE && namespaces.is_empty() {
         return None;
     }
-    Some(Deed { kind, op, path, target, namespaces })
+    Some(Deed { kind, op, path, target, peer: false, namespaces })
 }
 
 #[cfg(test)]
@@ -93,9 +89,7 @@ mod tests {
     #[test]
     fn calls_that_change_nothing_that_matters_mean_nothing() {
         const CLONE_FILES: u64 = 0x400;
-        const PTRACE_CONT: u64 = 7;
         assert_eq!(kinds_of(call::UNSHARE, [CLONE_FILES, 0, 0, 0]), []);
-        assert_eq!(kinds_of(call::PTRACE, [PTRACE_CONT, 0, 0, 0]), []);
         assert_eq!(kinds_of(999, [0; 4]), []);
         let [ActKind::System(deed)] = &kinds_of(call::UNSHARE, [0x1002_0000, 0, 0, 0])[..] else { panic!() };
         assert_eq!(deed.namespaces, ["mnt", "user"]);

@@ -282,9 +282,14 @@ impl Joined {
                 }
             }
             Record::Act { header, load, act } => {
-                for kind in deed::kinds(act) {
-                    let counts = match &kind {
+                for mut kind in deed::kinds(act) {
+                    let counts = match &mut kind {
                         ActKind::File { path, access } => (self.deciders.telling)(path, *access),
+                        ActKind::System(deed) => {
+                            let same = deed.target.is_some_and(|tgid| self.processes.is_peer(header.task, tgid));
+                            deed.peer = same && deed.op != "attach";
+                            true
+                        }
                         _ => true,
                     };
                     if counts {

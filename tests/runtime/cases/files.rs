@@ -48,6 +48,17 @@ const PLACES: [Secret; 8] = [
     secret("autostart", ".config/autostart/x.desktop", "desktop-autostart", "T1547.013"),
 ];
 
+/// A file gets its name by other ways than an open.
+const PUTS: [(&str, &str); 7] = [
+    ("by_rename", "os.rename(NEW, AT)"),
+    ("over_another", "open(AT, 'w').close()\nos.replace(NEW, AT)"),
+    ("from_a_folder", "os.rename(NEW, '.bashrc', dst_dir_fd=os.open(FOLDER, os.O_RDONLY))"),
+    ("from_where_it_is", "new = os.path.abspath(NEW)\nos.chdir(FOLDER)\nos.rename(new, '../home/.bashrc')"),
+    ("by_link", "os.link(NEW, AT)"),
+    ("by_symlink", "os.symlink(os.path.abspath(NEW), AT)"),
+    ("by_creat", "fd = ctypes.CDLL(None).creat(AT.encode(), 0o600)\nos.write(fd, b'x')"),
+];
+
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for secret in SECRETS {
@@ -65,9 +76,25 @@ pub fn cases() -> Vec<Case> {
             let path = folder_for(room, place.path)?;
             let model = room.model("model.pkl", Content::Payload(&format!("open({path:?}, 'a').write('x')")))?;
             room.run_python("load()", &model)?;
-            ensure!(std::fs::read(&path)? == b"x", "it was not written");
+            ensure!(std::fs::metadata(&path)?.len() == 1, "it was not written");
             let room = Trace::of(room);
             Ok(move |alerts: &Alerts| loud(of_file(alerts, &room, &path, "write")?, &place)?.names(&model).map(|_| ()))
+        }));
+    }
+    for (name, code) in PUTS {
+        cases.push(Case::shared(format!("files::put_{name}"), move |room| {
+            let path = folder_for(room, ".bashrc")?;
+            std::fs::write(room.dir.join("new"), "x")?;
+            let folder = path.parent().context("a folder")?;
+            let code = format!("import ctypes, os\nNEW, AT, FOLDER = 'new', {path:?}, {folder:?}\n{code}");
+            let model = room.model("model.pkl", Content::Payload(&code))?;
+            room.run_python("load()", &model)?;
+            ensure!(std::fs::read(&path)? == b"x", "it is not there");
+            let room = Trace::of(room);
+            Ok(move |alerts: &Alerts| {
+                let rc = secret("", "", "shell-startup", "T1546.004");
+                loud(of_file(alerts, &room, &path, "write")?, &rc)?.names(&model).map(|_| ())
+            })
         }));
     }
     cases.push(Case::shared("files::read_shadow", |room| {
@@ -98,6 +125,53 @@ pub fn cases() -> Vec<Case> {
             Ok(())
         })
     }));
+    cases.push(Case::shared("files::of_one_who_loaded_nothing", |room| {
+        let secret = put(room, ".ssh/id_rsa", "hunter2")?;
+        let rc = folder_for(room, ".bashrc")?;
+        let pth = folder_for(room, "venv/lib/python3.11/site-packages/x.pth")?;
+        let code = format!("open({secret:?}).read(); open({rc:?}, 'w').write('x'); open({pth:?}, 'w').write('x')");
+        room.run_python(&code, Path::new("/nothing"))?;
+        ensure!(std::fs::metadata(&pth)?.len() == 1, "it was not written");
+        let home = format!("{}/", room.dir.display());
+        Ok(move |alerts: &Alerts| {
+            alerts.filter(|alert| alert.text("/event/path").starts_with(&home)).none("it carries no load")
+        })
+    }));
+    for (name, when) in [("hub_token_after_a_clean_load", "after"), ("hub_token_under_an_open_array", "open")] {
+        // What huggingface_hub does before each HEAD request, and requests before each request at all.
+        cases.push(Case::shared(format!("files::{name}"), move |room| {
+            let token = put(room, ".cache/huggingface/token", "hf_x")?;
+            let netrc = put(room, ".netrc", "machine x")?;
+            let keys = put(room, ".aws/credentials", "[default]")?;
+            let reads = format!("[say(read=open(path).read()) for path in ({token:?}, {netrc:?}, {keys:?})]");
+            let (model, code) = match when {
+                "after" => (room.model("model.pkl", Content::CleanPickle)?, format!("load()\n{reads}")),
+                _ => {
+                    let code = format!("with open(MODEL, 'rb') as file:\n  file.read()\n  {reads}");
+                    (room.model("model.npy", Content::Array)?, code)
+                }
+            };
+            let truth = room.run_python(&code, &model)?;
+            ensure!(truth.what("read")?["read"] == "hf_x", "it read something else");
+            let room = Trace::of(room);
+            Ok(move |alerts: &Alerts| {
+                alerts.filter(|alert| room.own(alert)).kind("file").none_above("low", "client libraries do that")
+            })
+        }));
+    }
+    for (name, path, severity) in
+        [("ssh_key_after_a_clean_load", ".ssh/id_rsa", "high"), ("bashrc_after_a_clean_load", ".bashrc", "high")]
+    {
+        cases.push(Case::shared(format!("files::{name}"), move |room| {
+            let path = put(room, path, "x")?;
+            let model = room.model("model.pkl", Content::CleanPickle)?;
+            let access = if path.ends_with(".bashrc") { "write" } else { "read" };
+            let mode = if access == "write" { "a" } else { "r" };
+            room.run_python(&format!("load()\nopen({path:?}, {mode:?}).close()"), &model)?;
+            let room = Trace::of(room);
+            Ok(move |alerts: &Alerts| of_file(alerts, &room, &path, access)?.is("/severity", severity).map(|_| ()))
+        }));
+    }
     cases
 }
 

@@ -10,6 +10,7 @@ mod payload;
 mod prior;
 mod quiet;
 mod settings;
+mod system;
 mod verdict;
 
 use crate::harness::Case;
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Case> {
         hostile::cases(),
         evasion::cases(),
         files::cases(),
+        system::cases(),
         verdict::cases(),
         settings::cases(),
         lifecycle::cases(),

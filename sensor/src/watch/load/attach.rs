@@ -61,7 +61,7 @@ impl Attacher<'_> {
         });
         hook.settle(Rung::Lsm, lsm, "");
         if hook.rung.is_none() {
-            let calls = ["sys_exit_openat", "sys_exit_open", "sys_exit_openat2"];
+            let calls = ["sys_exit_openat", "sys_exit_open", "sys_exit_openat2", "sys_exit_creat"];
             let attached = self.tracepoint("sys_exit_open", "syscalls", &calls, &mut hook);
             hook.settle(
                 Rung::Tracepoint,
@@ -124,7 +124,7 @@ impl Attacher<'_> {
         hook
     }
 
-    fn lsm(&mut self, name: &'static str) -> Result<(), String> {
+    pub fn lsm(&mut self, name: &'static str) -> Result<(), String> {
         if self.without_lsm {
             return Err("switched off".to_owned());
         }
@@ -206,6 +206,6 @@ pub fn run_ourselves() {
         .status();
 }
 
-fn not_found(name: &str) -> ProgramError {
+pub fn not_found(name: &str) -> ProgramError {
     ProgramError::IOError(std::io::Error::new(std::io::ErrorKind::NotFound, format!("no program {name} in the object")))
 }

@@ -4,6 +4,7 @@
 mod attach;
 pub mod btf;
 pub mod plan;
+mod system;
 mod tracepoint;
 
 use std::net::UdpSocket;
@@ -153,10 +154,12 @@ impl Kernel {
                 attacher.other_sockets("socket_sendmsg", "what raw, packet, ping and SCTP sockets send is not seen, and of connected UDP sockets only the connect is"),
                 attacher.exec_window(),
                 attacher.open(),
-                // After the hooks: what was opened before them is found, what comes after them is seen.
-                attacher.found(),
             ],
         };
+        let open = plan.hook_mut("open").and_then(|hook| hook.rung);
+        plan.hooks.extend(attacher.system(open));
+        // After the hooks: what was opened before them is found, what comes after them is seen.
+        plan.hooks.push(attacher.found());
         let tracepoints = attacher.tracepoints;
         for (name, program) in ebpf.programs() {
             if let Ok(info) = program.info() {

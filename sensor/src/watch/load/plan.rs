@@ -8,6 +8,8 @@ use serde::Serialize;
 pub enum Rung {
     /// BPF LSM: every way to the operation, and it could be refused there.
     Lsm,
+    /// The entry of a kernel function.
+    Fentry,
     /// A typed tracepoint inside the kernel's own function.
     TpBtf,
     /// A cgroup socket program: every process, and it could be refused there.
@@ -23,6 +25,7 @@ impl Rung {
     pub fn name(self) -> &'static str {
         match self {
             Self::Lsm => "lsm",
+            Self::Fentry => "fentry",
             Self::TpBtf => "tp_btf",
             Self::Cgroup => "cgroup",
             Self::Tracepoint => "tracepoint",
