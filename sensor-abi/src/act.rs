@@ -3,18 +3,17 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::identity::TaskKey;
 use crate::record::{Header, Load};
 
-/// What was done ([`Act::call`]). Numbers that aren't named are 0.
+/// What was done ([`Act::call`]). A number that isn't named is 0.
 pub mod call {
-    /// A file was opened: `numbers[0]` is of [`super::access`].
+    /// A file was opened: `number` is of [`super::access`].
     pub const OPEN: u16 = 1;
     /// A name was given to a file: by rename(2), link(2) or symlink(2). `path` is the new name.
     pub const RENAME: u16 = 2;
     pub const LINK: u16 = 3;
     pub const SYMLINK: u16 = 4;
-    /// Another process's memory or descriptors were asked for: `numbers[0]` is the `PTRACE_MODE_*` of the check.
+    /// Another process's memory or descriptors were asked for: `number` is the `PTRACE_MODE_*` of the check.
     pub const ACCESS: u16 = 5;
     /// ptrace(2), to attach.
     pub const PTRACE: u16 = 6;
@@ -27,16 +26,15 @@ pub mod call {
     /// Something was mounted, or a mount moved, at `path`.
     pub const MOUNT: u16 = 12;
     pub const PIVOT_ROOT: u16 = 13;
-    /// The effective user becomes root by setuid(2) and its kin: `numbers[0]` is the user before.
+    /// The effective user becomes root by setuid(2) and its kin: `number` is the user before.
     pub const SETUID: u16 = 14;
-    /// A program was executed that gave more than its caller had: `path` is its file, `numbers[0]` the effective user
-    /// before, `numbers[1]` after, `numbers[2]` the capabilities before, `numbers[3]` after.
+    /// A program was executed that gave more than its caller had: `path` is its file, `number` the effective user before.
     pub const EXEC_GAIN: u16 = 15;
-    /// New namespaces of its own: `numbers[0]` is of `CLONE_NEW*`.
+    /// New namespaces of its own: `number` is of [`super::namespace`], and flags that mean nothing here.
     pub const UNSHARE: u16 = 16;
-    /// Somebody else's namespace: `numbers[1]` is the kind, or 0 for whatever the descriptor is of.
+    /// Somebody else's namespace: `number` is its kind, or 0 where the caller didn't say.
     pub const SETNS: u16 = 17;
-    /// A child in namespaces of its own: `target`; `numbers[0]` is of `CLONE_NEW*`, as far as it can be told.
+    /// A child in namespaces of its own: `target`; `number` is of [`super::namespace`].
     pub const CLONE: u16 = 18;
 }
 
@@ -58,7 +56,7 @@ pub mod place {
     pub const ABOVE: u32 = 4;
 }
 
-/// `include/uapi/linux/sched.h`: what [`call::UNSHARE`] and [`call::CLONE`] say in `numbers[0]`.
+/// `include/uapi/linux/sched.h`: kinds of namespaces, as bits.
 pub mod namespace {
     pub const TIME: u64 = 0x80;
     pub const MNT: u64 = 0x2_0000;
@@ -77,8 +75,8 @@ pub mod namespace {
 pub struct Shape {
     /// [`call`]
     pub call: u16,
-    /// How many arguments it has; numbers are the first four of them.
-    pub arguments: u8,
+    /// Which is the record's number.
+    pub number: u8,
     /// Which is a path.
     pub path: u8,
     /// Which is the descriptor of the folder that the path is taken from; 0 is the current folder.
@@ -106,9 +104,10 @@ pub const NAMES_MAX: u32 = 1_024;
 pub struct Act {
     pub header: Header,
     pub load: Load,
-    /// Another process that is concerned; zero where there is none or it isn't known.
-    pub target: TaskKey,
-    pub numbers: [u64; 4],
+    pub number: u64,
+    /// Another process that is concerned, in the initial pid namespace; 0 where there is none or it isn't known.
+    pub target: u32,
+    pub reserved: u32,
     /// [`call`]
     pub call: u16,
     pub path_len: u16,
@@ -124,4 +123,4 @@ pub const CUT_BASE: u16 = 2;
 /// The path is the caller's text.
 pub const TEXT: u16 = 4;
 
-const _: () = assert!(size_of::<Act>() == 168 && size_of::<Shape>() == 8);
+const _: () = assert!(size_of::<Act>() == 136 && size_of::<Shape>() == 8);

@@ -6,10 +6,9 @@
 
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
-use sensor_abi::act::{Shape, call};
-use sensor_abi::identity::TaskKey;
+use sensor_abi::act::call;
 
-use crate::act::{Actor, NOBODY, Place};
+use crate::act::{self, Place};
 use crate::field::{Address, field, read};
 use crate::maps::CALLS;
 use crate::task;
@@ -34,31 +33,33 @@ pub fn sys_enter_call(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn entered(ctx: &TracePointContext) -> Option<()> {
-    let actor = Actor::current()?;
-    // SAFETY: the record of a `sys_enter` tracepoint begins with its number.
-    let number: i32 = unsafe { ctx.read_at(NUMBER) }.ok()?;
-    // SAFETY: plain bytes.
-    let shape = unsafe { CALLS.get(number as u32) }.copied()?;
-    let mut numbers = [0u64; 4];
-    for (i, number) in numbers.iter_mut().enumerate() {
-        if i < shape.arguments as usize {
-            *number = argument(ctx, i as u8 + 1)?;
-        }
+    if !act::is_marked() {
+        return None;
     }
-    if shape.call == call::PTRACE && !matches!(numbers[0], PTRACE_ATTACH | PTRACE_SEIZE) {
+    let task = task::current();
+    // SAFETY: the record of a `sys_enter` tracepoint begins with its number.
+    let call: i32 = unsafe { ctx.read_at(NUMBER) }.ok()?;
+    // SAFETY: plain bytes.
+    let shape = unsafe { CALLS.get(call as u32) }.copied()?;
+    if shape.path != 0 {
+        let base = if shape.folder == 0 { AT_FDCWD } else { argument(ctx, shape.folder)? as i32 };
+        act::tell_text(shape.call, argument(ctx, shape.path)?, folder(task, base)?);
+        return Some(());
+    }
+    let mut number = if shape.number == 0 { 0 } else { argument(ctx, shape.number)? };
+    if shape.call == call::PTRACE && !matches!(number, PTRACE_ATTACH | PTRACE_SEIZE) {
         return None;
     }
     if shape.user != 0 {
-        return becomes_root(&actor, shape, argument(ctx, shape.user)? as u32);
+        number = u64::from(becomes_root(task, argument(ctx, shape.user)? as u32)?);
     }
-    if shape.path != 0 {
-        let base = if shape.folder == 0 { AT_FDCWD } else { argument(ctx, shape.folder)? as i32 };
-        return actor.tell_text(shape.call, numbers, argument(ctx, shape.path)?, folder(actor.task, base)?);
-    }
-    let path =
-        if shape.file == 0 { None } else { Place::of_file(file_of(actor.task, argument(ctx, shape.file)? as i32)?) };
-    let target = if shape.process == 0 { NOBODY } else { process(actor.task, argument(ctx, shape.process)? as u32)? };
-    actor.tell(shape.call, target, numbers, path)
+    let path = match shape.file {
+        0 => Place::NOWHERE,
+        which => Place::of_file(file_of(task, argument(ctx, which)? as i32)?)?,
+    };
+    let target = if shape.process == 0 { 0 } else { process(task, argument(ctx, shape.process)? as u32)? };
+    act::tell(shape.call, target, number, path);
+    Some(())
 }
 
 /// Argument `which`, counted from 1.
@@ -69,18 +70,15 @@ fn argument(ctx: &TracePointContext, which: u8) -> Option<u64> {
     unsafe { ctx.read_at(at) }.ok()
 }
 
-/// Would the kernel let the caller become this user, and is it root?
+/// Would the kernel let the caller become this user, and is it root? Then, who it is now.
 #[inline(always)]
-fn becomes_root(actor: &Actor, shape: Shape, wanted: u32) -> Option<()> {
-    let cred: Address = field!(actor.task, task_cred, Address)?;
+fn becomes_root(task: Address, wanted: u32) -> Option<u32> {
+    let cred: Address = field!(task, task_cred, Address)?;
     let euid = field!(cred, cred_euid, u32)?;
     let may = field!(cred, cred_uid, u32)? == 0
         || field!(cred, cred_suid, u32)? == 0
         || field!(cred, cred_effective, u64)? & CAP_SETUID != 0;
-    if wanted != 0 || euid == 0 || !may {
-        return None;
-    }
-    actor.tell(shape.call, NOBODY, [u64::from(euid), 0, 0, 0], None)
+    (wanted == 0 && euid != 0 && may).then_some(euid)
 }
 
 #[inline(always)]
@@ -104,13 +102,13 @@ pub fn file_of(task: Address, descriptor: i32) -> Option<Address> {
     read::<Address>(descriptors, descriptor as u32 * 8).filter(|file| !file.is_null())
 }
 
-/// A process by the number that the caller knows it by: known to userspace only where both count alike, in the initial
-/// pid namespace. `None` where it is the caller itself.
+/// A process by the number that the caller knows it by; 0 where that says nothing, outside the initial pid namespace.
+/// `None` where it is the caller itself.
 #[inline(always)]
-fn process(task: Address, number: u32) -> Option<TaskKey> {
+fn process(task: Address, number: u32) -> Option<u32> {
     let pid: Address = field!(task, task_thread_pid, Address)?;
     if field!(pid, pid_level, u32)? != 0 {
-        return Some(NOBODY);
+        return Some(0);
     }
-    (number != task::current_tgid()).then_some(TaskKey { start_boottime_ns: 0, tgid: number, reserved: 0 })
+    (number != task::current_tgid()).then_some(number)
 }

@@ -13,7 +13,7 @@ use sensor_abi::counter::Counter;
 use sensor_abi::mark::role;
 use sensor_abi::record::{EXE_BYTES_MAX, Exec, kind};
 
-use crate::act::{Actor, NOBODY, Place};
+use crate::act::{self, Place};
 use crate::emit::{self, Area};
 use crate::field::{Address, field};
 use crate::maps::{Before, EXEC_BEFORE, LOAD_SETS, RING_PRIORITY, TASKS, count};
@@ -133,7 +133,6 @@ fn gained(before: Before, file: Address) -> Option<()> {
     if !became_root && permitted & !before.permitted == 0 {
         return None;
     }
-    let path = Place::of_file(file)?;
-    let numbers = [u64::from(before.euid), u64::from(euid), before.permitted, permitted];
-    Actor::current()?.tell(call::EXEC_GAIN, NOBODY, numbers, Some(path))
+    act::tell(call::EXEC_GAIN, 0, u64::from(before.euid), Place::of_file(file)?);
+    Some(())
 }

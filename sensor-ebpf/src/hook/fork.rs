@@ -10,7 +10,7 @@ use sensor_abi::counter::Counter;
 use sensor_abi::mark::{Mark, role};
 use sensor_abi::record::{Fork, kind};
 
-use crate::act::Actor;
+use crate::act::{self, Place};
 use crate::emit::Area;
 use crate::field::{Address, config, field, offset, read};
 use crate::maps::{LOAD_SETS, RING_PRIORITY, TASKS, count};
@@ -74,7 +74,8 @@ fn forked(child: Address) -> Option<()> {
     }
     area.send(&RING_PRIORITY, size_of::<Fork>() as u64);
     let namespaces = own_namespaces(creator, child)?;
-    Actor::current()?.tell(call::CLONE, child_key, [namespaces, 0, 0, 0], None)
+    act::tell(call::CLONE, child_key.tgid, namespaces, Place::NOWHERE);
+    Some(())
 }
 
 /// The namespaces that `child` has for itself; `None` where it has none.

@@ -75,7 +75,7 @@ pub struct Opened {
 #[inline(always)]
 fn opened(file: Address, fd: u32) -> Option<()> {
     let mode: u32 = field!(file, file_mode, u32)?;
-    let _ = access::opened(file, mode);
+    access::opened(file, mode);
     if mode & file::FMODE_READ == 0
         || mode & (file::FMODE_PATH | file::FMODE_CREATED | file::FMODE_NOACCOUNT) != 0
         || (mode & file::FMODE_WRITE != 0 && field!(file, file_flags, u32)? & file::O_TRUNC != 0)
@@ -87,8 +87,21 @@ fn opened(file: Address, fd: u32) -> Option<()> {
     }
     let inode: Address = field!(file, file_inode, Address)?;
     let reason = why(file, inode)?;
+    sensor_model_opened(file as u64, u64::from(fd), u64::from(reason));
+    Some(())
+}
+
+/// [`model_opened`] by the current process: a function of its own, so that its stack isn't part of every open's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_model_opened(file: u64, fd: u64, reason: u64) -> u64 {
+    let file = file as Address;
     let task = task::current();
-    model_opened(&Opened { task, key: task::key_of(task)?, file, inode, fd, reason, is_current: true })
+    if let (Some(key), Some(inode)) = (task::key_of(task), field!(file, file_inode, Address)) {
+        let opened = Opened { task, key, file, inode, fd: fd as u32, reason: reason as u8, is_current: true };
+        let _ = model_opened(&opened);
+    }
+    0
 }
 
 /// Is this name, its place, or the inode a reason to look? The order is that of cost.

@@ -22,9 +22,8 @@ use aya_ebpf::programs::{FEntryContext, LsmContext};
 use sensor_abi::act::{access, call};
 
 use super::access::meaning;
-use crate::act::{Actor, NOBODY, Place};
+use crate::act::{self, Place};
 use crate::field::{Address, field};
-use crate::{mark, task};
 
 /// `include/linux/ptrace.h`: the check is for more than to look.
 const PTRACE_MODE_ATTACH: u32 = 0x2;
@@ -44,7 +43,10 @@ pub fn ptrace_access_check(ctx: LsmContext) -> i32 {
 
 #[inline(always)]
 fn reached(child: Address, mode: u32) -> Option<()> {
-    Actor::current()?.tell(call::ACCESS, task::key_of(child)?, [u64::from(mode), 0, 0, 0], None)
+    if act::is_marked() {
+        act::tell(call::ACCESS, field!(child, task_tgid, u32)?, u64::from(mode), Place::NOWHERE);
+    }
+    Some(())
 }
 
 #[lsm(hook = "kernel_read_file")]
@@ -69,9 +71,10 @@ fn read_by_kernel(file: Address, id: u32) -> Option<()> {
         READING_KEXEC_IMAGE => call::KEXEC,
         _ => return None,
     };
-    let actor = Actor::current()?;
-    let path = if file.is_null() { None } else { Place::of_file(file) };
-    actor.tell(call, NOBODY, [0; 4], path)
+    if act::is_marked() {
+        act::tell(call, 0, 0, if file.is_null() { Place::NOWHERE } else { Place::of_file(file)? });
+    }
+    Some(())
 }
 
 #[lsm(hook = "sb_mount")]
@@ -97,7 +100,10 @@ pub fn sb_pivotroot(ctx: LsmContext) -> i32 {
 
 #[inline(always)]
 fn mounted(call: u16, path: Address) -> Option<()> {
-    Actor::current()?.tell(call, NOBODY, [0; 4], Some(Place::of_path(path)?))
+    if act::is_marked() {
+        act::tell(call, 0, 0, Place::of_path(path)?);
+    }
+    Some(())
 }
 
 #[lsm(hook = "task_fix_setuid")]
@@ -111,10 +117,10 @@ pub fn task_fix_setuid(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn changed_user(new: Address, old: Address) -> Option<()> {
     let before = field!(old, cred_euid, u32)?;
-    if before == 0 || field!(new, cred_euid, u32)? != 0 {
-        return None;
+    if before != 0 && field!(new, cred_euid, u32)? == 0 && act::is_marked() {
+        act::tell(call::SETUID, 0, u64::from(before), Place::NOWHERE);
     }
-    Actor::current()?.tell(call::SETUID, NOBODY, [u64::from(before), 0, 0, 0], None)
+    Some(())
 }
 
 #[lsm(hook = "path_rename")]
@@ -144,28 +150,25 @@ pub fn path_symlink(ctx: LsmContext) -> i32 {
 /// The new name has its folder already, but no inode yet.
 #[inline(always)]
 fn named(call: u16, folder: Address, dentry: Address) -> Option<()> {
-    // Whoever carries no load pays one look-up.
-    mark::find_current()?;
-    if meaning(dentry) & access::WRITE == 0 {
-        return None;
+    if act::is_marked() && meaning(dentry) & access::WRITE != 0 {
+        act::tell(call, 0, 0, Place { dentry, mount: field!(folder, path_mnt, Address)? });
     }
-    let mount: Address = field!(folder, path_mnt, Address)?;
-    Actor::current()?.tell(call, NOBODY, [0; 4], Some(Place { dentry, mount }))
+    Some(())
 }
 
 #[fentry(function = "ksys_unshare")]
 pub fn ksys_unshare(ctx: FEntryContext) -> i32 {
     let flags: u64 = ctx.arg(0);
-    if let Some(actor) = Actor::current() {
-        let _ = actor.tell(call::UNSHARE, NOBODY, [flags, 0, 0, 0], None);
+    if act::is_marked() {
+        act::tell(call::UNSHARE, 0, flags, Place::NOWHERE);
     }
     0
 }
 
 #[fentry(function = "sys_setns")]
 pub fn sys_setns(_ctx: FEntryContext) -> i32 {
-    if let Some(actor) = Actor::current() {
-        let _ = actor.tell(call::SETNS, NOBODY, [0; 4], None);
+    if act::is_marked() {
+        act::tell(call::SETNS, 0, 0, Place::NOWHERE);
     }
     0
 }

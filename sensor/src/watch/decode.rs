@@ -67,7 +67,8 @@ fn act(bytes: &[u8]) -> Result<Record, DecodeError> {
     } else {
         resolve(path, join(base, fixed.flags & CUT_BASE != 0))
     };
-    let act = Act { call: fixed.call, numbers: fixed.numbers, target: task(fixed.target), path };
+    let act =
+        Act { call: fixed.call, number: fixed.number, target: Some(fixed.target).filter(|tgid| *tgid != 0), path };
     Ok(Record::Act { header: header(&fixed.header), load, act })
 }
 

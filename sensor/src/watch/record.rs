@@ -123,9 +123,9 @@ pub struct Net {
 pub struct Act {
     /// [`sensor_abi::act::call`]
     pub call: u16,
-    pub numbers: [u64; 4],
-    /// Another process; tgid 0 where there is none.
-    pub target: TaskKey,
+    pub number: u64,
+    /// Another process, in the initial pid namespace.
+    pub target: Option<u32>,
     /// Empty where there is none.
     pub path: Bytes,
 }

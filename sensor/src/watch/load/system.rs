@@ -23,12 +23,18 @@ struct Call {
 }
 
 impl Call {
-    const fn new(name: &'static str, number: libc::c_long, call: u16, arguments: u8) -> Self {
-        let shape = Shape { call, arguments, path: 0, folder: 0, file: 0, process: 0, user: 0 };
+    const fn new(name: &'static str, number: libc::c_long, call: u16) -> Self {
+        let shape = Shape { call, number: 0, path: 0, folder: 0, file: 0, process: 0, user: 0 };
         Self { name, number, shape }
     }
 
-    /// Argument `which`, counted from 1, is a path.
+    /// Argument `which`, counted from 1, is the record's number.
+    const fn number(mut self, which: u8) -> Self {
+        self.shape.number = which;
+        self
+    }
+
+    /// … is a path.
     const fn path(mut self, which: u8) -> Self {
         self.shape.path = which;
         self
@@ -77,16 +83,16 @@ const GROUPS: [Group; 6] = [
         lsm: &["path_rename", "path_link", "path_symlink"],
         fentry: &[],
         calls: &[
-            Call::new("renameat2", libc::SYS_renameat2, call::RENAME, 5).folder(3).path(4),
-            Call::new("renameat", libc::SYS_renameat, call::RENAME, 4).folder(3).path(4),
-            Call::new("linkat", libc::SYS_linkat, call::LINK, 5).folder(3).path(4),
-            Call::new("symlinkat", libc::SYS_symlinkat, call::SYMLINK, 3).folder(2).path(3),
+            Call::new("renameat2", libc::SYS_renameat2, call::RENAME).folder(3).path(4),
+            Call::new("renameat", libc::SYS_renameat, call::RENAME).folder(3).path(4),
+            Call::new("linkat", libc::SYS_linkat, call::LINK).folder(3).path(4),
+            Call::new("symlinkat", libc::SYS_symlinkat, call::SYMLINK).folder(2).path(3),
             #[cfg(target_arch = "x86_64")]
-            Call::new("rename", libc::SYS_rename, call::RENAME, 2).path(2),
+            Call::new("rename", libc::SYS_rename, call::RENAME).path(2),
             #[cfg(target_arch = "x86_64")]
-            Call::new("link", libc::SYS_link, call::LINK, 2).path(2),
+            Call::new("link", libc::SYS_link, call::LINK).path(2),
             #[cfg(target_arch = "x86_64")]
-            Call::new("symlink", libc::SYS_symlink, call::SYMLINK, 2).path(2),
+            Call::new("symlink", libc::SYS_symlink, call::SYMLINK).path(2),
         ],
         lost: "a file that is put in place by rename or link, so that it runs again without the loader, is not seen",
         lost_by_calls: "of renames and links, the names are those that the caller wrote: links on the way aren't followed; those \
@@ -97,10 +103,10 @@ const GROUPS: [Group; 6] = [
         lsm: &["ptrace_access_check"],
         fentry: &[],
         calls: &[
-            Call::new("ptrace", libc::SYS_ptrace, call::PTRACE, 4).process(2),
-            Call::new("process_vm_readv", libc::SYS_process_vm_readv, call::VM_READ, 4).process(1),
-            Call::new("process_vm_writev", libc::SYS_process_vm_writev, call::VM_WRITE, 4).process(1),
-            Call::new("pidfd_getfd", libc::SYS_pidfd_getfd, call::PIDFD_GETFD, 3),
+            Call::new("ptrace", libc::SYS_ptrace, call::PTRACE).number(1).process(2),
+            Call::new("process_vm_readv", libc::SYS_process_vm_readv, call::VM_READ).process(1),
+            Call::new("process_vm_writev", libc::SYS_process_vm_writev, call::VM_WRITE).process(1),
+            Call::new("pidfd_getfd", libc::SYS_pidfd_getfd, call::PIDFD_GETFD),
         ],
         lost: "a loader that reaches into other processes is seen only if it opens their /proc/PID/mem",
         lost_by_calls: "of reaching into other processes, tries that are refused count too; a container's process ids are not \
@@ -111,10 +117,10 @@ const GROUPS: [Group; 6] = [
         lsm: &["kernel_read_file", "kernel_load_data"],
         fentry: &[],
         calls: &[
-            Call::new("finit_module", libc::SYS_finit_module, call::MODULE, 3).file(1),
-            Call::new("init_module", libc::SYS_init_module, call::MODULE, 3),
-            Call::new("kexec_load", libc::SYS_kexec_load, call::KEXEC, 4),
-            Call::new("kexec_file_load", libc::SYS_kexec_file_load, call::KEXEC, 5).file(1),
+            Call::new("finit_module", libc::SYS_finit_module, call::MODULE).file(1),
+            Call::new("init_module", libc::SYS_init_module, call::MODULE),
+            Call::new("kexec_load", libc::SYS_kexec_load, call::KEXEC),
+            Call::new("kexec_file_load", libc::SYS_kexec_file_load, call::KEXEC).file(1),
         ],
         lost: "kernel modules that a loader loads are not seen",
         lost_by_calls: "of kernel modules, tries that are refused count too, and 32-bit calls are not seen",
@@ -124,9 +130,9 @@ const GROUPS: [Group; 6] = [
         lsm: &["sb_mount", "move_mount", "sb_pivotroot"],
         fentry: &[],
         calls: &[
-            Call::new("mount", libc::SYS_mount, call::MOUNT, 5).path(2),
-            Call::new("move_mount", libc::SYS_move_mount, call::MOUNT, 5).folder(3).path(4),
-            Call::new("pivot_root", libc::SYS_pivot_root, call::PIVOT_ROOT, 2).path(1),
+            Call::new("mount", libc::SYS_mount, call::MOUNT).path(2),
+            Call::new("move_mount", libc::SYS_move_mount, call::MOUNT).folder(3).path(4),
+            Call::new("pivot_root", libc::SYS_pivot_root, call::PIVOT_ROOT).path(1),
         ],
         lost: "what a loader mounts is not seen",
         lost_by_calls: "of mounts, tries that are refused count too, and 32-bit calls are not seen",
@@ -136,9 +142,9 @@ const GROUPS: [Group; 6] = [
         lsm: &["task_fix_setuid"],
         fentry: &[],
         calls: &[
-            Call::new("setuid", libc::SYS_setuid, call::SETUID, 1).user(1),
-            Call::new("setreuid", libc::SYS_setreuid, call::SETUID, 2).user(2),
-            Call::new("setresuid", libc::SYS_setresuid, call::SETUID, 3).user(2),
+            Call::new("setuid", libc::SYS_setuid, call::SETUID).user(1),
+            Call::new("setreuid", libc::SYS_setreuid, call::SETUID).user(2),
+            Call::new("setresuid", libc::SYS_setresuid, call::SETUID).user(2),
         ],
         lost: "a loader that becomes root by setuid(2) is not seen; by a program that it executes, it is",
         lost_by_calls: "a 32-bit loader that becomes root by setuid(2) is not seen; by a program that it executes, it is",
@@ -148,8 +154,8 @@ const GROUPS: [Group; 6] = [
         lsm: &[],
         fentry: &[("ksys_unshare", &["ksys_unshare"]), ("sys_setns", &["__x64_sys_setns", "__arm64_sys_setns"])],
         calls: &[
-            Call::new("unshare", libc::SYS_unshare, call::UNSHARE, 1),
-            Call::new("setns", libc::SYS_setns, call::SETNS, 2),
+            Call::new("unshare", libc::SYS_unshare, call::UNSHARE).number(1),
+            Call::new("setns", libc::SYS_setns, call::SETNS).number(2),
         ],
         lost: "namespaces that a loader makes or enters are seen only if it makes them for a child",
         lost_by_calls: "of namespaces, tries that are refused count too, and 32-bit calls are not seen",
