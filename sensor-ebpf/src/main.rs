@@ -17,6 +17,8 @@ mod act;
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
+mod entry;
+#[cfg(target_arch = "bpf")]
 mod field;
 #[cfg(target_arch = "bpf")]
 mod file;

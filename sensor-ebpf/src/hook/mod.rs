@@ -2,6 +2,7 @@
 
 mod access;
 mod call;
+mod canary;
 mod connect;
 mod exec;
 mod exit;

@@ -1,4 +1,4 @@
-//! A marked process acts on the system: other processes, the kernel, mounts, privileges, names of files. LSM rung: the
+//! A marked process acts on the system: other processes, the kernel, mounts, privileges, names of files. The
 //! kernel's own objects, whichever call led there; below it is `call`.
 //!
 //! match-proto, security/security.c:
@@ -10,19 +10,18 @@
 //! `int security_sb_pivotroot(const struct path *old_path, const struct path *new_path)`,
 //! `int security_task_fix_setuid(struct cred *new, const struct cred *old, int flags)`,
 //! `int security_path_rename(const struct path *old_dir, struct dentry *old_dentry, const struct path *new_dir, struct
-//! dentry *new_dentry, unsigned int flags)` (no flags before 6.0),
+//! dentry *new_dentry, unsigned int flags)` (the LSM hook has no flags before 5.19: there it is `fentry` that sees it),
 //! `int security_path_link(struct dentry *old_dentry, const struct path *new_dir, struct dentry *new_dentry)`,
 //! `int security_path_symlink(const struct path *dir, struct dentry *dentry, const char *old_name)`.
 //!
-//! Namespaces have no LSM hook on every kernel: `fentry` of `ksys_unshare(unsigned long flags)` (kernel/fork.c) and of the
-//! entry of setns(2).
+//! Namespaces have no security function on every kernel: the entries of `ksys_unshare(unsigned long flags)`
+//! (kernel/fork.c) and of setns(2).
 
-use aya_ebpf::macros::{fentry, lsm};
-use aya_ebpf::programs::{FEntryContext, LsmContext};
 use sensor_abi::act::{access, call};
 
 use super::access::meaning;
 use crate::act::{self, Place};
+use crate::entry::{Entry, Registers, Typed, security_hook};
 use crate::field::{Address, field};
 
 /// `include/linux/ptrace.h`: the check is for more than to look.
@@ -31,37 +30,30 @@ const PTRACE_MODE_ATTACH: u32 = 0x2;
 const READING_MODULE: u32 = 2;
 const READING_KEXEC_IMAGE: u32 = 3;
 
-#[lsm(hook = "ptrace_access_check")]
-pub fn ptrace_access_check(ctx: LsmContext) -> i32 {
-    let child: *const u8 = ctx.arg(0);
-    let mode: u32 = ctx.arg(1);
-    if mode & PTRACE_MODE_ATTACH != 0 {
-        let _ = reached(child, mode);
+security_hook! {
+    fn ptrace_access_check(child: Address, mode: u32) {
+        reached(child, mode)
     }
-    0
 }
 
 #[inline(always)]
 fn reached(child: Address, mode: u32) -> Option<()> {
-    if act::is_marked() {
+    if mode & PTRACE_MODE_ATTACH != 0 && act::is_marked() {
         act::tell(call::ACCESS, field!(child, task_tgid, u32)?, u64::from(mode), Place::NOWHERE);
     }
     Some(())
 }
 
-#[lsm(hook = "kernel_read_file")]
-pub fn kernel_read_file(ctx: LsmContext) -> i32 {
-    let file: *const u8 = ctx.arg(0);
-    let id: u32 = ctx.arg(1);
-    let _ = read_by_kernel(file, id);
-    0
+security_hook! {
+    fn kernel_read_file(file: Address, id: u32, _contents: u32) {
+        read_by_kernel(file, id)
+    }
 }
 
-#[lsm(hook = "kernel_load_data")]
-pub fn kernel_load_data(ctx: LsmContext) -> i32 {
-    let id: u32 = ctx.arg(0);
-    let _ = read_by_kernel(core::ptr::null(), id);
-    0
+security_hook! {
+    fn kernel_load_data(id: u32, _contents: u32) {
+        read_by_kernel(core::ptr::null(), id)
+    }
 }
 
 #[inline(always)]
@@ -77,25 +69,22 @@ fn read_by_kernel(file: Address, id: u32) -> Option<()> {
     Some(())
 }
 
-#[lsm(hook = "sb_mount")]
-pub fn sb_mount(ctx: LsmContext) -> i32 {
-    let path: *const u8 = ctx.arg(1);
-    let _ = mounted(call::MOUNT, path);
-    0
+security_hook! {
+    fn sb_mount(_device: Address, path: Address, _kind: Address, _flags: u64, _data: Address) {
+        mounted(call::MOUNT, path)
+    }
 }
 
-#[lsm(hook = "move_mount")]
-pub fn move_mount(ctx: LsmContext) -> i32 {
-    let path: *const u8 = ctx.arg(1);
-    let _ = mounted(call::MOUNT, path);
-    0
+security_hook! {
+    fn move_mount(_from: Address, path: Address) {
+        mounted(call::MOUNT, path)
+    }
 }
 
-#[lsm(hook = "sb_pivotroot")]
-pub fn sb_pivotroot(ctx: LsmContext) -> i32 {
-    let path: *const u8 = ctx.arg(1);
-    let _ = mounted(call::PIVOT_ROOT, path);
-    0
+security_hook! {
+    fn sb_pivotroot(_old: Address, path: Address) {
+        mounted(call::PIVOT_ROOT, path)
+    }
 }
 
 #[inline(always)]
@@ -106,12 +95,10 @@ fn mounted(call: u16, path: Address) -> Option<()> {
     Some(())
 }
 
-#[lsm(hook = "task_fix_setuid")]
-pub fn task_fix_setuid(ctx: LsmContext) -> i32 {
-    let new: *const u8 = ctx.arg(0);
-    let old: *const u8 = ctx.arg(1);
-    let _ = changed_user(new, old);
-    0
+security_hook! {
+    fn task_fix_setuid(new: Address, old: Address, _flags: u32) {
+        changed_user(new, old)
+    }
 }
 
 #[inline(always)]
@@ -123,28 +110,22 @@ fn changed_user(new: Address, old: Address) -> Option<()> {
     Some(())
 }
 
-#[lsm(hook = "path_rename")]
-pub fn path_rename(ctx: LsmContext) -> i32 {
-    let folder: *const u8 = ctx.arg(2);
-    let dentry: *const u8 = ctx.arg(3);
-    let _ = named(call::RENAME, folder, dentry);
-    0
+security_hook! {
+    fn path_rename(_old_folder: Address, _old: Address, folder: Address, dentry: Address, _flags: u32) {
+        named(call::RENAME, folder, dentry)
+    }
 }
 
-#[lsm(hook = "path_link")]
-pub fn path_link(ctx: LsmContext) -> i32 {
-    let folder: *const u8 = ctx.arg(1);
-    let dentry: *const u8 = ctx.arg(2);
-    let _ = named(call::LINK, folder, dentry);
-    0
+security_hook! {
+    fn path_link(_old: Address, folder: Address, dentry: Address) {
+        named(call::LINK, folder, dentry)
+    }
 }
 
-#[lsm(hook = "path_symlink")]
-pub fn path_symlink(ctx: LsmContext) -> i32 {
-    let folder: *const u8 = ctx.arg(0);
-    let dentry: *const u8 = ctx.arg(1);
-    let _ = named(call::SYMLINK, folder, dentry);
-    0
+security_hook! {
+    fn path_symlink(folder: Address, dentry: Address, _to: Address) {
+        named(call::SYMLINK, folder, dentry)
+    }
 }
 
 /// The new name has its folder already, but no inode yet.
@@ -156,19 +137,44 @@ fn named(call: u16, folder: Address, dentry: Address) -> Option<()> {
     Some(())
 }
 
-#[fentry(function = "ksys_unshare")]
-pub fn ksys_unshare(ctx: FEntryContext) -> i32 {
-    let flags: u64 = ctx.arg(0);
+#[inline(always)]
+fn unshares(flags: u64) {
     if act::is_marked() {
         act::tell(call::UNSHARE, 0, flags, Place::NOWHERE);
     }
-    0
 }
 
-#[fentry(function = "sys_setns")]
-pub fn sys_setns(_ctx: FEntryContext) -> i32 {
+#[inline(always)]
+fn enters() {
     if act::is_marked() {
         act::tell(call::SETNS, 0, 0, Place::NOWHERE);
     }
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/ksys_unshare")]
+extern "C" fn fentry_unshare(ctx: *const u64) -> i32 {
+    unshares(Typed::argument(ctx, 0));
+    0
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "kprobe/ksys_unshare")]
+extern "C" fn kprobe_unshare(ctx: *const u64) -> i32 {
+    unshares(Registers::argument(ctx, 0));
+    0
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/sys_setns")]
+extern "C" fn fentry_setns(_ctx: *const u64) -> i32 {
+    enters();
+    0
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "kprobe/sys_setns")]
+extern "C" fn kprobe_setns(_ctx: *const u64) -> i32 {
+    enters();
     0
 }

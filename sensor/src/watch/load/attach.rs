@@ -4,11 +4,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Lsm, ProgramError, TracePoint};
+use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Program, ProgramError, TracePoint};
 use aya::{Btf, Ebpf};
 use sensor_abi::counter::Counter;
 
-use super::plan::{Hook, Rung};
+use super::hooks::SecurityHook;
+use super::plan::{BestRung, Hook, Rung, RungState, SECURITY_RUNGS};
 use super::tracepoint::{self, Tracefs, TracepointLink};
 use super::{counter, say};
 
@@ -18,8 +19,10 @@ pub struct Attacher<'a> {
     pub btf: &'a Btf,
     pub tracefs: Option<Result<Tracefs, String>>,
     pub tracepoints: Vec<TracepointLink>,
-    /// Leave LSM programs out.
-    pub without_lsm: bool,
+    /// Rungs above it are left out.
+    pub best_rung: BestRung,
+    /// Rungs that were asked whether they run here.
+    pub ladder: Vec<RungState>,
 }
 
 const LSM_NEVER_RAN: &str = "it attached but never ran; put `bpf` into the kernel's `lsm=` parameter";
@@ -53,47 +56,22 @@ impl Attacher<'_> {
         hook
     }
 
-    /// `file_open`, proven by an open of our own; else the exits of the open calls.
-    pub fn open(&mut self) -> Hook {
-        let mut hook = Hook::new("open", true, "loads are not seen at all");
-        let lsm = self.proven_lsm("file_open", Counter::CanaryOpen, || {
-            let _ = std::fs::File::open("/proc/self/status");
-        });
-        hook.settle(Rung::Lsm, lsm, "");
-        if hook.rung.is_none() {
-            let calls = ["sys_exit_openat", "sys_exit_open", "sys_exit_openat2", "sys_exit_creat"];
-            let attached = self.tracepoint("sys_exit_open", "syscalls", &calls, &mut hook);
-            hook.settle(
-                Rung::Tracepoint,
-                attached,
-                "opens by io_uring, by open_by_handle_at and by 32-bit calls are not seen",
-            );
+    /// A hook on a `security_` function: the best rung that runs here and takes it, else its tracepoints.
+    pub fn security(&mut self, wanted: &SecurityHook) -> Hook {
+        let mut hook = Hook::new(wanted.event, wanted.required, wanted.lost);
+        for rung in SECURITY_RUNGS {
+            if self.runs(rung) {
+                let attached = self.attach(rung, wanted.name);
+                hook.settle(rung, attached, "");
+                if hook.rung.is_some() {
+                    return hook;
+                }
+            }
         }
-        hook
-    }
-
-    /// `bprm_check_security`, proven by an exec of our own; else the entries of the exec calls.
-    pub fn exec_window(&mut self) -> Hook {
-        let mut hook = Hook::new(
-            "exec_window",
-            false,
-            "a program that a loader runs in its own place counts as started shortly after the load, not in it",
-        );
-        let lsm = self.proven_lsm("bprm_check_security", Counter::CanaryExecLsm, run_ourselves);
-        hook.settle(Rung::Lsm, lsm, "");
-        if hook.rung.is_none() {
-            let calls = ["sys_enter_execve", "sys_enter_execveat"];
-            let attached = self.tracepoint("sys_enter_execve", "syscalls", &calls, &mut hook);
-            hook.settle(Rung::Tracepoint, attached, "");
+        if let Some(below) = wanted.below.filter(|_| !wanted.below_is_last || self.runs_at_calls_only()) {
+            let attached = self.tracepoint(below.program, "syscalls", below.names, &mut hook);
+            hook.settle(Rung::Tracepoint, attached, below.lost);
         }
-        hook
-    }
-
-    /// Sockets that the cgroup pair can't see: LSM or nothing.
-    pub fn other_sockets(&mut self, name: &'static str, lost: &str) -> Hook {
-        let mut hook = Hook::new(name, false, lost);
-        let attached = self.lsm(name);
-        hook.settle(Rung::Lsm, attached, "");
         hook
     }
 
@@ -124,38 +102,69 @@ impl Attacher<'_> {
         hook
     }
 
-    pub fn lsm(&mut self, name: &'static str) -> Result<(), String> {
-        if self.without_lsm {
-            return Err("switched off".to_owned());
-        }
-        let attached = (|| -> Result<(), ProgramError> {
-            let program: &mut Lsm = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-            program.load(name, self.btf)?;
-            program.attach()?;
-            Ok(())
-        })();
-        attached.map_err(|e| format!("{} (a locked-down kernel, or one without BPF LSM)", say(&e)))
+    /// Does this rung run here? Asked once, by an act of our own that it has to count: an LSM program loads and attaches
+    /// without an error where `bpf` isn't in `lsm=`, and never runs.
+    pub fn runs(&mut self, rung: Rung) -> bool {
+        let known = self.ladder.iter().find(|state| state.rung == rung).map(|state| state.why_not.is_none());
+        known.unwrap_or_else(|| {
+            let why_not = self.canary(rung).err();
+            let runs = why_not.is_none();
+            self.ladder.push(RungState { rung, why_not });
+            runs
+        })
     }
 
-    /// An LSM program loads and attaches without an error where `bpf` isn't in `lsm=`, and never runs: only an act of
-    /// our own that it counts shows that it is there.
-    fn proven_lsm(&mut self, name: &'static str, canary: Counter, act: fn()) -> Result<(), String> {
-        self.lsm(name)?;
-        let before = counter(self.ebpf, canary);
-        act();
-        if counter(self.ebpf, canary) > before {
-            return Ok(());
+    /// No better rung runs: then the open hook is at the edge of system calls, and they are slow already.
+    pub fn runs_at_calls_only(&mut self) -> bool {
+        !SECURITY_RUNGS.into_iter().any(|rung| self.runs(rung))
+    }
+
+    fn canary(&mut self, rung: Rung) -> Result<(), String> {
+        const CANARY: &str = "task_getscheduler";
+        if !self.best_rung.allows(rung) {
+            return Err("switched off".to_owned());
         }
-        if let Some(program) = self.ebpf.program_mut(name)
-            && let Ok(program) = <&mut Lsm>::try_from(program)
-        {
-            let _ = program.unload();
+        self.attach(rung, CANARY)?;
+        let before = counter(self.ebpf, Counter::CanaryRung);
+        // kernel/sched/syscalls.c: sched_getaffinity asks the security modules.
+        let _ = rustix::thread::sched_getaffinity(None);
+        let ran = counter(self.ebpf, Counter::CanaryRung) > before;
+        self.detach(rung, CANARY);
+        match rung {
+            _ if ran => Ok(()),
+            Rung::Lsm => Err(LSM_NEVER_RAN.to_owned()),
+            _ => Err("it attached but never ran".to_owned()),
         }
-        Err(LSM_NEVER_RAN.to_owned())
+    }
+
+    /// Attaches the program that `rung` has for `security_NAME`.
+    fn attach(&mut self, rung: Rung, name: &str) -> Result<(), String> {
+        let program_name = format!("{}_{name}", rung.name());
+        let program = self.ebpf.program_mut(&program_name).ok_or_else(|| format!("no program {program_name}"))?;
+        let function = format!("security_{name}");
+        let attached = match program {
+            Program::Lsm(program) => program.load(name, self.btf).and_then(|()| program.attach().map(drop)),
+            Program::FEntry(program) => program.load(&function, self.btf).and_then(|()| program.attach().map(drop)),
+            Program::KProbe(program) => program.load().and_then(|()| program.attach(&function, 0).map(drop)),
+            _ => return Err(format!("program {program_name} is of another kind")),
+        };
+        attached.map_err(|error| say(&error))
+    }
+
+    fn detach(&mut self, rung: Rung, name: &str) {
+        let unloaded = match self.ebpf.program_mut(&format!("{}_{name}", rung.name())) {
+            Some(Program::Lsm(program)) => program.unload(),
+            Some(Program::FEntry(program)) => program.unload(),
+            Some(Program::KProbe(program)) => program.unload(),
+            _ => Ok(()),
+        };
+        if let Err(error) = unloaded {
+            tracing::warn!("{} stays attached: {}", name, say(&error));
+        }
     }
 
     /// One program on several tracepoints; those that are missing are said in `hook`, all missing is an error.
-    fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
+    pub fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
         let tracefs = self.tracefs.get_or_insert_with(|| Tracefs::open().map_err(|e| format!("tracefs: {e}")));
         let tracefs = tracefs.as_ref().map_err(Clone::clone)?;
         let loaded: &mut TracePoint = self
@@ -164,7 +173,9 @@ impl Attacher<'_> {
             .ok_or_else(|| format!("no program {program} in the object"))?
             .try_into()
             .map_err(|e: ProgramError| say(&e))?;
-        loaded.load().map_err(|e| say(&e))?;
+        if loaded.fd().is_err() {
+            loaded.load().map_err(|e| say(&e))?;
+        }
         let fd = loaded.fd().map_err(|e| say(&e))?;
         let mut missing = Vec::new();
         for name in names {
@@ -206,6 +217,6 @@ pub fn run_ourselves() {
         .status();
 }
 
-pub fn not_found(name: &str) -> ProgramError {
+fn not_found(name: &str) -> ProgramError {
     ProgramError::IOError(std::io::Error::new(std::io::ErrorKind::NotFound, format!("no program {name} in the object")))
 }
