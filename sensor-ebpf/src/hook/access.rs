@@ -6,7 +6,7 @@
 use sensor_abi::act::{access, call, place};
 
 use crate::act::{self, Place};
-use crate::field::{Address, field, offset, read};
+use crate::field::{Address, field, number, offset, read};
 use crate::maps::NAMES;
 use crate::{file, task};
 
@@ -29,7 +29,7 @@ pub fn opened(file: Address, mode: u32) {
         return;
     }
     if act::is_marked() {
-        sensor_accessed(file as u64, u64::from(wanted));
+        sensor_accessed(number(file), u64::from(wanted));
     }
 }
 

@@ -17,7 +17,7 @@ use crate::act::{self, Place};
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, field};
-use crate::maps::{Before, EXEC_BEFORE, LOAD_SETS, RING_PRIORITY, TASKS, count};
+use crate::maps::{Before, EXEC_BEFORE, LOAD_SETS, RING_PRIORITY, TASKS, count, needed};
 use crate::{file, mark, task};
 
 security_hook! {
@@ -88,9 +88,9 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     if mark::sensor_counts(unsafe { (*mark).set }) == 0 {
         return None;
     }
-    let file: Address = field!(bprm, bprm_file, Address)?;
-    let inode: Address = field!(file, file_inode, Address)?;
-    let mm: Address = field!(current, task_mm, Address)?;
+    let file: Address = needed(field!(bprm, bprm_file, Address))?;
+    let inode: Address = needed(field!(file, file_inode, Address))?;
+    let mm: Address = needed(field!(current, task_mm, Address))?;
     let area = Area::claim()?;
     let record: *mut Exec = area.record();
     let bytes = area.bytes();

@@ -22,7 +22,7 @@ use sensor_abi::act::{access, call};
 use super::access::meaning;
 use crate::act::{self, Place};
 use crate::entry::{Entry, Registers, Typed, security_hook};
-use crate::field::{Address, field};
+use crate::field::{Address, field, number};
 
 /// `include/linux/ptrace.h`: the check is for more than to look.
 const PTRACE_MODE_ATTACH: u32 = 0x2;
@@ -132,6 +132,7 @@ security_hook! {
 #[inline(always)]
 fn named(call: u16, folder: Address, dentry: Address) -> Option<()> {
     if act::is_marked() && meaning(dentry) & access::WRITE != 0 {
+        let dentry = number(dentry) as Address;
         act::tell(call, 0, 0, Place { dentry, mount: field!(folder, path_mnt, Address)? });
     }
     Some(())

@@ -156,8 +156,9 @@ fn summary(alert: &Alert) -> String {
             let kinds = if namespaces.is_empty() { String::new() } else { format!(" ({})", namespaces.join(", ")) };
             format!("{who} {deed}{kinds} {when} {file_of_load}")
         }
-        Detail::Loss { reason, count } => {
-            format!("the sensor lost something: {reason}, {count} times; what happened there was not seen")
+        Detail::Loss { reason, count, cgroup } => {
+            let of = cgroup.as_ref().map_or(String::new(), |id| format!(" of cgroup {id}"));
+            format!("the sensor lost something{of}: {reason}, {count} times; what happened there was not seen")
         }
     }
 }

@@ -3,6 +3,7 @@
 mod benign;
 mod evasion;
 mod files;
+mod flood;
 mod hostile;
 mod lifecycle;
 mod neighbour;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Case> {
         settings::cases(),
         lifecycle::cases(),
         neighbour::cases(),
+        flood::cases(),
         lifecycle::after_a_crash(),
     ];
     all.into_iter().flatten().collect()
