@@ -104,7 +104,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::shared("system::mount", |room| {
         let at = room.dir.join("mounted");
         std::fs::create_dir(&at)?;
-        let code = format!("{LIBC}\nsay(did=libc.mount(b'none', {:?}.encode(), b'tmpfs', 0, None))", at);
+        let code = format!("{LIBC}\nsay(did=libc.mount(b'none', {at:?}.encode(), b'tmpfs', 0, None))");
         let model = room.model("model.pkl", Content::Payload(&code))?;
         let truth = room.run_python("load()", &model)?;
         ensure!(truth.what("did")?["did"] == 0, "it mounted nothing: {truth:?}");
@@ -157,7 +157,7 @@ pub fn cases() -> Vec<Case> {
     }));
     cases.push(Case::shared("system::setuid_program", |room| {
         let id = room.dir.join("its-id");
-        std::fs::copy("/usr/bin/id", &id)?;
+        room.run(Command::new("cp").arg("/usr/bin/id").arg(&id))?;
         std::fs::set_permissions(&id, std::os::unix::fs::PermissionsExt::from_mode(0o4755))?;
         let code = format!("child(lambda: (os.setuid(65534), os.execv({id:?}, ['its-id', '-u'])))");
         let truth = pay(room, &code)?;
@@ -199,7 +199,8 @@ fn reach_into(room: &Room<'_>, code: &str) -> Result<(Finished, Finished)> {
     let said = victim.wait_said("victim")?;
     // A copy of the interpreter: two processes of one program share memory in ordinary use.
     let copy = room.dir.join("another-python");
-    std::fs::copy(&room.lab.python, &copy)?;
+    // By a process of its own: whoever is forked from this one while it is written would keep it busy.
+    room.run(Command::new("cp").args([&room.lab.python, &copy]))?;
     let code = format!("{LIBC}\nPID, ADDRESS = {}, {}\n{code}", said["victim"], said["address"]);
     let model = room.model("model.pkl", Content::Payload(&code))?;
     let like = room.python("load()", &[&model]);
