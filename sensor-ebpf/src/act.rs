@@ -59,7 +59,8 @@ pub extern "C" fn sensor_tell(what: u64, number: u64, dentry: u64, mount: u64) -
     let Some((area, start)) = begin(what as u16, (what >> 32) as u32, number) else { return 0 };
     let mut end = start;
     if dentry != 0 {
-        end = file::write_path_at(area.bytes(), start, dentry as Address, mount as Address, PATH_BYTES_MAX as u64);
+        let path = file::write_path_at(area.bytes(), start, dentry as Address, mount as Address, PATH_BYTES_MAX as u64);
+        end = emit::forget(path);
     }
     let record: *mut Act = area.record();
     // SAFETY: the area is larger than the record's fixed part.
@@ -75,13 +76,14 @@ pub extern "C" fn sensor_tell(what: u64, number: u64, dentry: u64, mount: u64) -
 #[inline(never)]
 pub extern "C" fn sensor_tell_text(call: u64, text: u64, dentry: u64, mount: u64) -> u64 {
     let Some((area, start)) = begin(call as u16, 0, 0) else { return 0 };
-    let at = start as usize & (SCRATCH_BYTES / 2 - 1);
+    let at = emit::forget(start) as usize & (SCRATCH_BYTES / 2 - 1);
     // SAFETY: `at` is below half the area and the path at most a quarter of it; the helper checks the source.
     let written = unsafe {
         bpf_probe_read_user_str(area.bytes().add(at).cast(), PATH_BYTES_MAX as u32, text as *const core::ffi::c_void)
     };
-    let path_end = start + (written.max(0) as u64 & (2 * PATH_BYTES_MAX as u64 - 1));
-    let end = file::write_path_at(area.bytes(), path_end, dentry as Address, mount as Address, PATH_BYTES_MAX as u64);
+    let path_end = emit::forget(start + (written.max(0) as u64 & (2 * PATH_BYTES_MAX as u64 - 1)));
+    let base = file::write_path_at(area.bytes(), path_end, dentry as Address, mount as Address, PATH_BYTES_MAX as u64);
+    let end = emit::forget(base);
     let record: *mut Act = area.record();
     // SAFETY: the area is larger than the record's fixed part.
     unsafe {
@@ -123,7 +125,7 @@ fn begin(call: u16, target: u32, number: u64) -> Option<(Area, u64)> {
         emit::write_load(&raw mut (*record).load, mark, set, held as u8, (held >> 8) as u8)
     };
     let start = emit::write_artifacts(area.bytes(), size_of::<Act>() as u64, set, artifacts);
-    Some((area, start))
+    Some((area, emit::forget(start)))
 }
 
 // The artifacts, a text, and a path with its last component: all fit.
