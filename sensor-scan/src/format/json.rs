@@ -37,12 +37,18 @@ impl fmt::Display for Broken {
 impl Json {
     /// Reads one value and white space around it.
     pub fn parse(text: &[u8]) -> Result<Self, Broken> {
+        let plain = narrow(text);
+        let text = plain.as_deref().unwrap_or(text);
         let (value, at) = Self::prefix(text)?;
         if at < text.len() { Err(Broken { at, why: "something stands behind the value" }) } else { Ok(value) }
     }
 
     /// Reads the first value; also says where it and the white space behind it end.
+    ///
+    /// UTF-16 and UTF-32 are told by their zeros, as Python does; the end is then that of the text as UTF-8.
     pub fn prefix(text: &[u8]) -> Result<(Self, usize), Broken> {
+        let plain = narrow(text);
+        let text = plain.as_deref().unwrap_or(text);
         let text_start = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         let mut parser = Parser { text, at: text_start, values: 0 };
         let value = parser.document()?;
@@ -94,6 +100,28 @@ impl Json {
             }
         }
     }
+}
+
+/// A text of two or four bytes a letter as UTF-8; `None`: it is UTF-8 already.
+pub fn narrow(text: &[u8]) -> Option<Vec<u8>> {
+    let (width, big) = match text {
+        [0xff, 0xfe, 0, 0, ..] | [1..=255, 0, 0, 0, ..] => (4, false),
+        [0, 0, 0xfe, 0xff, ..] | [0, 0, 0, 1..=255, ..] => (4, true),
+        [0xff, 0xfe, ..] | [1..=255, 0, ..] => (2, false),
+        [0xfe, 0xff, ..] | [0, 1..=255, ..] => (2, true),
+        _ => return None,
+    };
+    let units = text.chunks_exact(width).map(|unit| {
+        let number = |number: u32, byte: &u8| number << 8 | u32::from(*byte);
+        if big { unit.iter().fold(0, number) } else { unit.iter().rev().fold(0, number) }
+    });
+    let plain: String = if width == 4 {
+        units.map(|unit| char::from_u32(unit).unwrap_or('\u{fffd}')).collect()
+    } else {
+        let units = units.map(|unit| unit as u16);
+        char::decode_utf16(units).map(|char| char.unwrap_or('\u{fffd}')).collect()
+    };
+    Some(plain.trim_start_matches('\u{feff}').as_bytes().to_vec())
 }
 
 struct Parser<'a> {
@@ -335,6 +363,25 @@ mod tests {
         let mut seen = Vec::new();
         json.walk(&mut |key, value| seen.extend(value.str().map(|text| format!("{key}={text}"))));
         assert_eq!(seen, ["c=x", "c=y", "a=last"]);
+    }
+
+    #[test]
+    fn wide_texts_are_told_by_their_zeros() {
+        let text = r#"{"a": "b\u00e9"}"#;
+        let expected = Json::parse(text.as_bytes()).unwrap();
+        for mark in ["", "\u{feff}"] {
+            let text = format!("{mark}{text}");
+            let units = || text.encode_utf16();
+            let wide = || text.chars().map(u32::from);
+            for bytes in [
+                units().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(),
+                units().flat_map(u16::to_be_bytes).collect(),
+                wide().flat_map(u32::to_le_bytes).collect(),
+                wide().flat_map(u32::to_be_bytes).collect(),
+            ] {
+                assert_eq!(Json::parse(&bytes).unwrap(), expected);
+            }
+        }
     }
 
     #[test]

@@ -344,12 +344,12 @@ impl Reader<'_, '_, '_, '_, '_> {
         match kind {
             5 if acts => self.report(Severity::Critical, "a promise that acts when it is looked at", at, &names),
             5 if unbound => self.report(Severity::High, "a promise that runs code when it is looked at", at, &names),
+            3 if shells(&names) => {
+                self.report(Severity::Medium, "a function of R that runs a command", at, &names);
+            }
             3 if acts => self.report(Severity::Low, "a function of R that runs, reads or writes something", at, &names),
             6 | 240 if acts => {
-                let shells = names
-                    .iter()
-                    .any(|name| matches!(name.as_str(), "system" | "system2" | "shell" | "shell.exec" | "pipe"));
-                let severity = if shells { Severity::Medium } else { Severity::Low };
+                let severity = if shells(&names) { Severity::Medium } else { Severity::Low };
                 self.report(severity, "a call that runs, reads or writes something, kept as data", at, &names);
             }
             _ => {}
@@ -421,6 +421,11 @@ impl Reader<'_, '_, '_, '_, '_> {
             }
         }
     }
+}
+
+/// Functions that start a shell or a program.
+fn shells(names: &[String]) -> bool {
+    names.iter().any(|name| matches!(name.as_str(), "system" | "system2" | "shell" | "shell.exec" | "pipe"))
 }
 
 #[cfg(test)]

@@ -107,6 +107,9 @@ fn code_and_native_operators() {
     ] {
         assert_eq!(judged(&bytes), Verdict::Suspicious);
     }
+    let pickle = b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02id\x85R.";
+    let raw = [number(2, 2), bytes(8, "w"), bytes(9, pickle)].concat();
+    assert_eq!(judged(&model(&graph(&bytes(5, raw)), &[])), Verdict::Malicious);
     let mut deep = graph(&[]);
     for _ in 0..100 {
         deep = graph(&bytes(1, node("If", &bytes(5, bytes(6, deep)))));
