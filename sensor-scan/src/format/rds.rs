@@ -429,7 +429,7 @@ fn shells(names: &[String]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use crate::source::MemorySource;
     use crate::{Limits, Policy, Verdict, scan as scan_file};
 
@@ -497,5 +497,10 @@ mod tests {
         assert_eq!(judged(b"A\n2\n262144\n131840\n14\n2\n1.5\nNA\n"), Verdict::Clean);
         assert_eq!(judged(&file(&ints(&[19, 1000, 13]))), Verdict::Unscannable);
         assert_eq!(judged(&file(&ints(&[19, 1]).repeat(100_000))), Verdict::Unscannable);
+    }
+
+    /// Files that are not clean, for the properties that hold for every format.
+    pub fn samples() -> Vec<Vec<u8>> {
+        vec![file(&[ints(&[19, 2]), text("a"), promise(&call("system", "id"))].concat())]
     }
 }

@@ -242,4 +242,4 @@ impl Walk<'_, '_, '_, '_, '_, '_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

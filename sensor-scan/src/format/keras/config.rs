@@ -257,4 +257,4 @@ fn code(text: &str) -> Option<marshal::Code> {
 
 #[cfg(test)]
 #[path = "tests.rs"]
-mod tests;
+pub mod tests;

@@ -44,7 +44,7 @@ fn is_graph(graph: Message<'_, '_>) -> bool {
     for field in fields.by_ref().take(64) {
         match (field.number, field.message()) {
             (1, Some(node)) => {
-                let Some(operator) = node.last(4) else { return false };
+                let Some(operator) = node.last(4) else { continue };
                 if !is_identifier(&operator.text(256)) {
                     return false;
                 }
@@ -117,4 +117,4 @@ fn report(
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

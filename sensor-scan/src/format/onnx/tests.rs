@@ -116,3 +116,8 @@ fn code_and_native_operators() {
     }
     assert_eq!(judged(&model(&deep, &[])), Verdict::Unscannable);
 }
+
+/// Files that are not clean, for the properties that hold for every format.
+pub fn samples() -> Vec<Vec<u8>> {
+    placed(&tensor(&[("location", "../../etc/passwd"), ("offset", "0")]))
+}

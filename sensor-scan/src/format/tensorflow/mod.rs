@@ -67,7 +67,7 @@ fn is_node(node: Message<'_, '_>) -> bool {
         match (field.number, field.message()) {
             (1, Some(text)) => name = is_name(&text.text(256)),
             (2, Some(text)) => operator = is_operator(&text.text(256)),
-            (3..=7, Some(_)) => {}
+            (3..=7, Some(_)) | (8.., _) => {}
             _ => return false,
         }
     }
@@ -172,4 +172,4 @@ fn judge(piece: &Piece<'_>, graph: Message<'_, '_>, assets: &[String], context: 
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
