@@ -21,7 +21,7 @@ const SEEN: Seen = Seen { format: "onnx", content: Content::Data };
 /// Bytes of a name, a path or a text of the metadata that are looked at.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Fields at the top that are looked at before a file is taken for something else.
-const FIELDS_LOOKED_AT: usize = 100_000;
+const FIELDS_LOOKED_AT: usize = 4_096;
 
 /// Whether the bytes are a `ModelProto`: a graph with nodes or tensors among fields that the schema has.
 pub fn claims(window: &Window<'_>) -> bool {

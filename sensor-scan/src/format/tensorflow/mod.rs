@@ -26,7 +26,7 @@ pub use text_form::{claims as claims_text, scan as scan_text};
 /// Bytes of a path or a name.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Fields at the top that are looked at before a file is taken for something else.
-const FIELDS_LOOKED_AT: usize = 100_000;
+const FIELDS_LOOKED_AT: usize = 4_096;
 
 /// Which message the file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
