@@ -5,8 +5,9 @@ use std::fmt;
 
 /// Lists and objects in each other; deeper text is refused, as CPython does at its recursion limit.
 const DEPTH_MAX: usize = 512;
-/// Values in one text; numbers and words in lists are not kept and don't count.
-const VALUES_MAX: usize = 1_000_000;
+/// What the values of one text may weigh, so that the tree stays within some 50 MB: a value 1, an object's entry 4.
+/// Numbers and words in lists are not kept and weigh nothing.
+const WEIGHT_MAX: usize = 1_000_000;
 /// Longer texts are not parsed into a tree.
 pub const TEXT_BYTES_MAX: usize = 16 << 20;
 
@@ -50,7 +51,7 @@ impl Json {
         let plain = narrow(text);
         let text = plain.as_deref().unwrap_or(text);
         let text_start = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        let mut parser = Parser { text, at: text_start, values: 0 };
+        let mut parser = Parser { text, at: text_start, weight: 0 };
         let value = parser.document()?;
         parser.space();
         Ok((value, parser.at))
@@ -127,7 +128,7 @@ pub fn narrow(text: &[u8]) -> Option<Vec<u8>> {
 struct Parser<'a> {
     text: &'a [u8],
     at: usize,
-    values: usize,
+    weight: usize,
 }
 
 /// A list or an object that is not closed yet.
@@ -189,7 +190,7 @@ impl Parser<'_> {
                     None => return Ok(value),
                     Some(Open::List(mut items)) => {
                         if !matches!(value, Json::Number(_) | Json::Bool(_) | Json::Null) {
-                            self.count()?;
+                            self.weigh(1)?;
                             items.push(value);
                         }
                         self.space();
@@ -203,7 +204,7 @@ impl Parser<'_> {
                         value = Json::List(items);
                     }
                     Some(Open::Object(mut entries, key)) => {
-                        self.count()?;
+                        self.weigh(4)?;
                         entries.push((key, value));
                         self.space();
                         if self.takes(b',') {
@@ -230,9 +231,9 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn count(&mut self) -> Result<(), Broken> {
-        self.values += 1;
-        if self.values > VALUES_MAX { self.fail("too many values") } else { Ok(()) }
+    fn weigh(&mut self, weight: usize) -> Result<(), Broken> {
+        self.weight += weight;
+        if self.weight > WEIGHT_MAX { self.fail("too many values") } else { Ok(()) }
     }
 
     fn key(&mut self) -> Result<Box<str>, Broken> {

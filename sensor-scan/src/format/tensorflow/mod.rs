@@ -166,7 +166,7 @@ fn meta_graph(piece: &Piece<'_>, meta: Message<'_, '_>, context: &mut Context<'_
 
 fn judge(piece: &Piece<'_>, graph: Message<'_, '_>, assets: &[String], context: &mut Context<'_>) {
     let Some(graph) = Graph::read(graph, context, piece.member.as_deref()) else { return };
-    for finding in op::judge(&graph, assets, context) {
+    for finding in op::judge(&graph, assets, piece.member.as_deref(), context) {
         context.report(finding.member(piece.member.as_deref()));
     }
 }
