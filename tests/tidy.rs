@@ -40,7 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Where acts wait: in `watch` for what the scanner says, in `judge` for what it says too late.
     ("waiting", &[]),
     ("incident", &["event"]),
-    ("alert", &["event"]),
+    ("alert", &["escape", "event"]),
     ("judge", &["alert", "event", "incident", "policy", "timeline", "waiting"]),
     // The confined children that read hostile bytes.
     ("worker", &["event", "hash"]),

@@ -3,11 +3,15 @@
 //! Text that isn't UTF-8 is lossy in its own field and exact in a `*_b64` sibling, present only then.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Serialize;
+use jiff::fmt::temporal::DateTimePrinter;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
+use crate::escape;
 use crate::event::{
     Action, Basis, Bytes, ContentClass, EventKind, Family, Model, ModelFinding, Process, Proto, Severity, Verdict,
 };
@@ -50,7 +54,7 @@ pub struct Alert {
     /// Always null, likewise.
     pub k8s: Option<()>,
     pub incident: Incident,
-    pub timeline: Vec<Moment>,
+    pub timeline: Vec<Told>,
     /// Moments that gave way to later ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline_omitted: Option<u64>,
@@ -192,6 +196,19 @@ pub struct Moment {
     pub detail: MomentDetail,
 }
 
+/// A moment, and its JSON: every later alert of its story tells it again.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub moment: Moment,
+    pub json: Arc<RawValue>,
+}
+
+impl Serialize for Told {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
+    }
+}
+
 /// What belongs to the kind.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
@@ -260,11 +277,19 @@ pub fn exact<'a>(text: &'a str, base64: Option<&str>) -> Cow<'a, [u8]> {
     }
 }
 
+/// A part of alerts in the very bytes that they have for it.
+pub fn json(part: &impl Serialize) -> Arc<RawValue> {
+    // As for a whole alert: this cannot fail.
+    let text = escape::json(part).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned()).into()
+}
+
 /// RFC 3339 in UTC with nanoseconds. What no calendar holds becomes the nearest that one does.
 pub fn time(unix_ns: i128) -> String {
     let nearest = if unix_ns < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
     let timestamp = jiff::Timestamp::from_nanosecond(unix_ns).unwrap_or(nearest);
-    timestamp.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(9));
+    PRINTER.timestamp_to_string(&timestamp)
 }
 
 impl Argv {

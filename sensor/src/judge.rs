@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::alert::{self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program};
+use crate::alert::{
+    self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program, Told,
+};
 use crate::event::{Act, ActKind, Action, Basis, Bytes, EventKind, Loss, Model, TaskKey, Verdict};
 use crate::incident::{self, Incidents, Key, Line, Object, Sighting, Subject};
 use crate::policy::{Judgement, Notice, Policy, rule};
@@ -302,7 +304,7 @@ fn detail(kind: &ActKind) -> Detail {
     }
 }
 
-fn moments(story: &Story) -> Vec<Moment> {
+fn moments(story: &Story) -> Vec<Told> {
     story
         .moments
         .iter()
@@ -318,13 +320,15 @@ fn moments(story: &Story) -> Vec<Moment> {
                     (*kind, MomentDetail::Network { ip: ip.map(|ip| ip.to_canonical()), port: *port, proto: *proto })
                 }
             };
-            Moment {
+            let told = Moment {
                 t_ms: i64::try_from(ns.div_euclid(1_000_000)).unwrap_or(i64::MAX),
                 kind,
                 pid: moment.pid,
                 count: (moment.count > 1).then_some(moment.count),
                 detail,
-            }
+            };
+            let json = moment.json.get_or_write(|| alert::json(&told));
+            Told { moment: told, json }
         })
         .collect()
 }
