@@ -3,6 +3,9 @@
 //! Text that isn't UTF-8 is lossy in its own field and exact in a `*_b64` sibling, present only then.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -37,14 +40,14 @@ pub struct Alert {
     pub time: String,
     /// Effective.
     pub severity: Severity,
-    pub rule: Rule,
+    pub rule: Shared<Rule>,
     pub action: Action,
     /// A late verdict raised an earlier line of the same incident.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update: Option<bool>,
     pub event: Event,
-    pub process: Option<AlertProcess>,
-    pub model: Option<AlertModel>,
+    pub process: Option<Shared<AlertProcess>>,
+    pub model: Option<Shared<AlertModel>>,
     /// Files of the load that neither `model` nor the timeline names: the kernel keeps the first, malicious ones and the
     /// latest.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +61,7 @@ pub struct Alert {
     /// Moments that gave way to later ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline_omitted: Option<u64>,
-    pub host: Host,
+    pub host: Shared<Host>,
 }
 
 /// The rule that spoke.
@@ -194,6 +197,67 @@ pub struct Moment {
     pub count: Option<u64>,
     #[serde(flatten)]
     pub detail: MomentDetail,
+}
+
+/// A part that many alerts have alike, and its JSON.
+#[derive(Debug)]
+pub struct Shared<T>(Arc<(T, Arc<RawValue>)>);
+
+impl<T: Serialize> Shared<T> {
+    pub fn new(part: T) -> Self {
+        let json = json(&part);
+        Self(Arc::new((part, json)))
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.0
+    }
+}
+
+impl<T> Serialize for Shared<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.1.serialize(serializer)
+    }
+}
+
+/// Parts that are remembered of each kind. Full: all are forgotten, and written again.
+pub const REMEMBERED_MAX: usize = 64;
+
+/// The latest parts, by name, with what each was made from.
+#[derive(Debug)]
+pub struct Remembered<Key, From, Part>(HashMap<Key, (Arc<From>, Shared<Part>)>);
+
+impl<Key, From, Part> Default for Remembered<Key, From, Part> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<Key: Eq + Hash, From: PartialEq, Part: Serialize> Remembered<Key, From, Part> {
+    /// The part called `key`, made again where what it is made from has changed.
+    pub fn get(&mut self, key: Key, from: &Arc<From>, make: impl FnOnce(&From) -> Part) -> Shared<Part> {
+        if let Some((known, part)) = self.0.get(&key)
+            && known == from
+        {
+            return part.clone();
+        }
+        let part = Shared::new(make(from));
+        if self.0.len() >= REMEMBERED_MAX {
+            self.0.clear();
+        }
+        self.0.insert(key, (Arc::clone(from), part.clone()));
+        part
+    }
 }
 
 /// A moment, and its JSON: every later alert of its story tells it again.

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::alert::{
-    self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program, Told,
+    self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program, Remembered,
+    Shared, Told,
 };
-use crate::event::{Act, ActKind, Action, Basis, Bytes, EventKind, Loss, Model, TaskKey, Verdict};
+use crate::event::{Act, ActKind, Action, Basis, Bytes, EventKind, Lineage, Loss, Model, TaskKey, Verdict};
 use crate::incident::{self, Incidents, Key, Line, Object, Sighting, Subject};
 use crate::policy::{Judgement, Notice, Policy, rule};
 use crate::timeline::{MOMENT_ARGV_MAX, MOMENT_TEXT_BYTES_MAX, Story, Timelines, What};
@@ -25,7 +26,11 @@ const ALIKE_MAX: usize = 32;
 #[derive(Debug)]
 pub struct Judge {
     policy: Arc<Policy>,
-    host: Host,
+    host: Shared<Host>,
+    /// The rules as alerts name them, in the policy's order.
+    rules: Vec<Shared<alert::Rule>>,
+    processes: Remembered<TaskKey, Lineage, AlertProcess>,
+    models: Remembered<u64, Model, AlertModel>,
     incidents: Incidents,
     timelines: Timelines,
     waiting: WaitingRoom<u64, Arc<Act>>,
@@ -38,9 +43,13 @@ pub struct Judge {
 impl Judge {
     pub fn new(policy: Arc<Policy>, host: Host) -> Self {
         let incidents = Incidents::new(&host.boot_id);
+        let rules = policy.rules().iter().map(|rule| Shared::new(rule_part(rule))).collect();
         Self {
             policy,
-            host,
+            host: Shared::new(host),
+            rules,
+            processes: Remembered::default(),
+            models: Remembered::default(),
             incidents,
             timelines: Timelines::default(),
             waiting: WaitingRoom::new(WAITING_MAX),
@@ -184,8 +193,7 @@ impl Judge {
         lines.iter().map(|line| self.alert(line)).collect()
     }
 
-    fn alert(&self, line: &Line) -> Alert {
-        let story = line.origin.and_then(|origin| self.timelines.story(origin));
+    fn alert(&mut self, line: &Line) -> Alert {
         let (event, process, model) = match &line.subject {
             Subject::Act { act, decides } => self.parts(act, *decides),
             Subject::Loss { reason, cgroup } => {
@@ -198,6 +206,7 @@ impl Judge {
             Subject::Act { act, .. } => (act.time_unix_ns, Some(act.artifacts_omitted).filter(|omitted| *omitted > 0)),
             Subject::Loss { .. } => (line.last_seen_unix_ns, None),
         };
+        let story = line.origin.and_then(|origin| self.timelines.story(origin));
         Alert {
             schema: alert::SCHEMA,
             id: line.id.clone(),
@@ -224,18 +233,24 @@ impl Judge {
         }
     }
 
-    fn rule(&self, id: &str) -> alert::Rule {
-        let known: Option<&rule::Rule> = self.policy.rules().iter().find(|rule| rule.id == id).map(Arc::as_ref);
-        alert::Rule {
-            id: id.to_owned(),
-            name: known.map(|rule| rule.name.clone()).unwrap_or_default(),
-            severity: known.map_or(crate::event::Severity::Medium, rule::Rule::nominal_severity),
-            attack: known.map(|rule| rule.attack.clone()).unwrap_or_default(),
-            atlas: known.map(|rule| rule.atlas.clone()).unwrap_or_default(),
-        }
+    fn rule(&self, id: &str) -> Shared<alert::Rule> {
+        let known = self.rules.iter().find(|rule| rule.id == id).cloned();
+        known.unwrap_or_else(|| {
+            Shared::new(alert::Rule {
+                id: id.to_owned(),
+                name: String::new(),
+                severity: crate::event::Severity::Medium,
+                attack: Vec::new(),
+                atlas: Vec::new(),
+            })
+        })
     }
 
-    fn parts(&self, act: &Act, decides: usize) -> (Event, Option<AlertProcess>, Option<AlertModel>) {
+    fn parts(
+        &mut self,
+        act: &Act,
+        decides: usize,
+    ) -> (Event, Option<Shared<AlertProcess>>, Option<Shared<AlertModel>>) {
         let artifact = act.artifacts.get(decides);
         let in_load = artifact
             .is_some_and(|artifact| artifact.born || (artifact.in_window && artifact.basis != Some(Basis::Cut)));
@@ -245,20 +260,34 @@ impl Judge {
             basis: artifact.and_then(|artifact| artifact.basis),
             detail: detail(&act.kind),
         };
-        let process = &act.lineage.process;
-        let process = AlertProcess {
-            program: Program::new(process, alert::ARGV_BYTES_MAX),
-            start_boottime_ns: process.key.start_boottime_ns,
-            uid: process.uid,
-            ancestors: act
-                .lineage
-                .ancestors
-                .iter()
-                .take(alert::ANCESTORS_MAX)
-                .map(|ancestor| Program::new(ancestor, alert::ANCESTOR_ARGV_BYTES_MAX))
-                .collect(),
-        };
-        (event, Some(process), artifact.map(|artifact| AlertModel::new(&artifact.model)))
+        let process = self.processes.get(act.lineage.process.key, &act.lineage, process_part);
+        let model = artifact.map(|artifact| &artifact.model);
+        let model = model.map(|model| self.models.get(model.sight, model, AlertModel::new));
+        (event, Some(process), model)
+    }
+}
+
+fn process_part(lineage: &Lineage) -> AlertProcess {
+    let Lineage { process, ancestors, .. } = lineage;
+    AlertProcess {
+        program: Program::new(process, alert::ARGV_BYTES_MAX),
+        start_boottime_ns: process.key.start_boottime_ns,
+        uid: process.uid,
+        ancestors: ancestors
+            .iter()
+            .take(alert::ANCESTORS_MAX)
+            .map(|ancestor| Program::new(ancestor, alert::ANCESTOR_ARGV_BYTES_MAX))
+            .collect(),
+    }
+}
+
+fn rule_part(rule: &rule::Rule) -> alert::Rule {
+    alert::Rule {
+        id: rule.id.clone(),
+        name: rule.name.clone(),
+        severity: rule.nominal_severity(),
+        attack: rule.attack.clone(),
+        atlas: rule.atlas.clone(),
     }
 }
 
