@@ -6,6 +6,7 @@ pub mod btf;
 mod hooks;
 pub mod plan;
 mod tracepoint;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -130,8 +131,14 @@ impl std::fmt::Debug for Kernel {
 impl Kernel {
     /// Loads, attaches what can be attached, proves it, and says what came of it.
     pub fn load(wishes: Wishes, suffixes: &[(u64, u8)]) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
-        let layout = btf::layout()?;
-        let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(e.to_string()))?;
+        // Two readings of the same megabytes, each for its own purpose: at the same time.
+        let (layout, btf) = std::thread::scope(|scope| {
+            let layout = scope.spawn(btf::layout);
+            let btf = Btf::from_sys_fs();
+            (layout.join(), btf)
+        });
+        let layout = layout.unwrap_or(Err(BtfError::Malformed(0)))?;
+        let btf = btf.map_err(|e| LoadError::Object(e.to_string()))?;
         let mut ebpf = create(&btf, layout, wishes)?;
 
         let mut map = take_hash::<u64, u8>(&mut ebpf, "SUFFIXES")?;
@@ -148,6 +155,7 @@ impl Kernel {
             best_rung: wishes.best_rung,
             ladder: Vec::new(),
         };
+        attacher.load();
         let mut plan = Plan {
             ladder: Vec::new(),
             hooks: vec![
