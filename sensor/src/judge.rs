@@ -8,7 +8,7 @@ use crate::alert::{
     self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program, Remembered,
     Shared, Told,
 };
-use crate::event::{Act, ActKind, Action, Basis, Bytes, EventKind, Lineage, Loss, Model, TaskKey, Verdict};
+use crate::event::{Act, ActKind, Action, Basis, Bytes, Deed, EventKind, Lineage, Loss, Model, TaskKey, Verdict};
 use crate::incident::{self, Incidents, Key, Line, Object, Sighting, Subject};
 use crate::policy::{Judgement, Notice, Policy, rule};
 use crate::timeline::{MOMENT_ARGV_MAX, MOMENT_TEXT_BYTES_MAX, Story, Timelines, What};
@@ -212,7 +212,7 @@ impl Judge {
             id: line.id.clone(),
             time: alert::time(time_unix_ns),
             severity: line.severity,
-            rule: self.rule(&line.rule),
+            rule: self.rule(line),
             action: line.action,
             update: line.update.then_some(true),
             event,
@@ -233,16 +233,26 @@ impl Judge {
         }
     }
 
-    fn rule(&self, id: &str) -> Shared<alert::Rule> {
-        let known = self.rules.iter().find(|rule| rule.id == id).cloned();
-        known.unwrap_or_else(|| {
-            Shared::new(alert::Rule {
-                id: id.to_owned(),
-                name: String::new(),
-                severity: crate::event::Severity::Medium,
-                attack: Vec::new(),
-                atlas: Vec::new(),
-            })
+    fn rule(&self, line: &Line) -> Shared<alert::Rule> {
+        let known = self.rules.iter().find(|rule| *rule.id == *line.rule);
+        let techniques = match &line.subject {
+            Subject::Act { act, .. } => self.policy.techniques(act),
+            Subject::Loss { .. } => &[],
+        };
+        if let Some(known) = known
+            && techniques.iter().all(|id| known.attack.contains(id))
+        {
+            return known.clone();
+        }
+        let mut attack = known.map(|rule| rule.attack.clone()).unwrap_or_default();
+        let more = techniques.iter().filter(|id| !attack.contains(id)).cloned();
+        attack.extend(more.collect::<Vec<_>>());
+        Shared::new(alert::Rule {
+            id: line.rule.to_string(),
+            name: known.map(|rule| rule.name.clone()).unwrap_or_default(),
+            severity: known.map_or(crate::event::Severity::Medium, |rule| rule.severity),
+            attack,
+            atlas: known.map(|rule| rule.atlas.clone()).unwrap_or_default(),
         })
     }
 
@@ -258,12 +268,38 @@ impl Judge {
             kind: self.policy.sight(act).kind,
             in_load,
             basis: artifact.and_then(|artifact| artifact.basis),
-            detail: detail(&act.kind),
+            detail: self.detail(&act.kind),
         };
         let process = self.processes.get(act.lineage.process.key, &act.lineage, process_part);
         let model = artifact.map(|artifact| &artifact.model);
         let model = model.map(|model| self.models.get(model.sight, model, AlertModel::new));
         (event, Some(process), model)
+    }
+
+    fn detail(&self, kind: &ActKind) -> Detail {
+        match kind {
+            ActKind::ModelOpen => Detail::Open {},
+            ActKind::Exec { exe, argv, argv_truncated } => {
+                let (exe, exe_b64) = alert::text(exe);
+                Detail::Exec { exe, exe_b64, argv: Argv::new(argv, *argv_truncated, alert::ARGV_BYTES_MAX) }
+            }
+            ActKind::Connect(to) | ActKind::Send(to) => Detail::Network {
+                ip: to.ip.map(|ip| ip.to_canonical()),
+                port: to.port,
+                proto: to.proto,
+                family: to.family,
+                domain: to.domain.clone(),
+            },
+            ActKind::File { path, access } => {
+                let file = self.policy.files().group(path, *access).map_or(String::new(), |group| group.id.clone());
+                let (path, path_b64) = alert::text(path);
+                Detail::File { path, path_b64, access: *access, file }
+            }
+            ActKind::System(Deed { op, path, target, namespaces, .. }) => {
+                let (path, path_b64) = alert::some_text(path);
+                Detail::System { op, path, path_b64, target_pid: *target, namespaces: namespaces.clone() }
+            }
+        }
     }
 }
 
@@ -316,23 +352,6 @@ fn sighting(act: &Arc<Act>, judgement: &Judgement) -> Option<Sighting> {
     })
 }
 
-fn detail(kind: &ActKind) -> Detail {
-    match kind {
-        ActKind::ModelOpen => Detail::Open {},
-        ActKind::Exec { exe, argv, argv_truncated } => {
-            let (exe, exe_b64) = alert::text(exe);
-            Detail::Exec { exe, exe_b64, argv: Argv::new(argv, *argv_truncated, alert::ARGV_BYTES_MAX) }
-        }
-        ActKind::Connect(to) | ActKind::Send(to) => Detail::Network {
-            ip: to.ip.map(|ip| ip.to_canonical()),
-            port: to.port,
-            proto: to.proto,
-            family: to.family,
-            domain: to.domain.clone(),
-        },
-    }
-}
-
 fn moments(story: &Story) -> Vec<Told> {
     story
         .moments
@@ -347,6 +366,14 @@ fn moments(story: &Story) -> Vec<Told> {
                 What::Exec { exe, argv, cut } => (EventKind::Exec, exec_moment(exe, argv, *cut)),
                 What::Network { kind, proto, ip, port } => {
                     (*kind, MomentDetail::Network { ip: ip.map(|ip| ip.to_canonical()), port: *port, proto: *proto })
+                }
+                What::File { path, access } => {
+                    let (path, path_b64) = alert::text(path);
+                    (EventKind::File, MomentDetail::File { path, path_b64, access: *access })
+                }
+                What::System { kind, op, path, target } => {
+                    let (path, path_b64) = alert::some_text(path);
+                    (*kind, MomentDetail::System { op, path, path_b64, target_pid: *target })
                 }
             };
             let told = Moment {
