@@ -30,6 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("hub", &[]),
     ("hash", &[]),
     ("walk", &["open"]),
+    ("memory", &[]),
     // What was judged once, and what a name pretends to be.
     ("lock", &[]),
     ("lookalike", &[]),
@@ -90,6 +91,7 @@ const FENCED: &[(&str, &[&str], &str)] = &[
 /// Where the kernel, or another process, is on the other side.
 const UNSAFE: &[&str] = &[
     "sensor-ebpf/src/",
+    "sensor/src/memory.rs",
     "sensor/src/watch/load/tracepoint.rs",
     "sensor/src/watch/ring.rs",
     "sensor/src/worker/",
