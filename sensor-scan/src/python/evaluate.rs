@@ -7,6 +7,9 @@ use super::value::{DECODED, Origin, Value, What};
 use super::{Role, effect, fold};
 use crate::finding::Severity;
 
+/// Constants below this size cost no more than the text that they are written in.
+const SMALL_BYTES: usize = 256;
+
 impl Judge<'_> {
     /// Evaluates an expression and judges the calls in it. Children have lower numbers than what holds them, so that no
     /// recursion is needed.
@@ -17,14 +20,7 @@ impl Judge<'_> {
         ids.sort_unstable_by_key(|id| id.index());
         for id in ids {
             let value = self.node(id, scope, line);
-            let size = match &value.what {
-                What::Text(text) => text.len(),
-                What::Bytes(bytes) => bytes.len(),
-                What::List(items) => items.len() * 16,
-                _ => 0,
-            };
-            let value = if size > self.left.folded_bytes { Value::from_origin(value.origin) } else { value };
-            self.left.folded_bytes = self.left.folded_bytes.saturating_sub(if size > 256 { size } else { 0 });
+            let value = if self.makes(id) { self.charged(value) } else { value };
             let index = id.index();
             if self.values.len() <= index {
                 self.values.resize(index + 1, None);
@@ -32,6 +28,23 @@ impl Judge<'_> {
             self.values[index] = Some(value);
         }
         self.value(top)
+    }
+
+    /// Does this node make a value, other than handing on one that is there?
+    fn makes(&self, id: Id) -> bool {
+        let node = self.module.arena.node(id);
+        !matches!(node, Node::Name(_) | Node::Attribute(..) | Node::Other(_) | Node::Choice(..) | Node::Named(..))
+    }
+
+    /// The value, or only where it comes from once the budget is used up.
+    fn charged(&mut self, value: Value) -> Value {
+        let size = value.size();
+        if size < SMALL_BYTES {
+            return value;
+        }
+        let left = self.left.folded_bytes.checked_sub(size);
+        self.left.folded_bytes = left.unwrap_or(0);
+        if left.is_some() { value } else { Value::from_origin(value.origin) }
     }
 
     pub(super) fn value(&self, id: Id) -> Value {
@@ -208,6 +221,7 @@ impl Judge<'_> {
         ids.sort_unstable_by_key(|id| id.index());
         let cost = ids.len().saturating_mul(items.len());
         if cost > self.left.repeats {
+            self.left.repeats = 0;
             return Value::from_origin(origin);
         }
         self.left.repeats -= cost;

@@ -84,7 +84,7 @@ pub fn judge(source: &[u8], role: Role) -> Seen {
     let text = String::from_utf8_lossy(&source[..source.len().min(SOURCE_BYTES_MAX)]);
     let mut left = Budget::FULL;
     let mut seen = inner(&text, role, When::Import, 0, Vec::new(), &mut left);
-    seen.cut |= cut || left.folded_bytes == 0;
+    seen.cut |= cut || left.folded_bytes == 0 || left.repeats == 0;
     seen.encoding = encoding(&text);
     seen
 }

@@ -6,7 +6,7 @@ use super::token::{self, Kind};
 use super::tree::{Arena, Argument, Id, Node};
 
 /// Tokens of one source.
-const TOKENS_MAX: usize = 400_000;
+const TOKENS_MAX: usize = 250_000;
 /// Tokens that are looked at to tell a header from something else.
 const HEADER_TOKENS_MAX: usize = 2_000;
 

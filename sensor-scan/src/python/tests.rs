@@ -162,5 +162,7 @@ fn whatever_the_bytes_are_it_ends() {
     judge(("x = ".to_owned() + &"a.b(c)".repeat(50_000)).as_bytes(), Role::Named);
     judge(format!("x = 'y = 1;' * 1000\n{}", "exec(x)\n".repeat(20_000)).as_bytes(), Role::Named);
     judge(format!("{}{}", "a = 1\n".repeat(10), "exec('exec(\\'exec(1)\\')')\n".repeat(5_000)).as_bytes(), Role::Named);
+    judge("x = [chr(i) for i in range(99999)]\n".repeat(1_000).as_bytes(), Role::Named);
+    judge("x = list(range(19999))\n".repeat(2_000).as_bytes(), Role::Named);
     judge("match a; ".repeat(50_000).as_bytes(), Role::Named);
 }

@@ -8,7 +8,7 @@ use crate::rule::globals;
 /// Longest constant that is kept.
 pub const CONSTANT_BYTES_MAX: usize = 1 << 20;
 /// Items of a constant list.
-pub const ITEMS_MAX: usize = 100_000;
+pub const ITEMS_MAX: usize = 20_000;
 /// Constant lists in each other.
 const NESTED_MAX: u8 = 8;
 
@@ -88,6 +88,16 @@ impl Value {
     pub fn with(mut self, origin: Origin) -> Self {
         self.origin |= origin;
         self
+    }
+
+    /// What it takes in memory.
+    pub fn size(&self) -> usize {
+        match &self.what {
+            What::Text(text) => text.len(),
+            What::Bytes(bytes) => bytes.len(),
+            What::List(items) => items.len() * size_of::<Self>(),
+            _ => 0,
+        }
     }
 
     pub fn is_unknown(&self) -> bool {
