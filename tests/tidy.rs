@@ -53,6 +53,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "watch::correlate",
             "watch::decode",
             "watch::load",
+            "watch::memory",
             "watch::process",
             "watch::record",
             "watch::ring",
@@ -60,6 +61,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("watch::load", &[]),
     ("watch::ring", &[]),
+    ("watch::memory", &["event", "watch::record"]),
     ("watch::record", &["event"]),
     ("watch::decode", &["event", "watch::record"]),
     ("watch::process", &["event", "watch::record"]),
@@ -88,6 +90,7 @@ const FENCED: &[(&str, &[&str], &str)] = &[
 /// Where the kernel, or another process, is on the other side.
 const UNSAFE: &[&str] = &[
     "sensor-ebpf/src/",
+    "sensor/src/watch/load/pin.rs",
     "sensor/src/watch/load/tracepoint.rs",
     "sensor/src/watch/ring.rs",
     "sensor/src/worker/",

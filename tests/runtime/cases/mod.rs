@@ -9,6 +9,7 @@ mod neighbour;
 mod payload;
 mod prior;
 mod quiet;
+mod restart;
 mod settings;
 mod verdict;
 
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         neighbour::cases(),
         flood::cases(),
+        restart::cases(),
         lifecycle::after_a_crash(),
     ];
     all.into_iter().flatten().collect()
