@@ -312,7 +312,7 @@ fn pin(fd: RawFd, path: &Path) -> io::Result<()> {
 fn make(dir: &Path) -> Result<(), PinError> {
     let at = |error| PinError::File { path: dir.to_owned(), error };
     let parent = dir.parent().unwrap_or(dir);
-    let is_bpf = |path: &Path| statfs(path).is_ok_and(|found| found.f_type as i64 & 0xffff_ffff == BPF_FS_MAGIC);
+    let is_bpf = |path: &Path| statfs(path).is_ok_and(|found| found.f_type & 0xffff_ffff == BPF_FS_MAGIC);
     if !is_bpf(parent) && !is_bpf(dir) {
         return Err(PinError::NoBpfFs(dir.to_owned()));
     }
