@@ -52,6 +52,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "hub",
             "watch::correlate",
             "watch::decode",
+            "watch::deed",
             "watch::load",
             "watch::memory",
             "watch::process",
@@ -64,6 +65,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch::memory", &["event", "watch::record"]),
     ("watch::record", &["event"]),
     ("watch::decode", &["event", "watch::record"]),
+    ("watch::deed", &["event", "watch::record"]),
     ("watch::process", &["event", "watch::record"]),
     ("watch::correlate", &["event", "hub", "waiting", "watch::record"]),
     // Out of the house: they see what they print and nothing of how it came about.

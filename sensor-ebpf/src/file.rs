@@ -110,13 +110,19 @@ pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
 ///
 /// The walk crosses mounts up to the root of the mount tree that the file was reached through (`fs/d_path.c`:
 /// `prepend_path`), so a container's path is the container's own.
-#[inline(never)]
+#[inline(always)]
 pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> u64 {
     let (Some(dentry), Some(vfsmount)) =
         (field!(file, file_path_dentry, Address), field!(file, file_path_mnt, Address))
     else {
         return start | TRUNCATED;
     };
+    write_path_at(bytes, start, dentry, vfsmount, bytes_max)
+}
+
+/// [`write_path`] of what is at `dentry` in `vfsmount`.
+#[inline(never)]
+pub fn write_path_at(bytes: *mut u8, start: u64, dentry: Address, vfsmount: Address, bytes_max: u64) -> u64 {
     let mut climb = Climb { dentry, vfsmount, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
     // SAFETY: the step takes a `Climb`.
     unsafe { repeat::<_, PATH_STEPS_UNROLLED_MAX>(PATH_STEPS_MAX, &mut climb, climb_step) };
@@ -177,4 +183,13 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     climb.end = (climb.end + written as u64) & (SCRATCH_BYTES as u64 - 1);
     climb.dentry = parent;
     repeat::GO_ON
+}
+
+/// The identity of the executable that `task` runs.
+#[inline(always)]
+pub fn exe_of(task: Address) -> Option<(Address, InodeKey)> {
+    let mm: Address = field!(task, task_mm, Address)?;
+    let exe: Address = field!(mm, mm_exe_file, Address)?;
+    let inode: Address = field!(exe, file_inode, Address)?;
+    Some((exe, key_of(inode)?))
 }
