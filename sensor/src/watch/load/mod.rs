@@ -9,6 +9,7 @@ pub mod plan;
 mod resume;
 mod system;
 mod tracepoint;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -148,8 +149,14 @@ impl Kernel {
     ///
     /// `pins` is where marks and links are kept.
     pub fn load(wishes: Wishes, tables: &Tables, pins: Keep) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
-        let layout = btf::layout()?;
-        let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(e.to_string()))?;
+        // Two readings of the same megabytes, each for its own purpose: at the same time.
+        let (layout, btf) = std::thread::scope(|scope| {
+            let layout = scope.spawn(btf::layout);
+            let btf = Btf::from_sys_fs();
+            (layout.join(), btf)
+        });
+        let layout = layout.unwrap_or(Err(BtfError::Malformed(0)))?;
+        let btf = btf.map_err(|e| LoadError::Object(e.to_string()))?;
         let (mut pins, mut not_kept) = match pins {
             Ok(pins) => (Some(pins), Vec::new()),
             Err(PinError::Taken(root)) => return Err(LoadError::Taken(PinError::Taken(root))),
@@ -178,6 +185,7 @@ impl Kernel {
             ladder: Vec::new(),
         };
         attacher.describe_calls()?;
+        attacher.load();
         let mut plan = Plan {
             not_kept: Vec::new(),
             ladder: Vec::new(),
