@@ -49,7 +49,9 @@ const ROOMS: &[(&str, &[&str])] = &[
             "hub",
             "watch::correlate",
             "watch::decode",
+            "watch::dns",
             "watch::load",
+            "watch::network",
             "watch::process",
             "watch::record",
             "watch::ring",
@@ -59,6 +61,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch::ring", &[]),
     ("watch::record", &["event"]),
     ("watch::decode", &["event", "watch::record"]),
+    ("watch::dns", &[]),
+    ("watch::network", &["event", "watch::record"]),
     ("watch::process", &["event", "watch::record"]),
     ("watch::correlate", &["event", "hub", "watch::record"]),
     // Out of the house: they see what they print and nothing of how it came about.

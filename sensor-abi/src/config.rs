@@ -81,6 +81,23 @@ offsets! {
     /// Network byte order.
     sock_dport: "sock_common"."skc_dport";
     sock_v6_daddr: "sock_common"."skc_v6_daddr";
+    sock_rcv_saddr: "sock_common"."skc_rcv_saddr";
+    sock_v6_rcv_saddr: "sock_common"."skc_v6_rcv_saddr";
+    /// Local port, host byte order.
+    sock_num: "sock_common"."skc_num";
+    sock_cookie: "sock_common"."skc_cookie";
+    sock_type: "sock"."sk_type";
+    file_private: "file"."private_data";
+    unix_peer: "unix_sock"."peer";
+    unix_addr: "unix_sock"."addr";
+    unix_address_len: "unix_address"."len";
+    unix_address_name: "unix_address"."name";
+    task_cred: "task_struct"."cred";
+    cred_uid: "cred"."uid";
+    task_cgroups: "task_struct"."cgroups";
+    css_set_cgroup: "css_set"."dfl_cgrp";
+    cgroup_kn: "cgroup"."kn";
+    kernfs_id: "kernfs_node"."id";
     msghdr_name: "msghdr"."msg_name";
     msghdr_namelen: "msghdr"."msg_namelen";
 }

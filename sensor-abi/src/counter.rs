@@ -42,10 +42,24 @@ pub enum Counter {
     CanaryExit = 17,
     /// Two threads of one process changed its load at once, and one gave up.
     Contended = 18,
+    /// Runs of the datagram bind hooks by the sensor itself (canary).
+    CanaryBind = 24,
+    /// As [`Self::CanaryBind`], IPv6.
+    CanaryBind6 = 25,
+    /// Runs of the TCP socket hook by the sensor itself (canary).
+    CanarySockops = 26,
+    /// Runs of the accept hook by the sensor itself (canary).
+    CanaryAccept = 27,
+    /// Runs of the unix socket hook by the sensor itself (canary).
+    CanaryUnix = 28,
+    /// Runs of the hook on sent packets by the sensor itself (canary).
+    CanaryPacket = 29,
+    /// Runs of the hook on sent lengths by the sensor itself (canary).
+    CanaryLength = 30,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 20;
+pub const COUNTERS: u32 = 40;
 
 /// Counters that mean something was not seen, with the stable word that `event.reason` of a loss alert uses.
 pub const LOSS: [(Counter, &str); 7] = [

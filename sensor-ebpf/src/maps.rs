@@ -40,6 +40,19 @@ pub static OWN_OPENS: LruHashMap<u32, InodeKey> = LruHashMap::with_max_entries(2
 #[map]
 pub static EXEC_HELD: LruHashMap<u32, u8> = LruHashMap::with_max_entries(1_024, 0);
 
+/// Cookie of a marked process's TCP socket -> acknowledged bytes at which it is reported next. LRU: forgetting means that
+/// its bytes are reported at its end alone.
+#[map]
+pub static FLOWS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8_192, 0);
+
+/// Cookies of sockets that a marked process asked a resolver by. LRU: forgetting is a name that isn't known.
+#[map]
+pub static ASKING: LruHashMap<u64, u8> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Thread in connect(2) -> the socket's descriptor. LRU: left behind by who dies in the call.
+#[map]
+pub static CONNECTING: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1_024, 0);
+
 /// Candidates per cgroup in the current second.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -3,10 +3,10 @@
 //! Bounded: the first moments and the latest are kept, what gave way is counted.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::event::{Act, ActKind, Artifact, Bytes, EventKind, Model, Proto, TaskKey};
+use crate::event::{Act, ActKind, Artifact, Bytes, Destination, EventKind, Model, Proto, TaskKey};
 
 /// Loads that are told at the same time.
 pub const STORIES_MAX: usize = 1024;
@@ -32,9 +32,32 @@ pub struct Moment {
 /// What happened, in little.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    Load { sight: u64, model: Arc<Model> },
-    Exec { exe: Bytes, argv: Vec<Bytes>, cut: bool },
-    Network { kind: EventKind, proto: Proto, ip: Option<IpAddr>, port: Option<u16> },
+    Load {
+        sight: u64,
+        model: Arc<Model>,
+    },
+    Exec {
+        exe: Bytes,
+        argv: Vec<Bytes>,
+        cut: bool,
+    },
+    Network {
+        kind: EventKind,
+        proto: Proto,
+        ip: Option<IpAddr>,
+        port: Option<u16>,
+        peer: Option<SocketAddr>,
+    },
+    Unix {
+        path: Bytes,
+    },
+    /// All that went to one destination.
+    Egress {
+        proto: Proto,
+        ip: Option<IpAddr>,
+        port: Option<u16>,
+        bytes: u64,
+    },
 }
 
 impl What {
@@ -87,8 +110,11 @@ impl Timelines {
             // The load itself: it is among the artifacts.
             ActKind::ModelOpen => return,
             ActKind::Exec { exe, argv, argv_truncated } => little_exec(exe, argv, *argv_truncated),
-            ActKind::Connect(to) | ActKind::Send(to) => {
-                What::Network { kind, proto: to.proto, ip: to.ip, port: to.port }
+            ActKind::Connect(to) | ActKind::Send(to) | ActKind::Bind(to) => network(kind, to, None),
+            ActKind::Accept { at, peer } => network(kind, at, Some(*peer)),
+            ActKind::Unix { path } => What::Unix { path: little(path) },
+            ActKind::Egress { to, more, .. } => {
+                return story.egress(act.time_boottime_ns, pid, to, *more);
             }
         };
         story.add(Moment { boottime_ns: act.time_boottime_ns, pid, what, count: 1 });
@@ -160,6 +186,25 @@ impl Story {
         }
     }
 
+    /// One moment per process and destination, with the sum of what its connections carried away.
+    fn egress(&mut self, boottime_ns: u64, pid: u32, to: &Destination, more: u64) {
+        let known = self.moments.iter_mut().find_map(|moment| match &mut moment.what {
+            What::Egress { proto, ip, port, bytes }
+                if moment.pid == pid && (*proto, *ip, *port) == (to.proto, to.ip, to.port) =>
+            {
+                Some(bytes)
+            }
+            _ => None,
+        });
+        match known {
+            Some(bytes) => *bytes = bytes.saturating_add(more),
+            None => {
+                let what = What::Egress { proto: to.proto, ip: to.ip, port: to.port, bytes: more };
+                self.insert(Moment { boottime_ns, pid, what, count: 1 });
+            }
+        }
+    }
+
     fn add(&mut self, moment: Moment) {
         match self.moments.iter_mut().find(|known| known.pid == moment.pid && known.what.is_same(&moment.what)) {
             Some(known) => known.count += 1,
@@ -178,8 +223,15 @@ impl Story {
     }
 }
 
+fn little(text: &[u8]) -> Bytes {
+    text[..text.len().min(MOMENT_TEXT_BYTES_MAX)].to_vec()
+}
+
+fn network(kind: EventKind, to: &Destination, peer: Option<SocketAddr>) -> What {
+    What::Network { kind, proto: to.proto, ip: to.ip, port: to.port, peer }
+}
+
 fn little_exec(exe: &[u8], argv: &[Bytes], truncated: bool) -> What {
-    let little = |text: &[u8]| text[..text.len().min(MOMENT_TEXT_BYTES_MAX)].to_vec();
     let cut =
         truncated || argv.len() > MOMENT_ARGV_MAX || argv.iter().any(|argument| argument.len() > MOMENT_TEXT_BYTES_MAX);
     What::Exec {

@@ -1,10 +1,15 @@
 //! One file per kernel event. Each entry point is a few lines; a hook that fails on its own lets the kernel go on.
 
+mod accept;
+mod bind;
 mod connect;
 mod exec;
 mod exit;
 mod fork;
 mod iterate;
 mod open;
+mod packet;
 mod send;
 mod socket;
+mod tcp;
+mod unix;

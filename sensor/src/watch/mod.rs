@@ -5,12 +5,15 @@
 
 mod correlate;
 mod decode;
+mod dns;
 pub mod load;
+mod network;
 mod process;
 pub mod record;
 mod ring;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,16 +26,25 @@ use self::correlate::{Correlator, Pending, Ready, Tell};
 pub use sensor_abi::ABI_VERSION;
 
 pub use self::correlate::{Look, Sums, Word};
-use self::load::plan::Plan;
+use self::load::plan::{Plan, Rung};
 use self::load::{Kernel, LoadError, OwnOpens, Wishes};
+use self::network::Network;
+pub use self::network::Sent;
 use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
-use self::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record};
+use self::record::{Argv, Doing, Executable, Header, Load, LoadArtifact, Net, Open, Record};
 use self::ring::Ring;
 use crate::event::{Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role};
 
 /// Records that are taken from one ring before somebody else gets a turn.
 const BATCH_RECORDS_MAX: usize = 512;
+
+/// Port of DNS.
+const DNS_PORT: u16 = 53;
+
+/// What a connection carries so long after it was made inside a load is still said to be inside it, ns. Longer ago nobody
+/// knows: whether the file is held is asked when the connection is made, and not at its bytes.
+const STILL_IN_LOAD_NS: u64 = 10_000_000_000;
 
 /// What others are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +72,11 @@ pub struct Watch {
 struct Joined {
     processes: Processes,
     correlator: Correlator,
+    network: Network,
+    /// Datagrams to port 53 are told by their packets, with the name that they ask for.
+    packets_tell_dns: bool,
+    /// What raw sockets send is told by its packets.
+    packets_tell_raw: bool,
     decide: Decide,
     asks: Vec<Ask>,
     /// Roles that the kernel has to hear.
@@ -85,11 +102,13 @@ fn ns(clock: ClockId) -> i128 {
 impl Watch {
     /// Loads the kernel half and attaches it. Needs a tokio runtime.
     ///
-    /// `suffixes` are the names that are a reason to look; an act waits `scan_wait` for its file's verdict.
+    /// `suffixes` are the names that are a reason to look; an act waits `scan_wait` for its file's verdict; a name counts
+    /// where one of `resolvers` gave it.
     pub fn start(
         wishes: Wishes,
         suffixes: &[(u64, u8)],
         scan_wait: Duration,
+        resolvers: Vec<IpAddr>,
         decide: Decide,
     ) -> Result<(Self, OwnOpens), LoadError> {
         let (kernel, rings, own_opens, plan) = Kernel::load(wishes, suffixes)?;
@@ -98,6 +117,10 @@ impl Watch {
         let joined = Joined {
             processes: Processes::default(),
             correlator: Correlator::new(scan_wait_ns),
+            network: Network::new(resolvers),
+            packets_tell_dns: plan.rung("packet_out").is_some(),
+            // The typed tracepoint isn't told where a raw socket's datagram goes.
+            packets_tell_raw: matches!(plan.rung("socket_sendmsg"), None | Some(Rung::TpBtf)),
             decide,
             asks: Vec::new(),
             roles: Vec::new(),
@@ -241,6 +264,16 @@ impl Watch {
         self.joined.correlator.sums
     }
 
+    /// Bytes that marked processes sent, as far as they are known.
+    pub fn bytes_sent(&self) -> u64 {
+        self.joined.network.bytes()
+    }
+
+    /// Where most of them went, at most `max` destinations.
+    pub fn sent_most(&self, max: usize) -> Vec<Sent> {
+        self.joined.network.most(max)
+    }
+
     pub fn waiting_len(&self) -> usize {
         self.joined.correlator.waiting_len()
     }
@@ -260,18 +293,80 @@ impl Joined {
                 let Argv { args, truncated } = argv;
                 self.acted(header, load, ActKind::Exec { exe: path, argv: args, argv_truncated: truncated });
             }
-            Record::Exit { header } => self.processes.exited(&header),
-            Record::Connect { header, load, net } => {
-                if let Some(to) = destination(net) {
-                    self.acted(header, load, ActKind::Connect(to));
+            Record::Exit { header } => {
+                self.network.exited(header.task);
+                self.processes.exited(&header);
+            }
+            Record::Net { doing, header, load, net } => self.networked(doing, header, load, net),
+            Record::Accept { header, load, net, peer } => {
+                let Some(at) = destination(net) else { return };
+                let peer_is_to = Destination { ip: Some(peer.ip()), port: Some(peer.port()), ..at.clone() };
+                self.network.begins(net.cookie, &header, &load, &peer_is_to);
+                self.acted(header, load, ActKind::Accept { at, peer });
+            }
+            Record::Unix { header, load, name } => self.acted(header, load, ActKind::Unix { path: name }),
+            Record::Packet { header, load, net, payload } => self.packet(header, load, net, &payload),
+            Record::Answer { time_ns, cookie, from, payload } => {
+                if let (Some(from), Some(message)) = (from, dns::parse(&payload))
+                    && message.is_answer
+                {
+                    self.network.answers(cookie, from, &message.name, &message.addresses, time_ns);
                 }
             }
-            Record::Send { header, load, net } => {
-                if let Some(to) = destination(net) {
-                    self.acted(header, load, ActKind::Send(to));
+            Record::Egress { time_ns, cookie, bytes, closed } => {
+                if let Some((flow, more)) = self.network.carried(cookie, bytes, closed) {
+                    self.left(flow.header, flow.load, time_ns, ActKind::Egress { to: flow.to, bytes, more });
                 }
             }
         }
+    }
+
+    fn networked(&mut self, doing: Doing, header: Header, load: Load, net: Net) {
+        let Some(mut to) = destination(net) else { return };
+        if doing != Doing::Bind {
+            to.domain = to.ip.and_then(|ip| self.network.name_of(header.cgroup, ip, header.time_ns));
+        }
+        match doing {
+            Doing::Bind => self.acted(header, load, ActKind::Bind(to)),
+            Doing::Connect => {
+                self.network.begins(net.cookie, &header, &load, &to);
+                self.acted(header, load, ActKind::Connect(to));
+            }
+            // Its packet says the same, and what it asks for.
+            Doing::Send if to.proto == Proto::Udp && to.port == Some(DNS_PORT) && self.packets_tell_dns => {}
+            Doing::Send => self.sent(header, load, to, net.bytes),
+        }
+    }
+
+    fn packet(&mut self, header: Header, load: Load, net: Net, payload: &[u8]) {
+        let Some(mut to) = destination(net) else { return };
+        if to.proto != Proto::Udp && !self.packets_tell_raw {
+            return;
+        }
+        if to.proto == Proto::Udp {
+            self.network.asks(net.cookie, header.cgroup);
+            to.domain = dns::parse(payload).map(|message| message.name).filter(|name| !name.is_empty());
+        }
+        self.sent(header, load, to, net.bytes);
+    }
+
+    /// A datagram, and the sum of what went there where it is time to tell it.
+    fn sent(&mut self, header: Header, load: Load, to: Destination, bytes: u64) {
+        if let Some((sum, more)) = self.network.datagram(header.task, &to, bytes) {
+            let time_ns = header.time_ns;
+            let kind = ActKind::Egress { to: to.clone(), bytes: sum, more };
+            self.left(header.clone(), load.clone(), time_ns, kind);
+        }
+        self.acted(header, load, ActKind::Send(to));
+    }
+
+    /// Bytes have left by a way that was opened when `header` says.
+    fn left(&mut self, mut header: Header, mut load: Load, time_ns: u64, kind: ActKind) {
+        if time_ns.saturating_sub(header.time_ns) > STILL_IN_LOAD_NS {
+            load.artifacts.iter_mut().for_each(|artifact| artifact.held = false);
+        }
+        header.time_ns = time_ns;
+        self.acted(header, load, kind);
     }
 
     fn opened(&mut self, open: &Open) {

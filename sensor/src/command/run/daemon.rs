@@ -29,6 +29,8 @@ use crate::worker::pool::{PoolConfig, ScanPool};
 const TICK: Duration = Duration::from_secs(1);
 /// How long what is queued may take to leave at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Destinations that a status names.
+const SENT_SHOWN_MAX: usize = 32;
 /// How long somebody who asks for the status may take to read it.
 const STATUS_WAIT: Duration = Duration::from_secs(2);
 
@@ -83,7 +85,8 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();
     let (scan_wait, decide) = (settings.scan_wait, decide(Arc::clone(&policy)));
-    let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &suffixes, scan_wait, decide));
+    let resolvers = settings.network.resolvers.clone();
+    let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &suffixes, scan_wait, resolvers, decide));
     let (watch, mut own_opens) = started.await??;
     say_plan(&watch);
     let rules = policy.rules().len();
@@ -273,8 +276,10 @@ impl Daemon {
                 scans: self.scans,
                 models: self.watch.models_len(),
                 waiting: self.watch.waiting_len(),
+                bytes_sent: self.watch.bytes_sent(),
                 sums: self.watch.sums(),
             },
+            sent: self.watch.sent_most(SENT_SHOWN_MAX),
             losses,
         }
     }

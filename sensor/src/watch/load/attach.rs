@@ -18,6 +18,8 @@ pub struct Attacher<'a> {
     pub btf: &'a Btf,
     pub tracefs: Option<Result<Tracefs, String>>,
     pub tracepoints: Vec<TracepointLink>,
+    /// How the tracepoints of connect(2) went, once they were tried.
+    pub connect_calls: Option<Result<(), String>>,
     /// Leave LSM programs out.
     pub without_lsm: bool,
 }
@@ -89,14 +91,6 @@ impl Attacher<'_> {
         hook
     }
 
-    /// Sockets that the cgroup pair can't see: LSM or nothing.
-    pub fn other_sockets(&mut self, name: &'static str, lost: &str) -> Hook {
-        let mut hook = Hook::new(name, false, lost);
-        let attached = self.lsm(name);
-        hook.settle(Rung::Lsm, attached, "");
-        hook
-    }
-
     /// Walks what was open and mapped before the hooks were in place.
     pub fn found(&mut self) -> Hook {
         let mut hook =
@@ -124,7 +118,7 @@ impl Attacher<'_> {
         hook
     }
 
-    fn lsm(&mut self, name: &'static str) -> Result<(), String> {
+    pub fn lsm(&mut self, name: &'static str) -> Result<(), String> {
         if self.without_lsm {
             return Err("switched off".to_owned());
         }
@@ -139,7 +133,7 @@ impl Attacher<'_> {
 
     /// An LSM program loads and attaches without an error where `bpf` isn't in `lsm=`, and never runs: only an act of
     /// our own that it counts shows that it is there.
-    fn proven_lsm(&mut self, name: &'static str, canary: Counter, act: fn()) -> Result<(), String> {
+    pub fn proven_lsm(&mut self, name: &'static str, canary: Counter, act: fn()) -> Result<(), String> {
         self.lsm(name)?;
         let before = counter(self.ebpf, canary);
         act();
@@ -155,7 +149,7 @@ impl Attacher<'_> {
     }
 
     /// One program on several tracepoints; those that are missing are said in `hook`, all missing is an error.
-    fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
+    pub fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
         let tracefs = self.tracefs.get_or_insert_with(|| Tracefs::open().map_err(|e| format!("tracefs: {e}")));
         let tracefs = tracefs.as_ref().map_err(Clone::clone)?;
         let loaded: &mut TracePoint = self
@@ -206,6 +200,6 @@ pub fn run_ourselves() {
         .status();
 }
 
-fn not_found(name: &str) -> ProgramError {
+pub fn not_found(name: &str) -> ProgramError {
     ProgramError::IOError(std::io::Error::new(std::io::ErrorKind::NotFound, format!("no program {name} in the object")))
 }

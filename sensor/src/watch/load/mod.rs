@@ -3,14 +3,14 @@
 
 mod attach;
 pub mod btf;
+mod network;
 pub mod plan;
 mod tracepoint;
 
-use std::net::UdpSocket;
 use std::path::PathBuf;
 
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::ProgramError;
+use aya::programs::{CgroupSkbAttachType, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::Config;
 use sensor_abi::counter::{COUNTERS, Counter};
@@ -126,6 +126,7 @@ impl Kernel {
             btf: &btf,
             tracefs: None,
             tracepoints: Vec::new(),
+            connect_calls: None,
             without_lsm: wishes.without_lsm,
         };
         let mut plan = Plan {
@@ -137,8 +138,35 @@ impl Kernel {
                 attacher.cgroup("connect6", &cgroup, "IPv6 connections are not seen"),
                 attacher.cgroup("sendmsg4", &cgroup, "IPv4 datagrams on unconnected sockets are not seen"),
                 attacher.cgroup("sendmsg6", &cgroup, "IPv6 datagrams on unconnected sockets are not seen"),
-                attacher.other_sockets("socket_connect", "connections of vsock and SCTP sockets are not seen"),
-                attacher.other_sockets("socket_sendmsg", "what raw, packet, ping and SCTP sockets send is not seen, and of connected UDP sockets only the connect is"),
+                attacher.bind(
+                    "bind4",
+                    "post_bind4",
+                    &cgroup,
+                    "IPv4 datagram sockets that wait for others are not seen",
+                ),
+                attacher.bind(
+                    "bind6",
+                    "post_bind6",
+                    &cgroup,
+                    "IPv6 datagram sockets that wait for others are not seen",
+                ),
+                attacher.tcp(&cgroup),
+                attacher.packets(
+                    "packet_out",
+                    CgroupSkbAttachType::Egress,
+                    &cgroup,
+                    "which names resolvers are asked for is not seen",
+                ),
+                attacher.packets(
+                    "packet_in",
+                    CgroupSkbAttachType::Ingress,
+                    &cgroup,
+                    "which names addresses belong to is not known",
+                ),
+                attacher.other_connects(),
+                attacher.other_messages(),
+                attacher.unix(),
+                attacher.accept(),
                 attacher.exec_window(),
                 attacher.open(),
                 // After the hooks: what was opened before them is found, what comes after them is seen.
@@ -289,13 +317,19 @@ fn counter(ebpf: &Ebpf, counter: Counter) -> u64 {
 
 /// Acts that the sensor can do by itself, and which hooks have to count them. A hook that doesn't loses its rung.
 fn prove(ebpf: &Ebpf, plan: &mut Plan) {
-    const CANARIES: [(&str, Counter); 9] = [
+    const CANARIES: [(&str, Counter); 15] = [
         ("open", Counter::CanaryOpen),
         ("connect4", Counter::CanaryConnect),
         ("sendmsg4", Counter::CanarySend),
         ("connect6", Counter::CanaryConnect6),
         ("sendmsg6", Counter::CanarySend6),
+        ("bind4", Counter::CanaryBind),
+        ("bind6", Counter::CanaryBind6),
+        ("tcp", Counter::CanarySockops),
         ("socket_connect", Counter::CanarySocketLsm),
+        ("socket_sendmsg", Counter::CanaryLength),
+        ("unix", Counter::CanaryUnix),
+        ("accept", Counter::CanaryAccept),
         ("fork", Counter::CanaryFork),
         ("exec", Counter::CanaryExec),
         ("exit", Counter::CanaryExit),
@@ -303,16 +337,7 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
     let before = CANARIES.map(|(_, canary)| counter(ebpf, canary));
     let _ = std::fs::File::open("/proc/self/status");
     attach::run_ourselves();
-    let mut no_ipv6 = true;
-    for address in ["127.0.0.1:0", "[::1]:0"] {
-        if let Ok(socket) = UdpSocket::bind(address)
-            && let Ok(own) = socket.local_addr()
-        {
-            no_ipv6 &= own.is_ipv4();
-            let _ = socket.send_to(b"", own);
-            let _ = socket.connect(own);
-        }
-    }
+    let tried = network::try_all();
     for ((event, canary), before) in CANARIES.into_iter().zip(before) {
         let Some(hook) = plan.hook_mut(event) else { continue };
         if hook.rung.is_none() {
@@ -320,8 +345,14 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
         }
         hook.proven = counter(ebpf, canary) > before;
         // A host without IPv6 can't prove those hooks, and needs them as little.
-        let cannot_try = no_ipv6 && event.ends_with('6');
-        if !hook.proven && !cannot_try {
+        let could_try = match event {
+            "tcp" | "accept" => tried.tcp,
+            "unix" => tried.unix,
+            _ if event.ends_with('6') => tried.ipv6,
+            _ if event.ends_with('4') || event.starts_with("socket") => tried.ipv4,
+            _ => true,
+        };
+        if !hook.proven && could_try {
             hook.rung = None;
             hook.why_not_better.push("attached, but the kernel never runs it".to_owned());
         }
