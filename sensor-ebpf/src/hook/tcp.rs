@@ -155,7 +155,11 @@ fn changes(ctx: &SockOpsContext) -> Option<()> {
     let _ = FLOWS.remove(cookie);
     // The first acknowledged number is the SYN's, the last one the FIN's.
     let controls = 1 + u64::from(matches!(before, TCP_FIN_WAIT2 | TCP_LAST_ACK | TCP_CLOSING));
-    tell(cookie, acked.saturating_sub(controls), 1)
+    let bytes = acked.saturating_sub(controls);
+    if bytes == 0 {
+        return None;
+    }
+    tell(cookie, bytes, 1)
 }
 
 #[inline(always)]

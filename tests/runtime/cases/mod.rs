@@ -5,6 +5,7 @@ mod evasion;
 mod hostile;
 mod lifecycle;
 mod neighbour;
+mod network;
 mod payload;
 mod prior;
 mod quiet;
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Case> {
         settings::cases(),
         lifecycle::cases(),
         neighbour::cases(),
+        network::cases(),
         lifecycle::after_a_crash(),
     ];
     all.into_iter().flatten().collect()

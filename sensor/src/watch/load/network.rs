@@ -25,10 +25,11 @@ impl Attacher<'_> {
         &mut self,
         event: &'static str,
         root: &Path,
+        required: bool,
         lost: &str,
         attach: impl FnOnce(&mut Self, File) -> Result<(), ProgramError>,
     ) -> Hook {
-        let mut hook = Hook::new(event, true, lost);
+        let mut hook = Hook::new(event, required, lost);
         let attached = File::open(root).map_err(ProgramError::IOError).and_then(|root| attach(self, root));
         hook.settle(Rung::Cgroup, attached.map_err(|e| say(&e)), "");
         hook
@@ -36,7 +37,7 @@ impl Attacher<'_> {
 
     /// `name` is a program after a bind.
     pub fn bind(&mut self, event: &'static str, name: &'static str, root: &Path, lost: &str) -> Hook {
-        self.on_cgroup(event, root, lost, |this, root| {
+        self.on_cgroup(event, root, true, lost, |this, root| {
             let program: &mut CgroupSock = this.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
             program.load()?;
             program.attach(root, MODE).map(drop)
@@ -46,7 +47,7 @@ impl Attacher<'_> {
     /// Listening TCP sockets, and what connections carry.
     pub fn tcp(&mut self, root: &Path) -> Hook {
         let lost = "listening TCP sockets are not seen, nor how many bytes leave by a connection";
-        self.on_cgroup("tcp", root, lost, |this, root| {
+        self.on_cgroup("tcp", root, true, lost, |this, root| {
             let name = "tcp_socket";
             let program: &mut SockOps = this.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
             program.load()?;
@@ -56,7 +57,8 @@ impl Attacher<'_> {
 
     /// Packets, as they leave or come.
     pub fn packets(&mut self, event: &'static str, which: CgroupSkbAttachType, root: &Path, lost: &str) -> Hook {
-        self.on_cgroup(event, root, lost, |this, root| {
+        // Not required: nothing that we may send by ourselves would prove them.
+        self.on_cgroup(event, root, false, lost, |this, root| {
             let program: &mut CgroupSkb = this.ebpf.program_mut(event).ok_or(not_found(event))?.try_into()?;
             program.load()?;
             program.attach(root, which, MODE).map(drop)
@@ -66,7 +68,9 @@ impl Attacher<'_> {
     /// Connects that the cgroup pair can't see.
     pub fn other_connects(&mut self) -> Hook {
         let mut hook = Hook::new("socket_connect", false, "connections of vsock and SCTP sockets are not seen");
-        let lsm = self.proven_lsm("socket_connect", Counter::CanarySocketLsm, || { datagram_to_ourselves(); });
+        let lsm = self.proven_lsm("socket_connect", Counter::CanarySocketLsm, || {
+            datagram_to_ourselves();
+        });
         hook.settle(Rung::Lsm, lsm, "");
         if hook.rung.is_none() {
             let attached = self.connect_calls(&mut hook);
@@ -86,7 +90,9 @@ impl Attacher<'_> {
             false,
             "what packet and SCTP sockets send is not seen, and of connected UDP sockets only the connect and DNS are",
         );
-        let lsm = self.proven_lsm("socket_sendmsg", Counter::CanaryLength, || { datagram_to_ourselves(); });
+        let lsm = self.proven_lsm("socket_sendmsg", Counter::CanaryLength, || {
+            datagram_to_ourselves();
+        });
         hook.settle(Rung::Lsm, lsm, "");
         if hook.rung.is_none() {
             let name = "sock_send_length";
