@@ -87,6 +87,9 @@ offsets! {
     sock_num: "sock_common"."skc_num";
     sock_cookie: "sock_common"."skc_cookie";
     sock_type: "sock"."sk_type";
+    /// Bits: reuse 0 to 3, reuseport 4, ipv6only 5, net_refcnt 6.
+    sock_flags: "sock_common"."skc_reuse";
+    tcp_is_mptcp: "tcp_sock"."is_mptcp";
     file_private: "file"."private_data";
     unix_peer: "unix_sock"."peer";
     unix_addr: "unix_sock"."addr";
@@ -115,4 +118,9 @@ pub struct Config {
     pub reserved: u32,
     /// How long a held descriptor keeps the load window open, ns.
     pub load_window_ns: u64,
+    /// Where a kprobe finds the arguments of a function in `struct pt_regs`, bytes.
+    pub argument_registers: [u32; ARGUMENTS_MAX],
 }
+
+/// Arguments that are passed in registers on every architecture: x86-64 has six, aarch64 eight.
+pub const ARGUMENTS_MAX: usize = 6;

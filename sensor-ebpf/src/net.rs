@@ -1,5 +1,7 @@
 //! What a marked process does with sockets: who acts, whom with, and the record of it.
 
+use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use sensor_abi::identity::TaskKey;
 use sensor_abi::mark::{LoadSet, Mark, role};
 use sensor_abi::record::{Header, Load, Net};
@@ -134,6 +136,23 @@ impl Loader {
         area.send(&RING_BULK, last);
         Some(())
     }
+}
+
+/// Where the socket is that a cgroup program was given: the verifier lets nobody calculate with such a pointer, but the
+/// kernel reads it off the stack.
+#[inline(always)]
+pub fn address_of(sk: *mut bpf_sock) -> Option<Address> {
+    let on_stack = sk;
+    // SAFETY: the helper checks the address; the stack slot is live.
+    let read = unsafe { bpf_probe_read_kernel((&raw const on_stack).cast::<u64>()) };
+    read.ok().map(|address| address as Address)
+}
+
+/// IPPROTO_MPTCP for a socket that carries a part of an MPTCP connection: it says of itself that it speaks TCP.
+#[inline(always)]
+pub fn protocol_of(sk: *mut bpf_sock, protocol: u16) -> u16 {
+    let is_mptcp = || field!(address_of(sk)?, tcp_is_mptcp, u8);
+    if protocol == IPPROTO_TCP && is_mptcp().is_some_and(|is| is != 0) { IPPROTO_MPTCP } else { protocol }
 }
 
 /// The peer of a connected IPv4 or IPv6 socket.

@@ -1,29 +1,29 @@
 //! A marked process accepts a connection: somebody reached it from outside.
 //!
-//! LSM rung: `lsm/sock_graft` (match-proto: security/security.c: void security_sock_graft(struct sock *sk, struct socket
+//! `sock_graft` (match-proto: security/security.c: void security_sock_graft(struct sock *sk, struct socket
 //! *parent)), which accept(2) comes through however it was called, when the peer is known. Restricted rung:
 //! `syscalls/sys_exit_accept`, `_accept4`, the socket behind the descriptor that the call returned; misses io_uring.
 
-use aya_ebpf::macros::{lsm, tracepoint};
-use aya_ebpf::programs::{LsmContext, TracePointContext};
+use aya_ebpf::macros::tracepoint;
+use aya_ebpf::programs::TracePointContext;
 use sensor_abi::counter::Counter;
 use sensor_abi::record::{Accept, kind};
 
 use crate::emit::{self, Area};
+use crate::entry::security_hook;
 use crate::field::{Address, config, field};
 use crate::maps::{RING_BULK, count};
 use crate::net::{self, AF_INET, AF_INET6, End};
 use crate::{mark, task};
 
-#[lsm(hook = "sock_graft")]
-pub fn sock_graft(ctx: LsmContext) -> i32 {
-    let sk: *const u8 = ctx.arg(0);
-    if task::current_tgid() == config!(own_tgid) {
-        count(Counter::CanaryAccept);
-    } else if mark::current_is_marked() {
-        let _ = accepted(sk);
+security_hook! {
+    fn sock_graft(sk: Address, _parent: Address) -> void {
+        if task::current_tgid() == config!(own_tgid) {
+            count(Counter::CanaryAccept);
+        } else if mark::current_is_marked() {
+            let _ = accepted(sk);
+        }
     }
-    0
 }
 
 /// `include/trace/events/syscalls.h`: the return value of `sys_exit`, behind the common fields and the call's number.

@@ -55,7 +55,7 @@ fn acted(ctx: &SockAddrContext, family: u16, kind: u16) -> Option<()> {
             family,
             port: u16::from_be((*addr).user_port as u16),
             sock_type: (*addr).type_ as u16,
-            protocol: (*addr).protocol as u16,
+            protocol: net::protocol_of((*addr).__bindgen_anon_1.sk, (*addr).protocol as u16),
             address,
             cookie: bpf_get_socket_cookie(ctx.as_ptr()),
             bytes: 0,

@@ -2,6 +2,7 @@
 
 mod accept;
 mod bind;
+mod canary;
 mod connect;
 mod exec;
 mod exit;

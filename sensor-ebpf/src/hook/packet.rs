@@ -5,7 +5,7 @@
 //! datagrams to port 53. Incoming: what a resolver answers a socket that a marked process asked by; no query is ever sent
 //! by us. They run for every packet: TCP is told by the socket's type and leaves after a few instructions, UDP by a port.
 
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_load_bytes};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
@@ -48,7 +48,7 @@ pub fn packet_out(ctx: SkBuffContext) -> i32 {
             if to == DNS_PORT || to == 0 {
                 let _ = asked(skb);
             }
-        } else if sock_type == SOCK_RAW || matches!(protocol, IPPROTO_ICMP | IPPROTO_ICMPV6) {
+        } else if (sock_type == SOCK_RAW || matches!(protocol, IPPROTO_ICMP | IPPROTO_ICMPV6)) && is_a_users(sk) {
             let _ = raw(skb, sock_type, protocol);
         }
     }
@@ -153,6 +153,13 @@ fn asked(skb: *mut __sk_buff) -> Option<()> {
     }
     area.send(&RING_BULK, payload + u64::from(len));
     Some(())
+}
+
+/// The kernel answers pings from raw sockets of its own, which keep no network namespace alive.
+#[inline(always)]
+fn is_a_users(sk: *mut bpf_sock) -> bool {
+    const NET_REFCNT: u8 = 1 << 6;
+    net::address_of(sk).and_then(|sk| field!(sk, sock_flags, u8)).is_some_and(|flags| flags & NET_REFCNT != 0)
 }
 
 #[inline(always)]

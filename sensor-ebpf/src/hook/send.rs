@@ -3,7 +3,7 @@
 //! On an unconnected socket: `cgroup/sendmsg4`, `cgroup/sendmsg6` (kernel: net/ipv4/udp.c: udp_sendmsg,
 //! BPF_CGROUP_RUN_PROG_UDP4_SENDMSG_LOCK): sendto, sendmsg, each datagram of sendmmsg, also by io_uring.
 //!
-//! On a connected one, and from packet sockets: LSM rung in `socket.rs`; restricted rung `tp_btf/sock_send_length`
+//! On a connected one, and from packet sockets: `socket.rs`; restricted rung `tp_btf/sock_send_length`
 //! (match-proto: include/trace/events/sock.h: TP_PROTO(struct sock *sk, int ret, int flags)), which every send passes,
 //! write and io_uring too, with the number of bytes that were taken.
 

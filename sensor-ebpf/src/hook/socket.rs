@@ -1,20 +1,21 @@
 //! What the cgroup pair cannot see: families other than IPv4 and IPv6, protocols other than TCP and UDP, raw and packet
 //! sockets, datagrams on connected sockets.
 //!
-//! LSM rung: `lsm/socket_connect` (match-proto: security/security.c: int security_socket_connect(struct socket *sock,
-//! struct sockaddr *address, int addrlen)) and `lsm/socket_sendmsg` (match-proto: int security_socket_sendmsg(struct
-//! socket *sock, struct msghdr *msg, int size)). The address is the kernel's own copy in both.
+//! `socket_connect` (match-proto: security/security.c: int security_socket_connect(struct socket *sock, struct sockaddr
+//! *address, int addrlen)) and `socket_sendmsg` (match-proto: int security_socket_sendmsg(struct socket *sock, struct
+//! msghdr *msg, int size)). The address is the kernel's own copy in both.
 //!
 //! Restricted rung, for connects of unix and vsock sockets: `syscalls/sys_enter_connect` remembers the descriptor, a
 //! number, and `sys_exit_connect` looks at the socket behind it; memory of the process is never read. What is sent there:
 //! `send.rs`, `packet.rs`.
 
-use aya_ebpf::macros::{lsm, tracepoint};
-use aya_ebpf::programs::{LsmContext, TracePointContext};
+use aya_ebpf::macros::tracepoint;
+use aya_ebpf::programs::TracePointContext;
 use sensor_abi::counter::Counter;
 use sensor_abi::record::kind;
 
 use super::unix;
+use crate::entry::security_hook;
 use crate::field::{Address, config, field, read};
 use crate::maps::{CONNECTING, count};
 use crate::net::{
@@ -23,37 +24,24 @@ use crate::net::{
 };
 use crate::{mark, task};
 
-#[lsm(hook = "socket_connect")]
-pub fn socket_connect(ctx: LsmContext) -> i32 {
-    let refused: i32 = ctx.arg(3);
-    if refused != 0 {
-        return refused;
+security_hook! {
+    fn socket_connect(socket: Address, address: Address, _len: i32) {
+        if task::current_tgid() == config!(own_tgid) {
+            count(Counter::CanarySocket);
+        } else if mark::current_is_marked() {
+            let _ = other_connect(socket, address);
+        }
     }
-    let socket: *const u8 = ctx.arg(0);
-    let address: *const u8 = ctx.arg(1);
-    if task::current_tgid() == config!(own_tgid) {
-        count(Counter::CanarySocketLsm);
-    } else if mark::current_is_marked() {
-        let _ = other_connect(socket, address);
-    }
-    0
 }
 
-#[lsm(hook = "socket_sendmsg")]
-pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
-    let refused: i32 = ctx.arg(3);
-    if refused != 0 {
-        return refused;
+security_hook! {
+    fn socket_sendmsg(socket: Address, message: Address, size: u32) {
+        if task::current_tgid() == config!(own_tgid) {
+            count(Counter::CanaryLength);
+        } else if mark::current_is_marked() {
+            let _ = other_message(socket, message, size);
+        }
     }
-    let socket: *const u8 = ctx.arg(0);
-    let message: *const u8 = ctx.arg(1);
-    let size: i32 = ctx.arg(2);
-    if task::current_tgid() == config!(own_tgid) {
-        count(Counter::CanaryLength);
-    } else if mark::current_is_marked() {
-        let _ = other_message(socket, message, size as u32);
-    }
-    0
 }
 
 #[inline(always)]
@@ -143,7 +131,7 @@ pub fn sys_enter_connect(ctx: TracePointContext) -> u32 {
 pub fn sys_exit_connect(ctx: TracePointContext) -> u32 {
     if task::current_tgid() == config!(own_tgid) {
         count(Counter::CanaryUnix);
-        count(Counter::CanarySocketLsm);
+        count(Counter::CanarySocket);
     } else if mark::current_is_marked() {
         // SAFETY: the record of a `sys_exit` tracepoint is 24 bytes.
         if let Ok(ret) = unsafe { ctx.read_at::<i64>(SYS_EXIT_RET) } {

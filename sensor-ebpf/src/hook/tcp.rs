@@ -88,10 +88,9 @@ fn listens(ctx: &SockOpsContext) -> Option<()> {
         return None;
     }
     let port = ctx.local_port() as u16;
-    loader.tell(
-        kind::BIND,
-        &End { family, port, sock_type: SOCK_STREAM, protocol: IPPROTO_TCP, address, cookie: 0, bytes: 0 },
-    )
+    // SAFETY: as above.
+    let protocol = net::protocol_of(unsafe { (*ctx.ops).__bindgen_anon_2.sk }, IPPROTO_TCP);
+    loader.tell(kind::BIND, &End { family, port, sock_type: SOCK_STREAM, protocol, address, cookie: 0, bytes: 0 })
 }
 
 /// Asks for round trips and changes of state of this socket, beside what others asked for.

@@ -1,49 +1,38 @@
 //! A marked process connects or sends to a unix socket: a proxy, or a service that acts for whoever asks.
 //!
-//! LSM rung: `lsm/unix_stream_connect` (match-proto: security/security.c: int security_unix_stream_connect(struct sock
-//! *sock, struct sock *other, struct sock *newsk)) and `lsm/unix_may_send` (match-proto: int
-//! security_unix_may_send(struct socket *sock, struct socket *other)). Restricted rung: `socket.rs`. The name is the one
-//! that the peer bound itself to, whatever name it was reached by.
+//! `unix_stream_connect` (match-proto: security/security.c: int security_unix_stream_connect(struct sock *sock, struct
+//! sock *other, struct sock *newsk)) and `unix_may_send` (match-proto: int security_unix_may_send(struct socket *sock,
+//! struct socket *other)). Restricted rung: `socket.rs`. The name is the one that the peer bound itself to, whatever name
+//! it was reached by.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use aya_ebpf::macros::lsm;
-use aya_ebpf::programs::LsmContext;
 use sensor_abi::counter::Counter;
 use sensor_abi::record::{UNIX_NAME_BYTES_MAX, Unix, kind};
 
 use crate::emit::{self, Area};
+use crate::entry::security_hook;
 use crate::field::{Address, config, field, offset};
 use crate::maps::{RING_BULK, count};
 use crate::{mark, net, task};
 
-#[lsm(hook = "unix_stream_connect")]
-pub fn unix_stream_connect(ctx: LsmContext) -> i32 {
-    let refused: i32 = ctx.arg(3);
-    if refused != 0 {
-        return refused;
-    }
-    let peer: *const u8 = ctx.arg(1);
-    if task::current_tgid() == config!(own_tgid) {
-        count(Counter::CanaryUnix);
-    } else if mark::current_is_marked() {
-        let _ = reached(peer);
-    }
-    0
-}
-
-#[lsm(hook = "unix_may_send")]
-pub fn unix_may_send(ctx: LsmContext) -> i32 {
-    let refused: i32 = ctx.arg(2);
-    if refused != 0 {
-        return refused;
-    }
-    let socket: *const u8 = ctx.arg(1);
-    if mark::current_is_marked() {
-        if let Some(peer) = field!(socket, socket_sk, Address) {
+security_hook! {
+    fn unix_stream_connect(_socket: Address, peer: Address, _new: Address) {
+        if task::current_tgid() == config!(own_tgid) {
+            count(Counter::CanaryUnix);
+        } else if mark::current_is_marked() {
             let _ = reached(peer);
         }
     }
-    0
+}
+
+security_hook! {
+    fn unix_may_send(_socket: Address, other: Address) {
+        if mark::current_is_marked() {
+            if let Some(peer) = field!(other, socket_sk, Address) {
+                let _ = reached(peer);
+            }
+        }
+    }
 }
 
 /// `struct unix_address`: its name begins with the family.

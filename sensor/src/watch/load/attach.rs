@@ -4,11 +4,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Lsm, ProgramError, TracePoint};
+use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Program, ProgramError, TracePoint};
 use aya::{Btf, Ebpf};
 use sensor_abi::counter::Counter;
 
-use super::plan::{Hook, Rung};
+use super::hooks::{Below, SecurityHook};
+use super::plan::{BestRung, Hook, Rung, RungState, SECURITY_RUNGS};
 use super::tracepoint::{self, Tracefs, TracepointLink};
 use super::{counter, say};
 
@@ -18,10 +19,12 @@ pub struct Attacher<'a> {
     pub btf: &'a Btf,
     pub tracefs: Option<Result<Tracefs, String>>,
     pub tracepoints: Vec<TracepointLink>,
-    /// How the tracepoints of connect(2) went, once they were tried.
-    pub connect_calls: Option<Result<(), String>>,
-    /// Leave LSM programs out.
-    pub without_lsm: bool,
+    /// Programs that are on their tracepoints.
+    pub attached: Vec<String>,
+    /// Rungs above it are left out.
+    pub best_rung: BestRung,
+    /// Rungs that were asked whether they run here.
+    pub ladder: Vec<RungState>,
 }
 
 const LSM_NEVER_RAN: &str = "it attached but never ran; put `bpf` into the kernel's `lsm=` parameter";
@@ -30,12 +33,7 @@ impl Attacher<'_> {
     /// A typed tracepoint: the only rung that process events need.
     pub fn process(&mut self, event: &'static str, name: &'static str, lost: &str) -> Hook {
         let mut hook = Hook::new(event, true, lost);
-        let attached = (|| -> Result<(), ProgramError> {
-            let program: &mut BtfTracePoint = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-            program.load(name, self.btf)?;
-            program.attach()?;
-            Ok(())
-        })();
+        let attached = self.typed(name);
         hook.settle(Rung::TpBtf, attached.map_err(|e| say(&e)), "");
         hook
     }
@@ -55,40 +53,39 @@ impl Attacher<'_> {
         hook
     }
 
-    /// `file_open`, proven by an open of our own; else the exits of the open calls.
-    pub fn open(&mut self) -> Hook {
-        let mut hook = Hook::new("open", true, "loads are not seen at all");
-        let lsm = self.proven_lsm("file_open", Counter::CanaryOpen, || {
-            let _ = std::fs::File::open("/proc/self/status");
-        });
-        hook.settle(Rung::Lsm, lsm, "");
-        if hook.rung.is_none() {
-            let calls = ["sys_exit_openat", "sys_exit_open", "sys_exit_openat2"];
-            let attached = self.tracepoint("sys_exit_open", "syscalls", &calls, &mut hook);
-            hook.settle(
-                Rung::Tracepoint,
-                attached,
-                "opens by io_uring, by open_by_handle_at and by 32-bit calls are not seen",
-            );
+    /// A hook on a `security_` function: the best rung that runs here and takes it, else its tracepoints.
+    pub fn security(&mut self, wanted: &SecurityHook) -> Hook {
+        let mut hook = Hook::new(wanted.event, wanted.required, wanted.lost);
+        for rung in SECURITY_RUNGS {
+            if self.runs(rung) {
+                let attached = self.attach(rung, wanted.name);
+                hook.settle(rung, attached, "");
+                if hook.rung.is_some() {
+                    return hook;
+                }
+            }
+        }
+        match wanted.below {
+            Some(Below::Tracepoints(below)) => {
+                let attached = below
+                    .programs
+                    .iter()
+                    .try_for_each(|(program, names)| self.tracepoint(program, "syscalls", names, &mut hook));
+                hook.settle(Rung::Tracepoint, attached, below.lost);
+            }
+            Some(Below::Typed(name, lost)) => {
+                let attached = self.typed(name).map_err(|e| say(&e));
+                hook.settle(Rung::TpBtf, attached, lost);
+            }
+            None => {}
         }
         hook
     }
 
-    /// `bprm_check_security`, proven by an exec of our own; else the entries of the exec calls.
-    pub fn exec_window(&mut self) -> Hook {
-        let mut hook = Hook::new(
-            "exec_window",
-            false,
-            "a program that a loader runs in its own place counts as started shortly after the load, not in it",
-        );
-        let lsm = self.proven_lsm("bprm_check_security", Counter::CanaryExecLsm, run_ourselves);
-        hook.settle(Rung::Lsm, lsm, "");
-        if hook.rung.is_none() {
-            let calls = ["sys_enter_execve", "sys_enter_execveat"];
-            let attached = self.tracepoint("sys_enter_execve", "syscalls", &calls, &mut hook);
-            hook.settle(Rung::Tracepoint, attached, "");
-        }
-        hook
+    fn typed(&mut self, name: &str) -> Result<(), ProgramError> {
+        let program: &mut BtfTracePoint = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
+        program.load(name, self.btf)?;
+        program.attach().map(drop)
     }
 
     /// Walks what was open and mapped before the hooks were in place.
@@ -118,38 +115,68 @@ impl Attacher<'_> {
         hook
     }
 
-    pub fn lsm(&mut self, name: &'static str) -> Result<(), String> {
-        if self.without_lsm {
+    /// Does this rung run here? Asked once, by an act of our own that it has to count: an LSM program loads and attaches
+    /// without an error where `bpf` isn't in `lsm=`, and never runs.
+    fn runs(&mut self, rung: Rung) -> bool {
+        let known = self.ladder.iter().find(|state| state.rung == rung).map(|state| state.why_not.is_none());
+        known.unwrap_or_else(|| {
+            let why_not = self.canary(rung).err();
+            let runs = why_not.is_none();
+            self.ladder.push(RungState { rung, why_not });
+            runs
+        })
+    }
+
+    fn canary(&mut self, rung: Rung) -> Result<(), String> {
+        const CANARY: &str = "task_getscheduler";
+        if !self.best_rung.allows(rung) {
             return Err("switched off".to_owned());
         }
-        let attached = (|| -> Result<(), ProgramError> {
-            let program: &mut Lsm = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-            program.load(name, self.btf)?;
-            program.attach()?;
-            Ok(())
-        })();
-        attached.map_err(|e| format!("{} (a locked-down kernel, or one without BPF LSM)", say(&e)))
+        self.attach(rung, CANARY)?;
+        let before = counter(self.ebpf, Counter::CanaryRung);
+        // kernel/sched/syscalls.c: sched_getaffinity asks the security modules.
+        let _ = rustix::thread::sched_getaffinity(None);
+        let ran = counter(self.ebpf, Counter::CanaryRung) > before;
+        self.detach(rung, CANARY);
+        match rung {
+            _ if ran => Ok(()),
+            Rung::Lsm => Err(LSM_NEVER_RAN.to_owned()),
+            _ => Err("it attached but never ran".to_owned()),
+        }
     }
 
-    /// An LSM program loads and attaches without an error where `bpf` isn't in `lsm=`, and never runs: only an act of
-    /// our own that it counts shows that it is there.
-    pub fn proven_lsm(&mut self, name: &'static str, canary: Counter, act: fn()) -> Result<(), String> {
-        self.lsm(name)?;
-        let before = counter(self.ebpf, canary);
-        act();
-        if counter(self.ebpf, canary) > before {
+    /// Attaches the program that `rung` has for `security_NAME`.
+    fn attach(&mut self, rung: Rung, name: &str) -> Result<(), String> {
+        let program_name = format!("{}_{name}", rung.name());
+        let program = self.ebpf.program_mut(&program_name).ok_or_else(|| format!("no program {program_name}"))?;
+        let function = format!("security_{name}");
+        let attached = match program {
+            Program::Lsm(program) => program.load(name, self.btf).and_then(|()| program.attach().map(drop)),
+            Program::FEntry(program) => program.load(&function, self.btf).and_then(|()| program.attach().map(drop)),
+            Program::KProbe(program) => program.load().and_then(|()| program.attach(&function, 0).map(drop)),
+            _ => return Err(format!("program {program_name} is of another kind")),
+        };
+        attached.map_err(|error| say(&error))
+    }
+
+    fn detach(&mut self, rung: Rung, name: &str) {
+        let unloaded = match self.ebpf.program_mut(&format!("{}_{name}", rung.name())) {
+            Some(Program::Lsm(program)) => program.unload(),
+            Some(Program::FEntry(program)) => program.unload(),
+            Some(Program::KProbe(program)) => program.unload(),
+            _ => Ok(()),
+        };
+        if let Err(error) = unloaded {
+            tracing::warn!("{} stays attached: {}", name, say(&error));
+        }
+    }
+
+    /// One program on several tracepoints; those that are missing are said in `hook`, all missing is an error. Once, for
+    /// whichever hooks need it.
+    fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
+        if self.attached.iter().any(|known| known == program) {
             return Ok(());
         }
-        if let Some(program) = self.ebpf.program_mut(name)
-            && let Ok(program) = <&mut Lsm>::try_from(program)
-        {
-            let _ = program.unload();
-        }
-        Err(LSM_NEVER_RAN.to_owned())
-    }
-
-    /// One program on several tracepoints; those that are missing are said in `hook`, all missing is an error.
-    pub fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
         let tracefs = self.tracefs.get_or_insert_with(|| Tracefs::open().map_err(|e| format!("tracefs: {e}")));
         let tracefs = tracefs.as_ref().map_err(Clone::clone)?;
         let loaded: &mut TracePoint = self
@@ -171,6 +198,7 @@ impl Attacher<'_> {
             return Err(missing.join("; "));
         }
         hook.why_not_better.extend(missing);
+        self.attached.push(program.to_owned());
         Ok(())
     }
 }

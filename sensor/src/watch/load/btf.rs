@@ -23,8 +23,9 @@ pub enum BtfError {
 }
 
 /// Members that may be absent: what stands in for them is decided in the program.
-const OPTIONAL: [(&str, &str); 5] = [
+const OPTIONAL: [(&str, &str); 6] = [
     ("inode", "i_ctime_nsec"),
+    ("tcp_sock", "is_mptcp"),
     // Where unix sockets are a module, the kernel's own type information lacks them.
     ("unix_sock", "peer"),
     ("unix_sock", "addr"),

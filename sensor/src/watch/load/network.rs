@@ -1,4 +1,4 @@
-//! The ladders of the socket hooks, and acts of our own that prove them.
+//! Socket programs on the cgroup root, and acts of our own that prove the socket hooks.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,10 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 
-use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, ProgramError, SockOps,
-};
-use sensor_abi::counter::Counter;
+use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, ProgramError, SockOps};
 
 use super::attach::{Attacher, not_found};
 use super::plan::{Hook, Rung};
@@ -64,90 +61,6 @@ impl Attacher<'_> {
             program.attach(root, which, MODE).map(drop)
         })
     }
-
-    /// Connects that the cgroup pair can't see.
-    pub fn other_connects(&mut self) -> Hook {
-        let mut hook = Hook::new("socket_connect", false, "connections of vsock and SCTP sockets are not seen");
-        let lsm = self.proven_lsm("socket_connect", Counter::CanarySocketLsm, || {
-            datagram_to_ourselves();
-        });
-        hook.settle(Rung::Lsm, lsm, "");
-        if hook.rung.is_none() {
-            let attached = self.connect_calls(&mut hook);
-            hook.settle(
-                Rung::Tracepoint,
-                attached,
-                "connections of SCTP sockets, and of vsock sockets by io_uring, are not seen",
-            );
-        }
-        hook
-    }
-
-    /// Messages that the cgroup pair can't see.
-    pub fn other_messages(&mut self) -> Hook {
-        let mut hook = Hook::new(
-            "socket_sendmsg",
-            false,
-            "what packet and SCTP sockets send is not seen, and of connected UDP sockets only the connect and DNS are",
-        );
-        let lsm = self.proven_lsm("socket_sendmsg", Counter::CanaryLength, || {
-            datagram_to_ourselves();
-        });
-        hook.settle(Rung::Lsm, lsm, "");
-        if hook.rung.is_none() {
-            let name = "sock_send_length";
-            let attached = (|| -> Result<(), ProgramError> {
-                let program: &mut BtfTracePoint = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-                program.load(name, self.btf)?;
-                program.attach().map(drop)
-            })();
-            hook.settle(Rung::TpBtf, attached.map_err(|e| say(&e)), "what SCTP sockets send is not seen");
-        }
-        hook
-    }
-
-    /// Unix sockets that somebody is asked by.
-    pub fn unix(&mut self) -> Hook {
-        let mut hook = Hook::new("unix", false, "what a loader asks of docker, D-Bus or a proxy is not seen");
-        let lsm = self.proven_lsm("unix_stream_connect", Counter::CanaryUnix, || drop(unix_to_ourselves()));
-        let lsm = lsm.and_then(|()| self.lsm("unix_may_send"));
-        hook.settle(Rung::Lsm, lsm, "");
-        if hook.rung.is_none() {
-            let attached = self.connect_calls(&mut hook);
-            hook.settle(
-                Rung::Tracepoint,
-                attached,
-                "unix sockets are not seen that refuse, that are connected by io_uring, or that only get datagrams",
-            );
-        }
-        hook
-    }
-
-    /// Connections from outside.
-    pub fn accept(&mut self) -> Hook {
-        let mut hook = Hook::new("accept", false, "accepted connections are not seen; that a loader listens is");
-        let lsm = self.proven_lsm("sock_graft", Counter::CanaryAccept, || drop(connection_to_ourselves()));
-        hook.settle(Rung::Lsm, lsm, "");
-        if hook.rung.is_none() {
-            let attached =
-                self.tracepoint("sys_exit_accept", "syscalls", &["sys_exit_accept4", "sys_exit_accept"], &mut hook);
-            hook.settle(Rung::Tracepoint, attached, "connections that are accepted by io_uring are not seen");
-        }
-        hook
-    }
-
-    /// Both ends of connect(2), once for all that need them.
-    fn connect_calls(&mut self, hook: &mut Hook) -> Result<(), String> {
-        if let Some(attached) = &self.connect_calls {
-            return attached.clone();
-        }
-        let mut attached = self.tracepoint("sys_enter_connect", "syscalls", &["sys_enter_connect"], hook);
-        if attached.is_ok() {
-            attached = self.tracepoint("sys_exit_connect", "syscalls", &["sys_exit_connect"], hook);
-        }
-        self.connect_calls = Some(attached.clone());
-        attached
-    }
 }
 
 /// What we could do by ourselves here.
@@ -157,6 +70,19 @@ pub struct Tried {
     pub ipv6: bool,
     pub tcp: bool,
     pub unix: bool,
+}
+
+impl Tried {
+    /// Would `event` have been counted? A host without IPv6 can't prove those hooks, and needs them as little.
+    pub fn can_prove(self, event: &str) -> bool {
+        match event {
+            "tcp" | "accept" => self.tcp,
+            "unix" => self.unix,
+            _ if event.ends_with('6') => self.ipv6,
+            _ if event.ends_with('4') || event.starts_with("socket") => self.ipv4,
+            _ => true,
+        }
+    }
 }
 
 /// Does by itself what the socket hooks have to count.
