@@ -1,5 +1,7 @@
 //! Indices of the per-CPU counter array `COUNTERS`: what the kernel half did and what it could not.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// Counters, in index order. `LOSS` ones become alerts of kind `loss`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -42,8 +44,15 @@ pub enum Counter {
     CanaryExit = 17,
     /// Two threads of one process changed its load at once, and one gave up.
     Contended = 18,
+    /// Every scratch area of a CPU was in use: a record was not made.
+    ScratchBusy = 19,
+    /// The ring was half full, and the cgroup had sent more than its share: a record was dropped, so that others find
+    /// room.
+    EventShare = 20,
+    /// Acts that were counted into an equal one of the same second instead of being sent.
+    Folded = 21,
     /// Runs of the canary of a rung (`sensor-ebpf/src/hook/canary.rs`).
-    CanaryRung = 19,
+    CanaryRung = 22,
     /// Runs of the datagram bind hooks by the sensor itself (canary).
     CanaryBind = 24,
     /// As [`Self::CanaryBind`], IPv6.
@@ -64,8 +73,10 @@ pub enum Counter {
 pub const COUNTERS: u32 = 40;
 
 /// Counters that mean something was not seen, with the stable word that `event.reason` of a loss alert uses.
-pub const LOSS: [(Counter, &str); 7] = [
+pub const LOSS: [(Counter, &str); 9] = [
     (Counter::RingFull, "ring_full"),
+    (Counter::EventShare, "event_share"),
+    (Counter::ScratchBusy, "scratch_busy"),
     (Counter::TasksFull, "task_table_full"),
     (Counter::LoadSetsFull, "load_set_table_full"),
     (Counter::InodesFull, "inode_table_full"),
@@ -73,3 +84,16 @@ pub const LOSS: [(Counter, &str); 7] = [
     (Counter::ReadFailed, "kernel_read_failed"),
     (Counter::Contended, "load_set_contended"),
 ];
+
+/// Key of map `LOSSES`: whose act was not seen, and why. The value is a count (u64).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct LossKey {
+    /// cgroup v2 id.
+    pub cgroup: u64,
+    /// [`Counter`]
+    pub counter: u32,
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<LossKey>() == 16);

@@ -168,12 +168,16 @@ pub struct Exec {
     pub reserved: [u8; 6],
 }
 
-/// Behind it: the load's artifacts.
+/// Behind it: the load's artifacts. `header.time_ns` is when the first of the acts that it stands for was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Net {
     pub header: Header,
     pub load: Load,
+    /// CLOCK_BOOTTIME, ns: the latest of the acts that it stands for.
+    pub last_ns: u64,
+    /// How many acts it stands for.
+    pub times: u64,
     /// `AF_*`
     pub family: u16,
     /// Host byte order.
@@ -186,7 +190,7 @@ pub struct Net {
     pub address: [u8; 16],
     /// `sock.sk_cookie`; 0 where it isn't known.
     pub cookie: u64,
-    /// Bytes of the datagram; 0 where the hook doesn't know.
+    /// Bytes of all the datagrams that it stands for; 0 where the hook doesn't know.
     pub bytes: u64,
 }
 
@@ -246,8 +250,8 @@ pub struct Answer {
     pub payload_len: u32,
 }
 
-/// A connection that [`Net::cookie`] of its [`kind::CONNECT`] or [`kind::ACCEPT`] names has carried so many bytes; the
-/// header as in [`Answer`].
+/// What a connection has carried away. `header.task` made it; where nobody is known (0: it was accepted), the
+/// [`Net::cookie`] of its [`kind::ACCEPT`] names it. Of the header only `abi`, `kind`, `time_ns` and `task` are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Egress {
@@ -255,10 +259,50 @@ pub struct Egress {
     pub cookie: u64,
     /// Acknowledged by the peer, since its beginning.
     pub bytes: u64,
-    /// 1: it is over.
-    pub closed: u32,
-    pub reserved: u32,
+    /// Of them, since it was told last.
+    pub more: u64,
+    /// The peer; as [`Net::address`].
+    pub address: [u8; 16],
+    pub family: u16,
+    /// Host byte order.
+    pub port: u16,
+    pub reserved: [u8; 12],
 }
+
+/// Key of map `FOLDS`: what makes two acts the same for whoever reads alerts. Another place in the load, or another
+/// load, makes another act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FoldKey {
+    pub task: TaskKey,
+    /// Key into `LOAD_SETS`.
+    pub set: u64,
+    pub kind: u16,
+    pub family: u16,
+    pub port: u16,
+    pub sock_type: u16,
+    pub protocol: u16,
+    pub held: u8,
+    pub born: u8,
+    /// Artifacts and omitted ones of the set, which grows under one id.
+    pub artifacts: u32,
+    pub address: [u8; 16],
+}
+
+/// Value of map `FOLDS`: the record that was sent for the first of equal acts. `net.times` counts those that were not
+/// sent since; userspace takes it when it is [`FOLD_TAKE_NS`] old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Fold {
+    pub net: Net,
+    pub artifacts: [Artifact; LOAD_SET_ARTIFACTS_MAX],
+}
+
+/// How long equal acts are counted into the first of them, ns.
+pub const FOLD_NS: u64 = 1_000_000_000;
+/// When nobody adds to a fold any more, ns: later than [`FOLD_NS`] by more than a program takes from its look at the
+/// clock to its count.
+pub const FOLD_TAKE_NS: u64 = FOLD_NS + 100_000_000;
 
 /// Bytes that the artifacts of a record take at most.
 pub const ARTIFACTS_BYTES_MAX: usize = LOAD_SET_ARTIFACTS_MAX * size_of::<Artifact>();
@@ -266,7 +310,8 @@ pub const ARTIFACTS_BYTES_MAX: usize = LOAD_SET_ARTIFACTS_MAX * size_of::<Artifa
 pub const RECORD_BYTES_MAX: usize =
     size_of::<Open>() + PATH_BYTES_MAX + EXE_BYTES_MAX + 2 * COMPONENT_BYTES_MAX + ARGV_BYTES_MAX;
 
-const _: () = assert!(size_of::<Header>() == 80 && size_of::<Load>() == 32 && size_of::<Net>() == 152);
-const _: () = assert!(size_of::<Accept>() == 176 && size_of::<Unix>() == 232 && size_of::<Packet>() == 160);
-const _: () = assert!(size_of::<Answer>() == 112 && size_of::<Egress>() == 104);
+const _: () = assert!(size_of::<Header>() == 80 && size_of::<Load>() == 32 && size_of::<Net>() == 168);
+const _: () = assert!(size_of::<Accept>() == 192 && size_of::<Unix>() == 232 && size_of::<Packet>() == 176);
+const _: () = assert!(size_of::<Answer>() == 112 && size_of::<Egress>() == 136);
+const _: () = assert!(size_of::<FoldKey>() == 56 && size_of::<Fold>() == 168 + ARTIFACTS_BYTES_MAX);
 const _: () = assert!(size_of::<Exec>().is_multiple_of(8) && size_of::<Open>().is_multiple_of(8));

@@ -10,7 +10,7 @@ use sensor_abi::mark::{Artifact, InodeInfo, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mar
 
 use crate::emit::{Area, atomic_add};
 use crate::field::{Address, config, field, read};
-use crate::maps::{EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, count};
+use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, count, lose, needed};
 use crate::repeat::{self, repeat};
 use crate::task::now_ns;
 use crate::{file, task};
@@ -36,7 +36,7 @@ pub fn find(key: &TaskKey) -> Option<*mut Mark> {
 pub fn find_current() -> Option<(*mut Mark, Address, TaskKey)> {
     let mark = TASKS.get_ptr_mut(task::current_tgid())?;
     let current = task::current();
-    let key = task::key_of(current)?;
+    let key = needed(task::key_of(current))?;
     // SAFETY: a live map value.
     (unsafe { (*mark).start_boottime_ns } == key.start_boottime_ns).then_some((mark, current, key))
 }
@@ -279,15 +279,12 @@ fn find_or_mark(key: &TaskKey, exe: &InodeKey, decided: u8) -> Option<*mut Mark>
     if TASKS.insert(key.tgid, fresh, BPF_NOEXIST).is_err() && find(key).is_none() {
         // Full, or the mark of an earlier process with this pid, whose exit was missed.
         if TASKS.insert(key.tgid, fresh, 0).is_err() {
-            count(Counter::TasksFull);
+            lose(Counter::TasksFull);
             return None;
         }
     }
     find(key)
 }
-
-/// `include/uapi/linux/bpf.h`
-const BPF_NOEXIST: u64 = 1;
 
 /// Tries to take a mark: each is a handful of instructions, and a holder needs a few hundred.
 const LOCK_TRIES_MAX: u32 = 8_192;
@@ -312,7 +309,7 @@ pub unsafe fn lock(mark: *mut Mark) -> bool {
     // SAFETY: the step takes a `Lock`.
     unsafe { repeat::<_, LOCK_TRIES_UNROLLED_MAX>(LOCK_TRIES_MAX, &mut lock, lock_step) };
     if lock.taken == 0 {
-        count(Counter::Contended);
+        lose(Counter::Contended);
     }
     lock.taken != 0
 }
@@ -381,7 +378,7 @@ unsafe fn give_own_set(mark: *mut Mark, key: &TaskKey) -> bool {
     };
     area.release();
     let Some(id) = inserted else {
-        count(Counter::LoadSetsFull);
+        lose(Counter::LoadSetsFull);
         return false;
     };
     // SAFETY: the caller's promise.

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use sensor_abi::identity::TaskKey;
 use sensor_abi::mark::{LoadSet, Mark, role};
-use sensor_abi::record::{Header, Load, Net};
+use sensor_abi::record::{FoldKey, Header, Load, Net};
 
 use crate::emit::{self, Area};
 use crate::field::{Address, field, read};
@@ -93,15 +93,21 @@ fn reported(mark: *mut Mark, task: Address, key: TaskKey, who: Who) -> Option<Lo
 }
 
 impl Loader {
+    /// Which artifacts are held now, as [`mark::held`].
+    #[inline(always)]
+    pub fn held(&self) -> u64 {
+        // SAFETY: a live map value.
+        mark::held(self.task, unsafe { (*self.mark).set }, self.key.start_boottime_ns)
+    }
+
     /// Writes header and load of a record, and gives the number of artifacts that belong behind its fixed part.
     ///
     /// # Safety
     /// Both point to writable memory of their size.
     #[inline(always)]
-    pub unsafe fn write(&self, kind: u16, header: *mut Header, load: *mut Load) -> u64 {
+    pub unsafe fn write(&self, kind: u16, held: u64, header: *mut Header, load: *mut Load) -> u64 {
         // SAFETY: the caller's promise; mark and set are live map values.
         unsafe {
-            let held = mark::held(self.task, (*self.mark).set, self.key.start_boottime_ns);
             task::write_header_of(header, kind, self.task, self.key, self.who);
             emit::write_load(load, self.mark, self.set, held as u8, (held >> 8) as u8)
         }
@@ -112,7 +118,7 @@ impl Loader {
     /// # Safety
     /// `net` points to writable memory of its size.
     #[inline(always)]
-    pub unsafe fn write_net(&self, kind: u16, net: *mut Net, end: &End) -> u64 {
+    pub unsafe fn write_net(&self, kind: u16, held: u64, net: *mut Net, end: &End) -> u64 {
         // SAFETY: the caller's promise.
         unsafe {
             (*net).family = end.family;
@@ -122,18 +128,41 @@ impl Loader {
             (*net).address = end.address;
             (*net).cookie = end.cookie;
             (*net).bytes = end.bytes;
-            self.write(kind, &raw mut (*net).header, &raw mut (*net).load)
+            let artifacts = self.write(kind, held, &raw mut (*net).header, &raw mut (*net).load);
+            (*net).last_ns = (*net).header.time_ns;
+            (*net).times = 1;
+            artifacts
         }
     }
 
-    /// Tells userspace of a connect, a datagram or a bind.
+    /// Tells userspace of a connect, a datagram or a bind; equal ones are counted instead.
     #[inline(always)]
     pub fn tell(&self, kind: u16, end: &End) -> Option<()> {
+        let held = self.held();
+        // SAFETY: mark and set are live map values.
+        let fold = unsafe {
+            FoldKey {
+                task: self.key,
+                set: (*self.mark).set,
+                kind,
+                family: end.family,
+                port: end.port,
+                sock_type: end.sock_type,
+                protocol: end.protocol,
+                held: held as u8,
+                born: (*self.mark).born,
+                artifacts: (*self.set).count + (*self.set).omitted,
+                address: end.address,
+            }
+        };
+        if emit::folded(&fold, end.bytes) {
+            return None;
+        }
         let area = Area::claim()?;
         // SAFETY: the area is larger than the record's fixed part.
-        let artifacts = unsafe { self.write_net(kind, area.record(), end) };
+        let artifacts = unsafe { self.write_net(kind, held, area.record(), end) };
         let last = emit::write_artifacts(area.bytes(), size_of::<Net>() as u64, self.set, artifacts);
-        area.send(&RING_BULK, last);
+        area.send_foldable(&RING_BULK, last, &fold);
         Some(())
     }
 }

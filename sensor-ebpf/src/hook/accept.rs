@@ -73,7 +73,7 @@ fn accepted(sk: Address) -> Option<()> {
         (*record).peer = peer;
         (*record).peer_port = peer_port;
         (*record).reserved = [0; 6];
-        loader.write_net(kind::ACCEPT, &raw mut (*record).net, &end)
+        loader.write_net(kind::ACCEPT, loader.held(), &raw mut (*record).net, &end)
     };
     let last = emit::write_artifacts(area.bytes(), size_of::<Accept>() as u64, loader.set, artifacts);
     area.send(&RING_BULK, last);

@@ -15,7 +15,7 @@ use sensor_abi::record::{EXE_BYTES_MAX, Exec, kind};
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, field};
-use crate::maps::{EXEC_HELD, LOAD_SETS, RING_PRIORITY, TASKS, count};
+use crate::maps::{EXEC_HELD, LOAD_SETS, RING_PRIORITY, TASKS, count, needed};
 use crate::{file, mark, task};
 
 security_hook! {
@@ -90,9 +90,9 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     if mark::sensor_counts(unsafe { (*mark).set }) == 0 {
         return None;
     }
-    let file: Address = field!(bprm, bprm_file, Address)?;
-    let inode: Address = field!(file, file_inode, Address)?;
-    let mm: Address = field!(current, task_mm, Address)?;
+    let file: Address = needed(field!(bprm, bprm_file, Address))?;
+    let inode: Address = needed(field!(file, file_inode, Address))?;
+    let mm: Address = needed(field!(current, task_mm, Address))?;
     let area = Area::claim()?;
     let record: *mut Exec = area.record();
     let bytes = area.bytes();

@@ -16,7 +16,9 @@ use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, config, field, read};
 use crate::file::{self, Name};
-use crate::maps::{CANDIDATE_RATES, EXES, INODES, INODES_MALICIOUS, OWN_OPENS, RING_PRIORITY, Rate, SUFFIXES, count};
+use crate::maps::{
+    CANDIDATE_RATES, EXES, INODES, INODES_MALICIOUS, OWN_OPENS, RING_PRIORITY, Rate, SUFFIXES, count, lose,
+};
 use crate::mark::{self, Added};
 use crate::task;
 
@@ -193,7 +195,7 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
     }
     let sent = send(opened, inode, stamp, class, exe_file, exe, decided, is_new);
     if sent.is_none() {
-        count(Counter::ReadFailed);
+        lose(Counter::ReadFailed);
     }
     sent
 }
@@ -214,7 +216,7 @@ fn allowed(inode: InodeKey, stamp: ContentStamp) -> bool {
                 }
                 (*rate).count += 1;
                 if (*rate).count > limit {
-                    count(Counter::CandidateRate);
+                    lose(Counter::CandidateRate);
                     return false;
                 }
             },
@@ -225,7 +227,7 @@ fn allowed(inode: InodeKey, stamp: ContentStamp) -> bool {
     }
     let info = InodeInfo { stamp, class: class::PENDING, verdict: verdict::NONE, reserved: [0; 6] };
     if INODES.insert(inode, info, 0).is_err() {
-        count(Counter::InodesFull);
+        lose(Counter::InodesFull);
     }
     true
 }

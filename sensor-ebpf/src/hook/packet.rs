@@ -141,7 +141,7 @@ fn asked(skb: *mut __sk_buff) -> Option<()> {
     let area = Area::claim()?;
     let record: *mut Packet = area.record();
     // SAFETY: the area is larger than the record's fixed part.
-    let artifacts = unsafe { loader.write_net(kind::PACKET, &raw mut (*record).net, &end) };
+    let artifacts = unsafe { loader.write_net(kind::PACKET, loader.held(), &raw mut (*record).net, &end) };
     let payload = emit::write_artifacts(area.bytes(), size_of::<Packet>() as u64, loader.set, artifacts);
     let len = write_payload(skb, at + UDP_HEADER_BYTES, area.bytes(), payload);
     // SAFETY: as above.
@@ -185,7 +185,7 @@ fn raw(skb: *mut __sk_buff, sock_type: u16, protocol: u16) -> Option<()> {
     let artifacts = unsafe {
         (*record).payload_len = 0;
         (*record).reserved = 0;
-        loader.write_net(kind::PACKET, &raw mut (*record).net, &end)
+        loader.write_net(kind::PACKET, loader.held(), &raw mut (*record).net, &end)
     };
     let last = emit::write_artifacts(area.bytes(), size_of::<Packet>() as u64, loader.set, artifacts);
     area.send(&RING_BULK, last);

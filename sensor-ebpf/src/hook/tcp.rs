@@ -11,6 +11,7 @@ use aya_ebpf::programs::SockOpsContext;
 use sensor_abi::ABI_VERSION;
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::TaskKey;
+use sensor_abi::mark::Flow;
 use sensor_abi::record::{Egress, Header, UNKNOWN_UID, kind};
 
 use crate::emit::Area;
@@ -45,7 +46,7 @@ pub fn tcp_socket(ctx: SockOpsContext) -> u32 {
         TCP_CONNECT_CB => drop(connects(&ctx)),
         TCP_LISTEN_CB => drop(listens(&ctx)),
         // Only sockets of marked processes have these flags from us.
-        PASSIVE_ESTABLISHED_CB if ctx.cb_flags() & RTT_CB_FLAG != 0 => follow(&ctx),
+        PASSIVE_ESTABLISHED_CB if ctx.cb_flags() & RTT_CB_FLAG != 0 => follow(&ctx, NOBODY),
         RTT_CB => drop(round_trip(&ctx)),
         STATE_CB => drop(changes(&ctx)),
         _ => {}
@@ -60,9 +61,9 @@ fn is_own() -> bool {
 
 #[inline(always)]
 fn connects(ctx: &SockOpsContext) -> Option<()> {
-    net::loader_by_memory()?;
+    let loader = net::loader_by_memory()?;
     call_back(ctx);
-    follow(ctx);
+    follow(ctx, loader.key);
     Some(())
 }
 
@@ -100,33 +101,30 @@ fn call_back(ctx: &SockOpsContext) {
 }
 
 #[inline(always)]
-fn follow(ctx: &SockOpsContext) {
+fn follow(ctx: &SockOpsContext, task: TaskKey) {
     // SAFETY: the context is valid for the program's run.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    let _ = FLOWS.insert(cookie, EGRESS_FIRST_BYTES, 0);
+    let _ = FLOWS.insert(cookie, Flow { next: EGRESS_FIRST_BYTES, told: 0, task }, 0);
 }
 
 #[inline(always)]
 fn round_trip(ctx: &SockOpsContext) -> Option<()> {
     // SAFETY: the context is valid for the program's run.
     let (cookie, bytes) = unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), (*ctx.ops).bytes_acked) };
-    let next = FLOWS.get_ptr_mut(cookie)?;
-    // SAFETY: a live map value; two acknowledgements at once may both report.
+    let flow = FLOWS.get_ptr_mut(cookie)?;
+    // SAFETY: a live map value; two acknowledgements at once may both tell.
     unsafe {
-        if bytes < *next {
+        if bytes < (*flow).next {
             return None;
         }
-        while_below(next, bytes);
+        (*flow).next = mark_above(bytes);
     }
-    tell(cookie, bytes, 0)
+    tell(ctx, cookie, flow, bytes)
 }
 
-/// Puts the next mark above `bytes`.
-///
-/// # Safety
-/// `next` is a live map value.
+/// The next of 1 MiB, 10 MiB, 100 MiB … above `bytes`.
 #[inline(always)]
-unsafe fn while_below(next: *mut u64, bytes: u64) {
+fn mark_above(bytes: u64) -> u64 {
     let mut above = EGRESS_FIRST_BYTES;
     // Up to 10 EiB; the verifier sees a short loop.
     for _ in 0..13 {
@@ -134,8 +132,7 @@ unsafe fn while_below(next: *mut u64, bytes: u64) {
             above = above.saturating_mul(10);
         }
     }
-    // SAFETY: the caller's promise.
-    unsafe { *next = above };
+    above
 }
 
 #[inline(always)]
@@ -150,37 +147,58 @@ fn changes(ctx: &SockOpsContext) -> Option<()> {
     }
     // SAFETY: as above.
     let (cookie, acked) = unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), (*ctx.ops).bytes_acked) };
-    FLOWS.get_ptr(cookie)?;
-    let _ = FLOWS.remove(cookie);
+    let flow = FLOWS.get_ptr_mut(cookie)?;
     // The first acknowledged number is the SYN's, the last one the FIN's.
     let controls = 1 + u64::from(matches!(before, TCP_FIN_WAIT2 | TCP_LAST_ACK | TCP_CLOSING));
-    let bytes = acked.saturating_sub(controls);
-    if bytes == 0 {
-        return None;
-    }
-    tell(cookie, bytes, 1)
+    let told = tell(ctx, cookie, flow, acked.saturating_sub(controls));
+    let _ = FLOWS.remove(cookie);
+    told
 }
 
 #[inline(always)]
-fn tell(cookie: u64, bytes: u64, closed: u32) -> Option<()> {
+fn tell(ctx: &SockOpsContext, cookie: u64, flow: *mut Flow, bytes: u64) -> Option<()> {
+    // SAFETY: a live map value.
+    let (more, task) = unsafe { (bytes.saturating_sub((*flow).told), (*flow).task) };
+    if more == 0 {
+        return None;
+    }
+    // SAFETY: as above.
+    unsafe { (*flow).told = bytes };
     let area = Area::claim()?;
     let record: *mut Egress = area.record();
+    let family = ctx.family() as u16;
+    let mut address = [0u8; 16];
+    if family == AF_INET {
+        address[..4].copy_from_slice(&ctx.remote_ip4().to_ne_bytes());
+    } else {
+        for i in 0..4 {
+            // SAFETY: the context is valid for the program's run; words are read one by one, as the verifier demands.
+            let word = unsafe { core::ptr::read_volatile(&raw const (*ctx.ops).remote_ip6[i]) };
+            address[i * 4..i * 4 + 4].copy_from_slice(&word.to_ne_bytes());
+        }
+    }
     // SAFETY: the area is larger than the record.
     unsafe {
         (*record).header = nobody(kind::EGRESS);
+        (*record).header.task = task;
         (*record).cookie = cookie;
         (*record).bytes = bytes;
-        (*record).closed = closed;
-        (*record).reserved = 0;
+        (*record).more = more;
+        (*record).address = address;
+        (*record).family = family;
+        (*record).port = u16::from_be((ctx.remote_port() >> 16) as u16);
+        (*record).reserved = [0; 12];
     }
     area.send(&RING_BULK, size_of::<Egress>() as u64);
     Some(())
 }
 
+/// Nobody: see [`Flow::task`].
+const NOBODY: TaskKey = TaskKey { start_boottime_ns: 0, tgid: 0, reserved: 0 };
+
 /// The header of a record that no process acts in.
 #[inline(always)]
 pub fn nobody(kind: u16) -> Header {
-    const NOBODY: TaskKey = TaskKey { start_boottime_ns: 0, tgid: 0, reserved: 0 };
     Header {
         abi: ABI_VERSION,
         kind,

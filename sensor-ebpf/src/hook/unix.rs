@@ -60,7 +60,7 @@ pub fn reached(peer: Address) -> Option<()> {
         bpf_probe_read_kernel((&raw mut (*record).name).cast(), len & 127, from.cast());
         (*record).name_len = len;
         (*record).reserved = 0;
-        loader.write(kind::UNIX, &raw mut (*record).header, &raw mut (*record).load)
+        loader.write(kind::UNIX, loader.held(), &raw mut (*record).header, &raw mut (*record).load)
     };
     let end = emit::write_artifacts(area.bytes(), size_of::<Unix>() as u64, loader.set, artifacts);
     area.send(&RING_BULK, end);

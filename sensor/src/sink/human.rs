@@ -154,8 +154,9 @@ fn summary(alert: &Alert) -> String {
         Detail::Unix { path, path_b64, .. } => {
             format!("{who} talked to the unix socket {} {when} {file}", show_exact(path, path_b64.as_deref()))
         }
-        Detail::Loss { reason, count } => {
-            format!("the sensor lost something: {reason}, {count} times; what happened there was not seen")
+        Detail::Loss { reason, count, cgroup } => {
+            let of = cgroup.as_ref().map_or(String::new(), |id| format!(" of cgroup {id}"));
+            format!("the sensor lost something{of}: {reason}, {count} times; what happened there was not seen")
         }
     }
 }

@@ -9,7 +9,7 @@ use sensor_abi::record::{self as raw, kind};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
-use super::record::{Argv, Doing, Executable, Header, Load, LoadArtifact, Net, Open, Record};
+use super::record::{Argv, Doing, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
 use crate::event::{Bytes, InodeKey, TaskKey};
 
 /// Bytes that are no record. Counted, never fatal.
@@ -57,8 +57,14 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         }
         kind::EGRESS => {
             let (fixed, _) = raw::Egress::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
-            let (time_ns, cookie) = (fixed.header.time_ns, fixed.cookie);
-            Ok(Record::Egress { time_ns, cookie, bytes: fixed.bytes, closed: fixed.closed != 0 })
+            Ok(Record::Egress {
+                time_ns: fixed.header.time_ns,
+                task: (fixed.header.task.tgid != 0).then(|| task(fixed.header.task)),
+                cookie: fixed.cookie,
+                to: ip(fixed.family, fixed.address).map(|ip| SocketAddr::new(ip, fixed.port)),
+                bytes: fixed.bytes,
+                more: fixed.more,
+            })
         }
         other => Err(DecodeError::Kind(other)),
     }
@@ -109,7 +115,8 @@ fn exec(bytes: &[u8]) -> Result<Record, DecodeError> {
 fn net_record(bytes: &[u8], doing: Doing) -> Result<Record, DecodeError> {
     let (fixed, rest) = raw::Net::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
     let (load, _) = load(&fixed.load, rest)?;
-    Ok(Record::Net { doing, header: header(&fixed.header), load, net: net(&fixed) })
+    let repeats = Repeats { times: fixed.times, last_ns: fixed.last_ns };
+    Ok(Record::Net { doing, header: header(&fixed.header), load, net: net(&fixed), repeats })
 }
 
 fn accept(bytes: &[u8]) -> Result<Record, DecodeError> {

@@ -2,7 +2,7 @@
 //! how many went where.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::record::{Header, Load};
 use crate::event::{Destination, Proto, TaskKey};
@@ -40,7 +40,6 @@ impl<K: Copy + Eq + std::hash::Hash, V> Bounded<K, V> {
             return;
         }
         self.order.push_back(key);
-        // Entries that were removed are still in the order: it is kept short too.
         while self.order.len() > self.max {
             if let Some(oldest) = self.order.pop_front() {
                 self.entries.remove(&oldest);
@@ -51,14 +50,6 @@ impl<K: Copy + Eq + std::hash::Hash, V> Bounded<K, V> {
     fn get(&self, key: K) -> Option<&V> {
         self.entries.get(&key)
     }
-
-    fn get_mut(&mut self, key: K) -> Option<&mut V> {
-        self.entries.get_mut(&key)
-    }
-
-    fn remove(&mut self, key: K) -> Option<V> {
-        self.entries.remove(&key)
-    }
 }
 
 #[derive(Debug)]
@@ -67,14 +58,21 @@ struct Named {
     until_ns: u64,
 }
 
-/// A connection of a marked process, as it was when it was made.
+/// A connection of a marked process, as it was when it was made or accepted.
 #[derive(Debug, Clone)]
 pub struct Flow {
     pub header: Header,
     pub load: Load,
     pub to: Destination,
-    /// Bytes that were told.
-    told: u64,
+}
+
+/// What names a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum FlowKey {
+    /// Who made it, and where it goes: of several to one destination the latest stands for all.
+    Made(TaskKey, SocketAddr),
+    /// The socket's cookie.
+    Accepted(u64),
 }
 
 /// What went to one destination.
@@ -110,7 +108,7 @@ pub struct Network {
     /// By cgroup too: what one container was told says nothing of another's connections.
     names: Bounded<(u64, IpAddr), Named>,
     asking: Bounded<u64, u64>,
-    flows: Bounded<u64, Flow>,
+    flows: Bounded<FlowKey, Flow>,
     counted: HashMap<Way, u64>,
     bytes: u64,
 }
@@ -151,24 +149,31 @@ impl Network {
         (now_ns < named.until_ns).then(|| named.name.clone())
     }
 
-    /// A connection begins.
-    pub fn begins(&mut self, cookie: u64, header: &Header, load: &Load, to: &Destination) {
-        if cookie != 0 && matches!(to.proto, Proto::Tcp | Proto::Mptcp) {
-            self.flows.insert(cookie, Flow { header: header.clone(), load: load.clone(), to: to.clone(), told: 0 });
+    /// A connection is made.
+    pub fn made(&mut self, header: &Header, load: &Load, to: &Destination) {
+        if let (Some(ip), Some(port), Proto::Tcp | Proto::Mptcp) = (to.ip, to.port, to.proto) {
+            let key = FlowKey::Made(header.task, SocketAddr::new(ip.to_canonical(), port));
+            self.flows.insert(key, Flow { header: header.clone(), load: load.clone(), to: to.clone() });
         }
     }
 
-    /// The connection `cookie` has carried `bytes` so far: whose it is, and how many of them are new.
-    pub fn carried(&mut self, cookie: u64, bytes: u64, closed: bool) -> Option<(Flow, u64)> {
-        let flow = self.flows.get_mut(cookie)?;
-        let more = bytes.saturating_sub(flow.told);
-        flow.told = flow.told.max(bytes);
-        let flow = flow.clone();
-        if closed {
-            self.flows.remove(cookie);
+    /// A connection was accepted by the socket `cookie`, from `from`.
+    pub fn accepted(&mut self, cookie: u64, header: &Header, load: &Load, from: &Destination) {
+        if cookie != 0 {
+            let flow = Flow { header: header.clone(), load: load.clone(), to: from.clone() };
+            self.flows.insert(FlowKey::Accepted(cookie), flow);
         }
+    }
+
+    /// A connection that `task` made to `to`, or that the socket `cookie` is, has carried `more` bytes: which one it was.
+    pub fn carried(&mut self, task: Option<TaskKey>, cookie: u64, to: Option<SocketAddr>, more: u64) -> Option<Flow> {
+        let key = match (task, to) {
+            (Some(task), Some(to)) => FlowKey::Made(task, SocketAddr::new(to.ip().to_canonical(), to.port())),
+            _ => FlowKey::Accepted(cookie),
+        };
+        let flow = self.flows.get(key)?.clone();
         self.count(Way::of(flow.header.task, &flow.to), more);
-        (more > 0).then_some((flow, more))
+        Some(flow)
     }
 
     /// A datagram of `bytes` bytes. The sum, where it is time to tell it, and how much of it is new since it was told.

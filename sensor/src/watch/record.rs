@@ -131,6 +131,20 @@ pub enum Doing {
     Bind,
 }
 
+/// How many acts a record stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeats {
+    pub times: u64,
+    /// CLOCK_BOOTTIME, ns: the latest of them.
+    pub last_ns: u64,
+}
+
+impl Repeats {
+    pub fn once(time_ns: u64) -> Self {
+        Self { times: 1, last_ns: time_ns }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     Open(Box<Open>),
@@ -153,6 +167,7 @@ pub enum Record {
         header: Header,
         load: Load,
         net: Net,
+        repeats: Repeats,
     },
     /// `net` is the local end.
     Accept {
@@ -184,9 +199,14 @@ pub enum Record {
     /// What a connection has carried away.
     Egress {
         time_ns: u64,
+        /// Who made it; `None` where it was accepted.
+        task: Option<TaskKey>,
         cookie: u64,
+        /// The peer.
+        to: Option<SocketAddr>,
         bytes: u64,
-        closed: bool,
+        /// Of them, since it was told last.
+        more: u64,
     },
 }
 

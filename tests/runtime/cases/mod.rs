@@ -2,6 +2,7 @@
 
 mod benign;
 mod evasion;
+mod flood;
 mod hostile;
 mod lifecycle;
 mod neighbour;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Case> {
         settings::cases(),
         lifecycle::cases(),
         neighbour::cases(),
+        flood::cases(),
         network::cases(),
         lifecycle::after_a_crash(),
     ];
