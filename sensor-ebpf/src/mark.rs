@@ -41,12 +41,6 @@ pub fn find_current() -> Option<(*mut Mark, Address, TaskKey)> {
     (unsafe { (*mark).start_boottime_ns } == key.start_boottime_ns).then_some((mark, current, key))
 }
 
-/// Has the current process a mark? One look-up, before anything else is read.
-#[inline(always)]
-pub fn current_is_marked() -> bool {
-    TASKS.get_ptr(task::current_tgid()).is_some()
-}
-
 /// Is the current process the sensor or one of its children?
 #[inline(always)]
 pub fn current_is_own() -> bool {

@@ -56,6 +56,12 @@ pub struct End {
     pub bytes: u64,
 }
 
+/// Has the current process a mark? One look-up, before anything else is read.
+#[inline(always)]
+pub fn current_is_marked() -> bool {
+    TASKS.get_ptr(task::current_tgid()).is_some()
+}
+
 /// The current process, if it carries a load and loads for itself.
 #[inline(always)]
 pub fn loader() -> Option<Loader> {

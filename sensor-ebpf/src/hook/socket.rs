@@ -22,13 +22,13 @@ use crate::net::{
     self, AF_INET, AF_INET6, AF_PACKET, AF_UNIX, AF_VSOCK, End, IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP,
     IPPROTO_UDPLITE, SOCK_DGRAM, SOCK_RAW,
 };
-use crate::{mark, task};
+use crate::task;
 
 security_hook! {
     fn socket_connect(socket: Address, address: Address, _len: i32) {
         if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanarySocket);
-        } else if mark::current_is_marked() {
+        } else if net::current_is_marked() {
             let _ = other_connect(socket, address);
         }
     }
@@ -38,7 +38,7 @@ security_hook! {
     fn socket_sendmsg(socket: Address, message: Address, size: u32) {
         if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanaryLength);
-        } else if mark::current_is_marked() {
+        } else if net::current_is_marked() {
             let _ = other_message(socket, message, size);
         }
     }
@@ -118,7 +118,7 @@ const SYS_EXIT_RET: usize = 16;
 
 #[tracepoint]
 pub fn sys_enter_connect(ctx: TracePointContext) -> u32 {
-    if mark::current_is_marked() {
+    if net::current_is_marked() {
         // SAFETY: the record of a `sys_enter` tracepoint holds six arguments behind 16 bytes.
         if let Ok(fd) = unsafe { ctx.read_at::<u64>(SYS_ENTER_ARG0) } {
             let _ = CONNECTING.insert(task::current_tid(), fd as u32, 0);
@@ -132,7 +132,7 @@ pub fn sys_exit_connect(ctx: TracePointContext) -> u32 {
     if task::current_tgid() == config!(own_tgid) {
         count(Counter::CanaryUnix);
         count(Counter::CanarySocket);
-    } else if mark::current_is_marked() {
+    } else if net::current_is_marked() {
         // SAFETY: the record of a `sys_exit` tracepoint is 24 bytes.
         if let Ok(ret) = unsafe { ctx.read_at::<i64>(SYS_EXIT_RET) } {
             let _ = connected(ret == 0);

@@ -13,13 +13,13 @@ use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, config, field, offset};
 use crate::maps::{RING_BULK, count};
-use crate::{mark, net, task};
+use crate::{net, task};
 
 security_hook! {
     fn unix_stream_connect(_socket: Address, peer: Address, _new: Address) {
         if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanaryUnix);
-        } else if mark::current_is_marked() {
+        } else if net::current_is_marked() {
             let _ = reached(peer);
         }
     }
@@ -27,7 +27,7 @@ security_hook! {
 
 security_hook! {
     fn unix_may_send(_socket: Address, other: Address) {
-        if mark::current_is_marked() {
+        if net::current_is_marked() {
             if let Some(peer) = field!(other, socket_sk, Address) {
                 let _ = reached(peer);
             }

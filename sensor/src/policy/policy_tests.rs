@@ -50,15 +50,19 @@ fn the_embedded_set_is_whole() {
     assert_eq!(
         ids,
         [
+            "bytes-after-load",
             "loss",
             "malicious-model-opened",
             "suspicious-model-opened",
             "egress-after-load",
             "metadata-after-load",
             "dns-after-load",
+            "listener-after-load",
+            "accept-after-load",
+            "unix-after-load",
             "shell-after-load",
             "interpreter-after-load",
-            "program-after-load",
+            "program-after-load"
         ]
     );
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules");

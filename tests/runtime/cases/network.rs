@@ -458,7 +458,7 @@ fn bytes_in_the_status(room: &Room<'_>) -> Result<()> {
     let trace = Trace::of(room, &format!("ways.tcp_bytes({PUBLIC4:?}, {port}, {COUNT})"))?;
     end.join().map_err(|_| anyhow::anyhow!("the listener panicked"))??;
     daemon.wait_for("the bytes", |alert| alert.text("/event/kind") == "egress")?;
-    let told = lab::json_output(&["status", "--format", "json"], "status")?;
+    let told = lab::json_output(&["status"], "status")?;
     let sent = told["sent"].as_array().context("where most went")?;
     let way = sent.iter().find(|way| way["port"] == port).with_context(|| format!("not in {told}"))?;
     let pid = &trace.truth.what("did")?["pid"];
