@@ -32,6 +32,9 @@ pub fn is_model_name(name: &[u8]) -> bool {
 
 /// Whether a file that is `format` may well be called so.
 pub fn agrees(name: &[u8], format: &str) -> bool {
+    if TEXTS.contains(&format) {
+        return true; // recognised by their names
+    }
     let lower = name.to_ascii_lowercase();
     let data = DATA.iter().any(|suffix| lower.ends_with(suffix.as_bytes()));
     match claim(name) {
@@ -70,6 +73,9 @@ const SKIPPED: &[&[u8]] = &[
     b"orig",
     b"incomplete",
 ];
+
+/// Files of a repository that are read because of their names.
+const TEXTS: &[&str] = &["json", "yaml", "python", "notebook", "markdown", "script", "requirements", "shard-index"];
 
 /// Suffixes of things that are no models at all.
 const DATA: &[&str] = &[

@@ -2,7 +2,7 @@
 
 use crate::context::Piece;
 use crate::format::compressed::{self, codec::Codec};
-use crate::format::{booster, gguf, hdf5, jinja, json_model, keras, npy, onnx, stream, tar, torch_legacy, zip};
+use crate::format::{booster, gguf, hdf5, jinja, json_model, keras, npy, onnx, sevenz, stream, tar, torch_legacy, zip};
 use crate::name::{self, Claim};
 use crate::report::Content;
 use crate::slice::read;
@@ -20,6 +20,7 @@ pub enum Reader {
     Safetensors,
     Zip,
     Tar,
+    SevenZ,
     TorchLegacy,
     Pickle,
     Compressed(Codec),
@@ -72,6 +73,9 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
     }
     if tar::claims(&head) {
         readers.push(Reader::Tar);
+    }
+    if head.starts_with(sevenz::MAGIC) {
+        readers.push(Reader::SevenZ);
     }
     if head.starts_with(compressed::OLD_JOBLIB_MAGIC) {
         readers.push(Reader::OldJoblib);
@@ -188,9 +192,9 @@ const UNSUPPORTED: &[(usize, &[u8], &str, Content)] = &[
     (0, b"fmgg", "ggml", Content::Data),
     (4, b"TFL3", "tflite", Content::Unknown),
     (4, b"ET12", "executorch", Content::Unknown),
-    (0, b"7z\xbc\xaf\x27\x1c", "7z", Content::Unknown),
     (0, b"Rar!\x1a\x07", "rar", Content::Unknown),
     (0, b"MZqFpD='", "llamafile", Content::Code),
+    (0, b"jartsr='", "llamafile", Content::Code),
     (0, b"RDX2\n", "rdata", Content::Code),
     (0, b"RDX3\n", "rdata", Content::Code),
     (0, b"X\n\0\0\0\x02", "rds", Content::Code),
@@ -257,6 +261,7 @@ pub fn sniff(source: &dyn Source) -> (&'static str, Content) {
                 content => (seen.format, content),
             }
         }
+        Some(Reader::SevenZ) => ("7z", if claimed { Content::Unknown } else { Content::NotModel }),
         Some(Reader::Tar) => ("tar", if claimed { Content::Unknown } else { Content::NotModel }),
         Some(Reader::Compressed(codec)) => (codec.name(), if claimed { Content::Unknown } else { Content::NotModel }),
         None => match otherwise(source) {

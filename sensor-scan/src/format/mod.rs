@@ -2,6 +2,7 @@
 
 pub mod booster;
 pub mod compressed;
+pub mod executable;
 pub mod gguf;
 pub mod hdf5;
 pub mod jinja;
@@ -13,7 +14,9 @@ pub mod npy;
 pub mod onnx;
 pub mod pickle;
 pub mod protobuf;
+pub mod repository;
 pub mod safetensors;
+pub mod sevenz;
 pub mod skops;
 pub mod stream;
 pub mod tar;
@@ -56,7 +59,12 @@ pub fn door(piece: &Piece<'_>, context: &mut Context<'_>) -> bool {
 pub fn content(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     whole(piece, |piece| {
         let readers = sniff::readers(piece, zip::directory::END_SEARCH_BYTES);
-        read(piece, &readers, context).unwrap_or_else(|| rest(piece, false, context))
+        // A name that loaders and people look for counts beside whatever else the bytes are.
+        let named = repository::scan(piece, context);
+        if !readers.is_empty() {
+            executable::beside(piece, context);
+        }
+        read(piece, &readers, context).or(named).unwrap_or_else(|| rest(piece, false, context))
     })
 }
 
@@ -69,7 +77,11 @@ pub fn member_content(piece: &Piece<'_>, context: &mut Context<'_>) -> Option<Se
         } else {
             context.deeper(piece.member.as_deref(), |context| read(piece, &readers, context))?
         };
-        Some(seen.unwrap_or_else(|| rest(piece, true, context)))
+        let named = repository::scan(piece, context);
+        if !readers.is_empty() {
+            executable::beside(piece, context);
+        }
+        Some(seen.or(named).unwrap_or_else(|| rest(piece, true, context)))
     })
 }
 
@@ -157,6 +169,7 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::Safetensors => Some(safetensors::scan(piece, context)),
             Reader::Zip => Some(zip::scan(piece, context)),
             Reader::Tar => Some(tar::scan(piece, context)),
+            Reader::SevenZ => Some(sevenz::scan(piece, context)),
             Reader::TorchLegacy => torch_legacy::scan(piece, context),
             Reader::Pickle => stream::scan(piece, context),
             Reader::Compressed(codec) => compressed::scan(piece, *codec, context),
@@ -193,6 +206,11 @@ fn rest(piece: &Piece<'_>, inside: bool, context: &mut Context<'_>) -> Seen {
     }
     match sniff::otherwise(piece.source) {
         Otherwise::Unsupported(format, content) => {
+            match format {
+                "llamafile" => executable::ape(piece, context),
+                "tensorrt" => executable::engine(piece, format, context),
+                _ => {}
+            }
             unsupported(piece, format, context);
             return Seen { format, content };
         }
@@ -208,6 +226,7 @@ fn rest(piece: &Piece<'_>, inside: bool, context: &mut Context<'_>) -> Seen {
         Otherwise::Unknown if name::is_raw_weights(name) => {
             return storage(piece, context).unwrap_or(Seen { format: "raw-weights", content: Content::Data });
         }
+        Otherwise::Executable(kind) if kind != "script" => executable::loose(piece, kind, context),
         Otherwise::Unknown if claim.is_some() => {
             pickle::sweep(&pickle::Stream::of(piece, pickle::Dialect::Plain), context);
             let title = "named like a model, but no reader knows the content";
