@@ -30,6 +30,25 @@ pub unsafe fn atomic_add(number: *mut u64, by: i64) {
     unsafe { core::arch::asm!("lock *(u64 *)({} + 0) += {}", in(reg) number, in(reg) by) };
 }
 
+/// The same number, of which the verifier knows nothing any more: neither its range nor where it came from.
+///
+/// Verifiers before 6.4 take all numbers of a program for precise once they follow one back across a call or a loop,
+/// and then find hardly two states alike: what was a thousand steps becomes a million. So what a call or a loop
+/// answered, and what bounds a copy, is forgotten before it is masked and used.
+#[inline(always)]
+pub fn forget(number: u64) -> u64 {
+    let mut slot = number;
+    // An atomic addition on the stack leaves bytes that could be any; a load by another register than the frame's ends
+    // the search for where they came from.
+    // SAFETY: the slot is eight-byte aligned and lives.
+    unsafe {
+        atomic_add(&raw mut slot, 0);
+        let known;
+        core::arch::asm!("{} = *(u64 *)({} + 0)", out(reg) known, in(reg) &raw const slot);
+        known
+    }
+}
+
 /// A scratch area of this CPU that nobody else is using. Given back by [`Area::release`].
 pub struct Area(*mut Scratch);
 
@@ -105,7 +124,7 @@ impl Area {
         let header: *const Header = self.record();
         // SAFETY: the area is larger than a header, and plain bytes.
         let cgroup = unsafe { (*header).cgroup };
-        let len = len as usize & (SCRATCH_BYTES - 1);
+        let len = forget(len) as usize & (SCRATCH_BYTES - 1);
         // SAFETY: `len` is below the area's size.
         let bytes = unsafe { core::slice::from_raw_parts(self.bytes().cast_const(), len) };
         let half_full = ring.query(BPF_RB_AVAIL_DATA) > ring.query(BPF_RB_RING_SIZE) / 2;
@@ -185,8 +204,8 @@ pub unsafe fn write_load(load: *mut Load, mark: *const Mark, set: *const LoadSet
 /// Copies `artifacts` artifacts behind a fixed part of `at` bytes and returns where they end.
 #[inline(always)]
 pub fn write_artifacts(bytes: *mut u8, at: u64, set: *const LoadSet, artifacts: u64) -> u64 {
-    let len = (artifacts & 15).min(LOAD_SET_ARTIFACTS_MAX as u64) * size_of::<Artifact>() as u64;
-    let at_masked = at as usize & (SCRATCH_BYTES / 2 - 1);
+    let len = (forget(artifacts) & 15).min(LOAD_SET_ARTIFACTS_MAX as u64) * size_of::<Artifact>() as u64;
+    let at_masked = forget(at) as usize & (SCRATCH_BYTES / 2 - 1);
     // SAFETY: `at` is below half the area and `len` at most 640; the source is a live map value.
     unsafe {
         bpf_probe_read_kernel(bytes.add(at_masked).cast(), len as u32, (&raw const (*set).artifacts).cast());
@@ -204,12 +223,12 @@ pub fn write_argv(bytes: *mut u8, at: u64, mm: Address) -> u64 {
     let (Some(start), Some(end)) = (field!(mm, mm_arg_start, u64), field!(mm, mm_arg_end, u64)) else {
         return at | CUT;
     };
-    let at_masked = at as usize & (SCRATCH_BYTES - 1);
+    let at_masked = forget(at) as usize & (SCRATCH_BYTES - 1);
     if at_masked > SCRATCH_BYTES - ARGV_BYTES_MAX || end <= start {
         return at | CUT;
     }
     let wanted = end - start;
-    let mut len = wanted.min(ARGV_BYTES_MAX as u64 - 1);
+    let mut len = forget(wanted.min(ARGV_BYTES_MAX as u64 - 1));
     // SAFETY: `at_masked` leaves room for the longest argv; the helper checks the source and never faults.
     unsafe {
         let to = bytes.add(at_masked).cast();
@@ -221,5 +240,5 @@ pub fn write_argv(bytes: *mut u8, at: u64, mm: Address) -> u64 {
             }
         }
     }
-    (at + len) | if len < wanted { CUT } else { 0 }
+    forget((at + len) | if len < wanted { CUT } else { 0 })
 }

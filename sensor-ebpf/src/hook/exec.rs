@@ -105,7 +105,7 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
         emit::write_load(&raw mut (*record).load, mark, set, held, 0)
     };
     let strings = emit::write_artifacts(bytes, size_of::<Exec>() as u64, set, artifacts);
-    let exe = file::write_path(bytes, strings, file, EXE_BYTES_MAX as u64);
+    let exe = emit::forget(file::write_path(bytes, strings, file, EXE_BYTES_MAX as u64));
     let exe_end = exe & 0xffff;
     let argv = emit::write_argv(bytes, exe_end, mm);
     let end = argv & 0xffff;

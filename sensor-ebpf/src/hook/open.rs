@@ -286,11 +286,11 @@ fn send(
         (*record).reserved = 0;
     }
     let fixed = size_of::<Open>() as u64;
-    let path = file::write_path(bytes, fixed, opened.file, PATH_BYTES_MAX as u64);
+    let path = emit::forget(file::write_path(bytes, fixed, opened.file, PATH_BYTES_MAX as u64));
     let path_end = path & 0xffff;
     // Who a marked process is was said when it was marked, or when it was executed since.
     let exe_path = if is_new {
-        file::write_path(bytes, path_end, exe_file, EXE_BYTES_MAX as u64)
+        emit::forget(file::write_path(bytes, path_end, exe_file, EXE_BYTES_MAX as u64))
     } else {
         path_end | file::TRUNCATED
     };
