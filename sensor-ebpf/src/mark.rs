@@ -513,12 +513,3 @@ pub fn unref(id: u64) {
         }
     }
 }
-
-/// The identity of the executable that `task` runs.
-#[inline(always)]
-pub fn exe_of(task: Address) -> Option<(Address, InodeKey)> {
-    let mm: Address = field!(task, task_mm, Address)?;
-    let exe: Address = field!(mm, mm_exe_file, Address)?;
-    let inode: Address = field!(exe, file_inode, Address)?;
-    Some((exe, file::key_of(inode)?))
-}

@@ -170,7 +170,7 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
             known = info.class != class::UNKNOWN || info.verdict != verdict::NONE;
         }
     }
-    let (exe_file, exe) = mark::exe_of(opened.task)?;
+    let (exe_file, exe) = task::exe_of(opened.task)?;
     // SAFETY: plain bytes.
     let decided = unsafe { EXES.get(exe) }.copied().unwrap_or(role::UNDECIDED);
     if decided == role::READER {
