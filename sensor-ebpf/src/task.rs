@@ -120,7 +120,7 @@ pub unsafe fn write_header_of(header: *mut Header, kind: u16, task: Address, key
 #[inline(always)]
 pub unsafe fn write_ancestors(ancestors: *mut [TaskKey; ANCESTORS_MAX], task: Address) {
     // SAFETY: the caller's promise.
-    unsafe { *ancestors = [TaskKey { start_boottime_ns: 0, tgid: 0, reserved: 0 }; ANCESTORS_MAX] };
+    unsafe { core::ptr::write_bytes(ancestors, 0, 1) };
     let mut at = task;
     for i in 0..ANCESTORS_MAX {
         let Some(parent) = field!(at, task_real_parent, Address) else { return };

@@ -253,7 +253,42 @@ pub enum EventKind {
     Unix,
     /// Bytes that a connection carried away.
     Egress,
+    /// A file that gives a payload away was read or written.
+    File,
+    /// Another process's memory or descriptors.
+    Ptrace,
+    /// Code for the kernel.
+    Kmod,
+    Mount,
+    Privilege,
+    Namespace,
     Loss,
+}
+
+/// `event.access`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    Read,
+    /// Opened for writing, created, or put in place.
+    Write,
+}
+
+/// An act on the system itself: another process, the kernel, mounts, privileges, namespaces.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Deed {
+    /// [`EventKind::Ptrace`], `Kmod`, `Mount`, `Privilege` or `Namespace`.
+    pub kind: EventKind,
+    /// `event.op`: a stable word.
+    pub op: &'static str,
+    /// What was loaded, mounted on, or executed; empty where there is none.
+    pub path: Bytes,
+    /// Another process, in the initial pid namespace.
+    pub target: Option<u32>,
+    /// The other process runs the very program that this one runs: MPI, UCX and torch share memory so.
+    pub peer: bool,
+    /// `event.namespaces`
+    pub namespaces: Vec<&'static str>,
 }
 
 /// What was done.
@@ -288,6 +323,12 @@ pub enum ActKind {
         bytes: u64,
         more: u64,
     },
+    /// A file that gives a payload away.
+    File {
+        path: Bytes,
+        access: Access,
+    },
+    System(Deed),
 }
 
 impl ActKind {
@@ -296,7 +337,7 @@ impl ActKind {
         match self {
             Self::Connect(to) | Self::Send(to) | Self::Bind(to) | Self::Egress { to, .. } => Some(to),
             Self::Accept { at, .. } => Some(at),
-            Self::ModelOpen | Self::Exec { .. } | Self::Unix { .. } => None,
+            Self::ModelOpen | Self::Exec { .. } | Self::Unix { .. } | Self::File { .. } | Self::System(_) => None,
         }
     }
 }

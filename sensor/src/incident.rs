@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use crate::event::{Act, ActKind, Action, Destination, Family, InodeKey, Loss, Model, Severity, TaskKey};
+use crate::event::{Act, ActKind, Action, Destination, EventKind, Family, InodeKey, Loss, Model, Severity, TaskKey};
 
 /// Incidents that are open at the same time. Full: the sixteenth that was quiet for longest gives way.
 pub const INCIDENTS_MAX: usize = 4096;
@@ -37,6 +37,10 @@ pub enum Object {
     /// Path of a unix socket.
     Path(Vec<u8>),
     Model(InodeKey),
+    /// Path of a file that was read or written.
+    File(Vec<u8>),
+    /// Acts on the system, by their kind.
+    System(EventKind),
     /// Why something was lost, and of which cgroup.
     Loss(&'static str, Option<u64>),
     /// All that is beyond [`INCIDENTS_PER_ORIGIN_RULE_MAX`].
@@ -59,6 +63,8 @@ impl Object {
             // Whoever comes, it is the same door.
             ActKind::Accept { at, .. } => Self::Port(at.port.unwrap_or(0)),
             ActKind::Unix { path } => Self::Path(path.clone()),
+            ActKind::File { path, .. } => Self::File(path.clone()),
+            ActKind::System(deed) => Self::System(deed.kind),
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::event::{Act, ActKind, Artifact, Bytes, Destination, EventKind, Model, Proto, TaskKey};
+use crate::event::{Access, Act, ActKind, Artifact, Bytes, Deed, Destination, EventKind, Model, Proto, TaskKey};
 
 /// Loads that are told at the same time.
 pub const STORIES_MAX: usize = 1024;
@@ -57,6 +57,16 @@ pub enum What {
         ip: Option<IpAddr>,
         port: Option<u16>,
         bytes: u64,
+    },
+    File {
+        path: Bytes,
+        access: Access,
+    },
+    System {
+        kind: EventKind,
+        op: &'static str,
+        path: Bytes,
+        target: Option<u32>,
     },
 }
 
@@ -115,6 +125,10 @@ impl Timelines {
             ActKind::Unix { path } => What::Unix { path: little(path) },
             ActKind::Egress { to, more, .. } => {
                 return story.egress(act.time_boottime_ns, pid, to, *more);
+            }
+            ActKind::File { path, access } => What::File { path: little(path), access: *access },
+            ActKind::System(Deed { kind, op, path, target, .. }) => {
+                What::System { kind: *kind, op, path: little(path), target: *target }
             }
         };
         story.add(Moment { boottime_ns: act.time_boottime_ns, pid, what, count: act.times });

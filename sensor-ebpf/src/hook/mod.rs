@@ -1,7 +1,9 @@
 //! One file per kernel event. Each entry point is a few lines; a hook that fails on its own lets the kernel go on.
 
 mod accept;
+mod access;
 mod bind;
+mod call;
 mod canary;
 mod connect;
 mod exec;
@@ -12,5 +14,6 @@ mod open;
 mod packet;
 mod send;
 mod socket;
+mod system;
 mod tcp;
 mod unix;

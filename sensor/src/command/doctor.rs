@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::escape;
 use crate::watch::load::plan::{BestRung, Hook, Plan, RungState};
-use crate::watch::load::{Kernel, LoadError, Wishes};
+use crate::watch::load::{Kernel, LoadError, Tables, Wishes};
 use crate::worker::pool::Confinements;
 
 /// What this host can see and prevent, and why not more
@@ -38,10 +38,9 @@ enum Format {
 }
 
 /// What no host sees with this version.
-const NOT_COVERED: [&str; 6] = [
+const NOT_COVERED: [&str; 5] = [
     "loads without a file (a pickle from the network, a pipe or memory): not covered yet",
     "a descriptor that came by another way than open (unix socket, pidfd_getfd, shell redirection): not covered yet",
-    "credential reads, persistence writes, ptrace, mounts, kernel modules and namespaces: not covered yet",
     "names that were resolved before the load, or by another process, and the length of datagrams on unconnected sockets",
     "a model on overlayfs (a container's own files) that was only mapped when the sensor started is known, but not scanned",
     "marks do not survive a restart of the sensor, except of files that are still open or mapped",
@@ -68,7 +67,7 @@ struct Report<'a> {
 
 pub fn run(args: Args) -> ExitCode {
     let wishes = Wishes { best_rung: args.best_rung, ..Wishes::default() };
-    let (plan, error) = match Kernel::load(wishes, &[]) {
+    let (plan, error) = match Kernel::load(wishes, &Tables::default()) {
         Ok((_kernel, _rings, _own_opens, plan)) => (plan, None),
         Err(LoadError::Nothing(plan)) => {
             let error = LoadError::Nothing(plan.clone()).to_string();

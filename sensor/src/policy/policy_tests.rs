@@ -51,6 +51,10 @@ fn the_embedded_set_is_whole() {
         ids,
         [
             "bytes-after-load",
+            "credential-read-after-load",
+            "token-read-after-load",
+            "persistence-after-load",
+            "process-memory-after-load",
             "loss",
             "malicious-model-opened",
             "suspicious-model-opened",
@@ -62,7 +66,12 @@ fn the_embedded_set_is_whole() {
             "unix-after-load",
             "shell-after-load",
             "interpreter-after-load",
-            "program-after-load"
+            "program-after-load",
+            "ptrace-after-load",
+            "kernel-code-after-load",
+            "mount-after-load",
+            "privilege-after-load",
+            "namespace-after-load",
         ]
     );
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules");

@@ -131,6 +131,18 @@ pub enum Doing {
     Bind,
 }
 
+/// An act that is neither a load, a program nor a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Act {
+    /// [`sensor_abi::act::call`]
+    pub call: u16,
+    pub number: u64,
+    /// Another process, in the initial pid namespace.
+    pub target: Option<u32>,
+    /// Empty where there is none.
+    pub path: Bytes,
+}
+
 /// How many acts a record stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeats {
@@ -207,6 +219,11 @@ pub enum Record {
         bytes: u64,
         /// Of them, since it was told last.
         more: u64,
+    },
+    Act {
+        header: Header,
+        load: Load,
+        act: Act,
     },
 }
 

@@ -11,7 +11,7 @@ use sensor_abi::counter::Counter;
 use super::hooks::{Below, SecurityHook};
 use super::plan::{BestRung, Hook, Rung, RungState, SECURITY_RUNGS};
 use super::tracepoint::{self, Tracefs, TracepointLink};
-use super::{counter, say};
+use super::{counter, say, system};
 
 /// Tries rungs from the best down.
 pub struct Attacher<'a> {
@@ -19,8 +19,8 @@ pub struct Attacher<'a> {
     pub btf: &'a Btf,
     pub tracefs: Option<Result<Tracefs, String>>,
     pub tracepoints: Vec<TracepointLink>,
-    /// Programs that are on their tracepoints.
-    pub attached: Vec<String>,
+    /// Programs, each with a tracepoint that it is on.
+    pub attached: Vec<(String, String)>,
     /// Rungs above it are left out.
     pub best_rung: BestRung,
     /// Rungs that were asked whether they run here.
@@ -65,13 +65,17 @@ impl Attacher<'_> {
                 }
             }
         }
-        match wanted.below {
+        match wanted.below.filter(|_| !wanted.below_is_last || self.runs_at_calls_only()) {
             Some(Below::Tracepoints(below)) => {
                 let attached = below
                     .programs
                     .iter()
                     .try_for_each(|(program, names)| self.tracepoint(program, "syscalls", names, &mut hook));
                 hook.settle(Rung::Tracepoint, attached, below.lost);
+            }
+            Some(Below::Calls(names, lost)) => {
+                let attached = self.tracepoint(system::PROGRAM, "syscalls", names, &mut hook);
+                hook.settle(Rung::Tracepoint, attached, lost);
             }
             Some(Below::Typed(name, lost)) => {
                 let attached = self.typed(name).map_err(|e| say(&e));
@@ -117,7 +121,7 @@ impl Attacher<'_> {
 
     /// Does this rung run here? Asked once, by an act of our own that it has to count: an LSM program loads and attaches
     /// without an error where `bpf` isn't in `lsm=`, and never runs.
-    fn runs(&mut self, rung: Rung) -> bool {
+    pub fn runs(&mut self, rung: Rung) -> bool {
         let known = self.ladder.iter().find(|state| state.rung == rung).map(|state| state.why_not.is_none());
         known.unwrap_or_else(|| {
             let why_not = self.canary(rung).err();
@@ -125,6 +129,11 @@ impl Attacher<'_> {
             self.ladder.push(RungState { rung, why_not });
             runs
         })
+    }
+
+    /// No better rung runs: then the open hook is at the edge of system calls, and they are slow already.
+    pub fn runs_at_calls_only(&mut self) -> bool {
+        !SECURITY_RUNGS.into_iter().any(|rung| self.runs(rung))
     }
 
     fn canary(&mut self, rung: Rung) -> Result<(), String> {
@@ -173,10 +182,7 @@ impl Attacher<'_> {
 
     /// One program on several tracepoints; those that are missing are said in `hook`, all missing is an error. Once, for
     /// whichever hooks need it.
-    fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
-        if self.attached.iter().any(|known| known == program) {
-            return Ok(());
-        }
+    pub fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
         let tracefs = self.tracefs.get_or_insert_with(|| Tracefs::open().map_err(|e| format!("tracefs: {e}")));
         let tracefs = tracefs.as_ref().map_err(Clone::clone)?;
         let loaded: &mut TracePoint = self
@@ -185,12 +191,21 @@ impl Attacher<'_> {
             .ok_or_else(|| format!("no program {program} in the object"))?
             .try_into()
             .map_err(|e: ProgramError| say(&e))?;
-        loaded.load().map_err(|e| say(&e))?;
+        if loaded.fd().is_err() {
+            loaded.load().map_err(|e| say(&e))?;
+        }
         let fd = loaded.fd().map_err(|e| say(&e))?;
         let mut missing = Vec::new();
         for name in names {
+            let on = (program.to_owned(), (*name).to_owned());
+            if self.attached.contains(&on) {
+                continue;
+            }
             match tracefs.id(category, name).and_then(|id| tracepoint::attach(fd.as_fd(), id)) {
-                Ok(link) => self.tracepoints.push(link),
+                Ok(link) => {
+                    self.tracepoints.push(link);
+                    self.attached.push(on);
+                }
                 Err(error) => missing.push(format!("{category}/{name}: {error}")),
             }
         }
@@ -198,7 +213,6 @@ impl Attacher<'_> {
             return Err(missing.join("; "));
         }
         hook.why_not_better.extend(missing);
-        self.attached.push(program.to_owned());
         Ok(())
     }
 }
