@@ -30,13 +30,13 @@ pub use sensor_abi::ABI_VERSION;
 pub use self::correlate::{Look, Sums, Word};
 use self::load::plan::{Plan, Rung};
 use self::load::{Kernel, LoadError, OwnOpens, Tables, Wishes};
-use self::network::Network;
 pub use self::network::Sent;
+use self::network::{Network, destination};
 use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Doing, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
 use self::ring::Stream;
-use crate::event::{Access, Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role};
+use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, Model, Proto, Role};
 
 /// Records that are taken from one ring before somebody else gets a turn.
 const BATCH_RECORDS_MAX: usize = 512;
@@ -498,37 +498,4 @@ impl Joined {
 
 fn abi_inode(key: InodeKey) -> sensor_abi::identity::InodeKey {
     sensor_abi::identity::InodeKey { ino: key.ino, dev: key.dev, generation: key.generation }
-}
-
-/// `None` for a family that no contract has a word for.
-fn destination(net: Net) -> Option<Destination> {
-    // include/linux/socket.h, include/linux/net.h, include/uapi/linux/in.h
-    const AF_PACKET: u16 = 17;
-    const AF_VSOCK: u16 = 40;
-    const SOCK_DGRAM: u16 = 2;
-    const SOCK_RAW: u16 = 3;
-    const IPPROTO_ICMP: u16 = 1;
-    const IPPROTO_TCP: u16 = 6;
-    const IPPROTO_UDP: u16 = 17;
-    const IPPROTO_ICMPV6: u16 = 58;
-    const IPPROTO_SCTP: u16 = 132;
-    const IPPROTO_MPTCP: u16 = 262;
-    let family = match (net.family, net.ip) {
-        (_, Some(ip)) if ip.is_ipv4() => Family::Inet,
-        (_, Some(_)) => Family::Inet6,
-        (AF_VSOCK, None) => Family::Vsock,
-        (AF_PACKET, None) => Family::Packet,
-        _ => return None,
-    };
-    let proto = match (net.sock_type, net.protocol) {
-        (_, IPPROTO_ICMP | IPPROTO_ICMPV6) => Proto::Icmp,
-        (_, IPPROTO_SCTP) => Proto::Sctp,
-        (_, IPPROTO_MPTCP) => Proto::Mptcp,
-        (SOCK_RAW, _) => Proto::Raw,
-        (SOCK_DGRAM, _) | (_, IPPROTO_UDP) => Proto::Udp,
-        (_, IPPROTO_TCP) => Proto::Tcp,
-        _ => Proto::Other,
-    };
-    let port = net.ip.map(|_| net.port);
-    Some(Destination { family, proto, ip: net.ip, port, domain: None })
 }

@@ -1,11 +1,11 @@
-//! What is remembered of sockets: which names resolvers gave for which addresses, whose connections carry bytes away, and
-//! how many went where.
+//! Where sockets lead, and what is remembered of them: which names resolvers gave for which addresses, whose connections
+//! carry bytes away, and how many went where.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use super::record::{Header, Load};
-use crate::event::{Destination, Proto, TaskKey};
+use super::record::{Header, Load, Net};
+use crate::event::{Destination, Family, Proto, TaskKey};
 
 /// Addresses whose name is remembered.
 const NAMES_MAX: usize = 4_096;
@@ -227,6 +227,39 @@ impl Network {
     }
 }
 
+/// `None` for a family that no contract has a word for.
+pub fn destination(net: Net) -> Option<Destination> {
+    // include/linux/socket.h, include/linux/net.h, include/uapi/linux/in.h
+    const AF_PACKET: u16 = 17;
+    const AF_VSOCK: u16 = 40;
+    const SOCK_DGRAM: u16 = 2;
+    const SOCK_RAW: u16 = 3;
+    const IPPROTO_ICMP: u16 = 1;
+    const IPPROTO_TCP: u16 = 6;
+    const IPPROTO_UDP: u16 = 17;
+    const IPPROTO_ICMPV6: u16 = 58;
+    const IPPROTO_SCTP: u16 = 132;
+    const IPPROTO_MPTCP: u16 = 262;
+    let family = match (net.family, net.ip) {
+        (_, Some(ip)) if ip.is_ipv4() => Family::Inet,
+        (_, Some(_)) => Family::Inet6,
+        (AF_VSOCK, None) => Family::Vsock,
+        (AF_PACKET, None) => Family::Packet,
+        _ => return None,
+    };
+    let proto = match (net.sock_type, net.protocol) {
+        (_, IPPROTO_ICMP | IPPROTO_ICMPV6) => Proto::Icmp,
+        (_, IPPROTO_SCTP) => Proto::Sctp,
+        (_, IPPROTO_MPTCP) => Proto::Mptcp,
+        (SOCK_RAW, _) => Proto::Raw,
+        (SOCK_DGRAM, _) | (_, IPPROTO_UDP) => Proto::Udp,
+        (_, IPPROTO_TCP) => Proto::Tcp,
+        _ => Proto::Other,
+    };
+    let port = net.ip.map(|_| net.port);
+    Some(Destination { family, proto, ip: net.ip, port, domain: None })
+}
+
 /// How many of 1 MiB, 10 MiB, 100 MiB … are not above `bytes`.
 fn marks_passed(bytes: u64) -> u32 {
     bytes.checked_div(EGRESS_FIRST_BYTES).and_then(u64::checked_ilog10).map_or(0, |log| log + 1)
@@ -235,7 +268,6 @@ fn marks_passed(bytes: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Family;
 
     fn network() -> Network {
         Network::new(vec!["192.0.2.53".parse().unwrap()])
