@@ -56,6 +56,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "watch::deed",
             "watch::dns",
             "watch::load",
+            "watch::memory",
             "watch::network",
             "watch::process",
             "watch::record",
@@ -64,6 +65,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("watch::load", &[]),
     ("watch::ring", &[]),
+    ("watch::memory", &["event", "watch::record"]),
     ("watch::record", &["event"]),
     ("watch::decode", &["event", "watch::record"]),
     ("watch::deed", &["event", "watch::record"]),
@@ -96,6 +98,7 @@ const FENCED: &[(&str, &[&str], &str)] = &[
 const UNSAFE: &[&str] = &[
     "sensor-ebpf/src/",
     "sensor/src/memory.rs",
+    "sensor/src/watch/load/pin.rs",
     "sensor/src/watch/load/tracepoint.rs",
     "sensor/src/watch/ring.rs",
     "sensor/src/worker/",

@@ -49,8 +49,9 @@ pub fn current_is_own() -> bool {
         return true;
     }
     match TASKS.get_ptr_mut(tgid) {
-        // SAFETY: a live map value. A stale entry can't say `OWN` for a stranger: it is removed at the exit.
-        Some(mark) => unsafe { (*mark).role == role::OWN },
+        // SAFETY: a live map value. A stale entry can't say `OWN` for a stranger: it is removed at the exit, and those of a
+        // sensor that was killed name that one.
+        Some(mark) => unsafe { (*mark).role == role::OWN && (*mark).exe.ino == u64::from(config!(own_tgid)) },
         None => false,
     }
 }

@@ -5,11 +5,10 @@ use aya_ebpf::helpers::{
     bpf_ktime_get_boot_ns,
 };
 use sensor_abi::ABI_VERSION;
-use sensor_abi::identity::{InodeKey, TaskKey};
+use sensor_abi::identity::TaskKey;
 use sensor_abi::record::{ANCESTORS_MAX, Header, UNKNOWN_UID};
 
 use crate::field::{Address, field};
-use crate::file;
 
 #[inline(always)]
 pub fn now_ns() -> u64 {
@@ -132,13 +131,4 @@ pub unsafe fn write_ancestors(ancestors: *mut [TaskKey; ANCESTORS_MAX], task: Ad
         unsafe { (*ancestors)[i] = key };
         at = parent;
     }
-}
-
-/// The identity of the executable that `task` runs.
-#[inline(always)]
-pub fn exe_of(task: Address) -> Option<(Address, InodeKey)> {
-    let mm: Address = field!(task, task_mm, Address)?;
-    let exe: Address = field!(mm, mm_exe_file, Address)?;
-    let inode: Address = field!(exe, file_inode, Address)?;
-    Some((exe, file::key_of(inode)?))
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sensor_abi::identity::ContentStamp;
 
-use crate::event::{Bytes, InodeKey, TaskKey};
+use crate::event::{Bytes, ContentClass, InodeKey, ModelFinding, TaskKey, Verdict};
 
 /// What every record says about the acting process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +129,20 @@ pub enum Doing {
     Send,
     /// The address is the local one.
     Bind,
+}
+
+/// One content of one file, and what was found out about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    pub inode: InodeKey,
+    pub stamp: ContentStamp,
+    pub path: Bytes,
+    pub format: Option<String>,
+    pub class: ContentClass,
+    pub verdict: Verdict,
+    pub findings: Vec<ModelFinding>,
+    pub all_globals_safe: bool,
+    pub sha256: Option<String>,
 }
 
 /// An act that is neither a load, a program nor a packet.
