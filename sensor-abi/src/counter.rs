@@ -42,13 +42,19 @@ pub enum Counter {
     CanaryExit = 17,
     /// Two threads of one process changed its load at once, and one gave up.
     Contended = 18,
+    /// A file that only its content could show to be a model was not looked at: its cgroup is over its rate.
+    UnknownRate = 19,
+    /// `THREADS` full: a thread counts as made outside the load.
+    ThreadsFull = 20,
+    /// Runs of the hook on received descriptors by the sensor itself (canary).
+    CanaryReceive = 21,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 20;
+pub const COUNTERS: u32 = 32;
 
 /// Counters that mean something was not seen, with the stable word that `event.reason` of a loss alert uses.
-pub const LOSS: [(Counter, &str); 7] = [
+pub const LOSS: [(Counter, &str); 8] = [
     (Counter::RingFull, "ring_full"),
     (Counter::TasksFull, "task_table_full"),
     (Counter::LoadSetsFull, "load_set_table_full"),
@@ -56,4 +62,10 @@ pub const LOSS: [(Counter, &str); 7] = [
     (Counter::CandidateRate, "candidate_rate"),
     (Counter::ReadFailed, "kernel_read_failed"),
     (Counter::Contended, "load_set_contended"),
+    (Counter::ThreadsFull, "thread_table_full"),
 ];
+
+/// Counters that mean less was seen than could be, without anything that claims to be a model having been missed: shown
+/// by `sensor status`, and no alert.
+pub const SKIPPED: [(Counter, &str); 2] =
+    [(Counter::UnknownRate, "unknown_name_rate"), (Counter::WalkCut, "descriptor_walk_cut")];

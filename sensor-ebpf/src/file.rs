@@ -22,6 +22,8 @@ pub const FMODE_PATH: u32 = 0x4000;
 pub const FMODE_CREATED: u32 = 0x10_0000;
 /// FMODE_NOACCOUNT: overlayfs' second, inner open.
 pub const FMODE_NOACCOUNT: u32 = 0x2000_0000;
+/// FMODE_BACKING (6.6): a `struct backing_file`, which says what it stands for.
+pub const FMODE_BACKING: u32 = 0x200_0000;
 /// O_TRUNC; gone from `f_flags` once the open is over.
 pub const O_TRUNC: u32 = 0x200;
 
@@ -33,6 +35,33 @@ const S_IFREG: u16 = 0o100_000;
 
 /// Set in [`write_path`]'s answer where the path lacks its beginning.
 pub const TRUNCATED: u64 = 1 << 32;
+
+/// A name in a tree of mounts, and the inode that it names.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub dentry: Address,
+    pub mnt: Address,
+    pub inode: Address,
+}
+
+#[inline(always)]
+pub fn place_of(file: Address) -> Option<Place> {
+    Some(Place {
+        dentry: field!(file, file_path_dentry, Address)?,
+        mnt: field!(file, file_path_mnt, Address)?,
+        inode: field!(file, file_inode, Address)?,
+    })
+}
+
+/// The place of a mapped file: of overlayfs, whose inner file is what is mapped, the outer one.
+#[inline(always)]
+pub fn place_of_mapped(file: Address, mode: u32) -> Option<Place> {
+    if mode & FMODE_BACKING == 0 || offset!(backing_path_dentry) == ABSENT {
+        return place_of(file);
+    }
+    let dentry: Address = field!(file, backing_path_dentry, Address)?;
+    Some(Place { dentry, mnt: field!(file, backing_path_mnt, Address)?, inode: field!(dentry, dentry_inode, Address)? })
+}
 
 #[inline(always)]
 pub fn is_regular(inode: Address) -> bool {
@@ -110,13 +139,17 @@ pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
 ///
 /// The walk crosses mounts up to the root of the mount tree that the file was reached through (`fs/d_path.c`:
 /// `prepend_path`), so a container's path is the container's own.
-#[inline(never)]
+#[inline(always)]
 pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> u64 {
-    let (Some(dentry), Some(vfsmount)) =
-        (field!(file, file_path_dentry, Address), field!(file, file_path_mnt, Address))
-    else {
-        return start | TRUNCATED;
-    };
+    match place_of(file) {
+        Some(place) => write_place(bytes, start, place.dentry, place.mnt, bytes_max),
+        None => start | TRUNCATED,
+    }
+}
+
+/// [`write_path`] of a [`Place`].
+#[inline(never)]
+pub fn write_place(bytes: *mut u8, start: u64, dentry: Address, vfsmount: Address, bytes_max: u64) -> u64 {
     let mut climb = Climb { dentry, vfsmount, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
     // SAFETY: the step takes a `Climb`.
     unsafe { repeat::<_, PATH_STEPS_UNROLLED_MAX>(PATH_STEPS_MAX, &mut climb, climb_step) };

@@ -4,7 +4,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sensor_abi::counter::{COUNTERS as COUNTERS_LEN, Counter};
 use sensor_abi::identity::InodeKey;
-use sensor_abi::mark::{InodeInfo, LoadSet, Mark};
+use sensor_abi::mark::{BornThread, InodeInfo, LoadSet, Mark};
 use sensor_abi::record::RECORD_BYTES_MAX;
 
 /// tgid -> mark. Not LRU: a fork flood must not launder. Full: `TasksFull`, and the child is unmarked.
@@ -31,6 +31,19 @@ pub static EXES: LruHashMap<InodeKey, u8> = LruHashMap::with_max_entries(4_096, 
 /// Last 8 bytes of a name, case folded, digits as `0`, masked from the last dot -> class. Written at start.
 #[map]
 pub static SUFFIXES: HashMap<u64, u8> = HashMap::with_max_entries(256, 0);
+
+/// Base names of programs that open files for others: shells, and what starts another program in its own place. Keyed as
+/// `SUFFIXES`. Written at start.
+#[map]
+pub static CARRIERS: HashMap<u64, u8> = HashMap::with_max_entries(64, 0);
+
+/// tgid -> this process is a CPython. LRU: forgetting means that files whose names say nothing are not looked at.
+#[map]
+pub static PYTHONS: LruHashMap<u32, u8> = LruHashMap::with_max_entries(16_384, 0);
+
+/// tid -> thread made inside a load window. Full: `ThreadsFull`, and it counts as made outside.
+#[map]
+pub static THREADS: HashMap<u32, BornThread> = HashMap::with_max_entries(4_096, 0);
 
 /// Last regular file that a process of the sensor's own opened: how userspace proves that it scanned the right inode.
 #[map]

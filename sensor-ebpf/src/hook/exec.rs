@@ -14,8 +14,8 @@ use sensor_abi::record::{EXE_BYTES_MAX, Exec, kind};
 
 use crate::emit::{self, Area};
 use crate::field::{Address, field};
-use crate::maps::{EXEC_HELD, LOAD_SETS, RING_PRIORITY, TASKS, count};
-use crate::{file, mark, task};
+use crate::maps::{EXEC_HELD, LOAD_SETS, RING_PRIORITY, TASKS, THREADS, count};
+use crate::{file, mark, task, window};
 
 #[lsm(hook = "bprm_check_security")]
 pub fn bprm_check_security(ctx: LsmContext) -> i32 {
@@ -40,7 +40,7 @@ pub fn sys_enter_execve(_ctx: TracePointContext) -> u32 {
 fn about_to_exec() -> Option<()> {
     let (mark, current, key) = mark::find_current()?;
     // SAFETY: a live map value.
-    let held = mark::held(current, unsafe { (*mark).set }, key.start_boottime_ns) as u8;
+    let held = window::held(current, unsafe { (*mark).set }, key.start_boottime_ns) as u8;
     let tid = task::current_tid();
     if held == 0 {
         // An earlier exec of this thread may have failed and left its answer.
@@ -62,6 +62,8 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     let (mark, current, key) = mark::find_current()?;
+    // A thread that was made inside a load takes the place of its process, and its own number is gone.
+    let _ = THREADS.remove(old_pid);
     // SAFETY: a live map value.
     match unsafe { mark::role_of(mark) } {
         role::OWN => {
