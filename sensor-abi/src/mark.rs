@@ -111,7 +111,9 @@ pub struct InodeInfo {
     pub stamp: ContentStamp,
     pub class: u8,
     pub verdict: u8,
-    pub reserved: [u8; 6],
+    /// 1: a name or place said once that it may be a model; 0: only its content could, and hasn't yet.
+    pub named: u8,
+    pub reserved: [u8; 5],
 }
 
 /// Classes of a name's last 8 bytes (map `SUFFIXES`).

@@ -179,7 +179,7 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     else {
         return repeat::STOP;
     };
-    if climb.dentry == root || climb.dentry == parent {
+    if climb.dentry == root {
         let mount = climb.vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
         let (Some(above), Some(point)) =
             (field!(mount, mount_parent, Address), field!(mount, mount_mountpoint, Address))
@@ -205,6 +205,14 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     let written =
         unsafe { bpf_probe_read_kernel_str(climb.bytes.add(at).cast(), COMPONENT_BYTES_MAX as u32, text.cast()) };
     if written <= 0 {
+        return repeat::STOP;
+    }
+    if climb.dentry == parent {
+        // In no tree: a memfd, whose name is all that there is, or what open_by_handle_at found with no name yet ("/").
+        if written as u64 > 2 {
+            climb.end = (climb.end + written as u64) & (SCRATCH_BYTES as u64 - 1);
+            climb.truncated = 0;
+        }
         return repeat::STOP;
     }
     climb.end = (climb.end + written as u64) & (SCRATCH_BYTES as u64 - 1);

@@ -193,7 +193,8 @@ fn place_is_store(dentry: Address, name: &Name) -> bool {
 fn known_inode(inode: Address) -> Option<u8> {
     let key = file::key_of(inode)?;
     let info = lookup(&key)?;
-    (info.class != class::NOT_MODEL).then_some(reason::INODE)
+    let is_model = info.class == class::CODE || info.class == class::DATA;
+    (is_model || (info.named != 0 && info.class != class::NOT_MODEL)).then_some(reason::INODE)
 }
 
 #[inline(always)]
@@ -299,7 +300,8 @@ fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool) -> bool {
             }
         }
     }
-    let info = InodeInfo { stamp, class: class::PENDING, verdict: verdict::NONE, reserved: [0; 6] };
+    let named = u8::from(named);
+    let info = InodeInfo { stamp, class: class::PENDING, verdict: verdict::NONE, named, reserved: [0; 5] };
     if INODES.insert(inode, info, 0).is_err() {
         count(Counter::InodesFull);
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::escape;
 use crate::watch::load::plan::{Hook, Plan};
-use crate::watch::load::{Kernel, LoadError, Wishes};
+use crate::watch::load::{Kernel, LoadError, Names, Wishes};
 use crate::worker::pool::Confinements;
 
 /// What this host can see and prevent, and why not more
@@ -38,13 +38,11 @@ enum Format {
 }
 
 /// What no host sees with this version.
-const NOT_COVERED: [&str; 7] = [
+const NOT_COVERED: &[&str] = &[
     "loads without a file (a pickle from the network, a pipe or memory): not covered yet",
-    "a descriptor that came by another way than open (unix socket, pidfd_getfd, shell redirection): not covered yet",
     "listening sockets, accepted connections and unix sockets: not covered yet",
     "credential reads, persistence writes, ptrace, mounts, kernel modules and namespaces: not covered yet",
     "domain names and bytes sent: not covered yet",
-    "a model on overlayfs (a container's own files) that was only mapped when the sensor started is known, but not scanned",
     "marks do not survive a restart of the sensor, except of files that are still open or mapped",
 ];
 
@@ -67,7 +65,7 @@ struct Report<'a> {
 
 pub fn run(args: Args) -> ExitCode {
     let wishes = Wishes { without_lsm: args.without_lsm, ..Wishes::default() };
-    let (plan, error) = match Kernel::load(wishes, &[]) {
+    let (plan, error) = match Kernel::load(wishes, &Names::default()) {
         Ok((_kernel, _rings, _own_opens, plan)) => (plan, None),
         Err(LoadError::Nothing(plan)) => {
             let error = LoadError::Nothing(plan.clone()).to_string();
@@ -83,7 +81,7 @@ pub fn run(args: Args) -> ExitCode {
         error,
         hooks: &plan.hooks,
         confinement: confinement(),
-        not_covered: &NOT_COVERED,
+        not_covered: NOT_COVERED,
         prevention: PREVENTION,
     };
     let text = match args.format {

@@ -39,6 +39,8 @@ struct Known {
     model: Arc<Model>,
     progress: Progress,
     not_model: bool,
+    /// Its name or place says that it may be a model: where the content can't be read, that counts.
+    named: bool,
     /// An act left before the verdict came.
     missed: bool,
 }
@@ -57,6 +59,8 @@ pub struct Look {
     pub cacheable: bool,
     /// `super_block.s_magic`; 0 where it isn't known.
     pub fs_magic: u64,
+    /// Its name or place says that it may be a model.
+    pub named: bool,
 }
 
 /// The scanner's word, as far as it goes.
@@ -89,6 +93,8 @@ pub struct Tell {
     pub class: u8,
     /// [`sensor_abi::mark::verdict`]
     pub verdict: u8,
+    /// Its name or place says that it may be a model.
+    pub named: bool,
 }
 
 /// An act that waits.
@@ -191,6 +197,7 @@ impl Correlator {
     pub fn opened(&mut self, open: &Open) -> Option<Look> {
         let sight = (open.inode, open.stamp);
         if let Some(known) = self.models.get_mut(&sight) {
+            known.named |= open.named;
             if known.model.path.is_empty() && !open.path.is_empty() {
                 Arc::make_mut(&mut known.model).path.clone_from(&open.path);
             }
@@ -201,7 +208,7 @@ impl Correlator {
             }
             known.progress = Progress::Asked;
         } else {
-            self.remember(sight, &open.path);
+            self.remember(sight, &open.path, open.named);
         }
         Some(Look {
             inode: open.inode,
@@ -212,10 +219,11 @@ impl Correlator {
             cgroup: open.header.cgroup,
             cacheable: open.writers == 0,
             fs_magic: open.fs_magic,
+            named: open.named,
         })
     }
 
-    fn remember(&mut self, sight: Sight, path: &[u8]) {
+    fn remember(&mut self, sight: Sight, path: &[u8], named: bool) {
         while self.models.len() >= MODELS_MAX {
             let Some(oldest) = self.models_order.pop_front() else { break };
             if self.models.remove(&oldest).is_some_and(|known| known.missed) {
@@ -239,7 +247,7 @@ impl Correlator {
             revision,
             all_globals_safe: false,
         });
-        let known = Known { model, progress: Progress::Asked, not_model: false, missed: false };
+        let known = Known { model, progress: Progress::Asked, not_model: false, named, missed: false };
         if self.models.insert(sight, known).is_none() {
             self.models_order.push_back(sight);
         }
@@ -269,6 +277,12 @@ impl Correlator {
                 model.all_globals_safe = all_globals_safe;
                 known.progress = Progress::Done;
             }
+            Word::NotRead { finding } if !known.named => {
+                // Nothing accuses it, and its content can't be read any more.
+                model.class = ContentClass::Data;
+                model.findings = vec![finding];
+                known.progress = Progress::Done;
+            }
             Word::NotRead { finding } => {
                 model.verdict = Verdict::NotRead;
                 model.findings = vec![finding];
@@ -278,6 +292,7 @@ impl Correlator {
         let tell = Tell {
             inode,
             stamp,
+            named: known.named,
             class: match model.class {
                 _ if known.not_model => class::NOT_MODEL,
                 ContentClass::Code => class::CODE,
@@ -308,7 +323,7 @@ impl Correlator {
         for artifact in &pending.load.artifacts {
             let sight = (artifact.inode, artifact.stamp);
             if !self.models.contains_key(&sight) {
-                self.remember(sight, b"");
+                self.remember(sight, b"", artifact.named);
                 looks.push(Look {
                     inode: artifact.inode,
                     stamp: artifact.stamp,
@@ -318,6 +333,7 @@ impl Correlator {
                     cgroup: pending.header.cgroup,
                     cacheable: false,
                     fs_magic: 0,
+                    named: artifact.named,
                 });
             }
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use sensor_abi::counter::{Counter, LOSS};
+use sensor_abi::counter::{Counter, LOSS, SKIPPED};
 use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{InodeInfo, role};
 
@@ -24,7 +24,7 @@ pub use sensor_abi::ABI_VERSION;
 
 pub use self::correlate::{Look, Sums, Word};
 use self::load::plan::Plan;
-use self::load::{Kernel, LoadError, OwnOpens, Wishes};
+use self::load::{Kernel, LoadError, Names, OwnOpens, Wishes};
 use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record};
@@ -85,14 +85,14 @@ fn ns(clock: ClockId) -> i128 {
 impl Watch {
     /// Loads the kernel half and attaches it. Needs a tokio runtime.
     ///
-    /// `suffixes` are the names that are a reason to look; an act waits `scan_wait` for its file's verdict.
+    /// An act waits `scan_wait` for its file's verdict.
     pub fn start(
         wishes: Wishes,
-        suffixes: &[(u64, u8)],
+        names: &Names,
         scan_wait: Duration,
         decide: Decide,
     ) -> Result<(Self, OwnOpens), LoadError> {
-        let (kernel, rings, own_opens, plan) = Kernel::load(wishes, suffixes)?;
+        let (kernel, rings, own_opens, plan) = Kernel::load(wishes, names)?;
         let reactor = |error: std::io::Error| LoadError::Object(error.to_string());
         let scan_wait_ns = u64::try_from(scan_wait.as_nanos()).unwrap_or(u64::MAX);
         let joined = Joined {
@@ -163,8 +163,8 @@ impl Watch {
     /// The scanner's word on a file. Gives the model back where an act left before its verdict.
     pub fn word(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<Arc<Model>> {
         let (tell, late) = self.joined.correlator.looked(inode, stamp, word)?;
-        let Tell { inode, stamp, class, verdict } = tell;
-        let info = InodeInfo { stamp, class, verdict, reserved: [0; 6] };
+        let Tell { inode, stamp, class, verdict, named } = tell;
+        let info = InodeInfo { stamp, class, verdict, named: u8::from(named), reserved: [0; 5] };
         if let Err(error) = self.kernel.set_inode(abi_inode(inode), info) {
             tracing::warn!(%error, "a verdict could not be told to the kernel");
         }
@@ -226,6 +226,13 @@ impl Watch {
         let own =
             [("record_malformed", self.malformed), ("model_table_full", self.joined.correlator.verdicts_forgotten)];
         kernel.chain(own).filter(|(_, sum)| *sum > 0).collect()
+    }
+
+    /// What was passed over since the start, per reason, without a claim to be a model.
+    pub fn skipped_sums(&self) -> BTreeMap<&'static str, u64> {
+        let counters = self.kernel.counters();
+        let sums = SKIPPED.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
+        sums.filter(|(_, sum)| *sum > 0).collect()
     }
 
     /// Records that the kernel half sent.
@@ -295,6 +302,7 @@ impl Joined {
             stamp: open.stamp,
             opener: task,
             opened_ns: open.header.time_ns,
+            named: open.named,
             held_ns: open.header.time_ns,
             born: false,
             held: true,

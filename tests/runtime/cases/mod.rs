@@ -10,6 +10,7 @@ mod prior;
 mod quiet;
 mod settings;
 mod verdict;
+mod ways_in;
 
 use crate::harness::Case;
 
@@ -17,6 +18,7 @@ pub fn all() -> Vec<Case> {
     let all = [
         prior::cases(),
         payload::cases(),
+        ways_in::cases(),
         benign::cases(),
         quiet::cases(),
         hostile::cases(),

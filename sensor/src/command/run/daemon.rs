@@ -19,7 +19,7 @@ use crate::health::{self, Counts, Instance, ReadyFile, Status};
 use crate::judge::Judge;
 use crate::policy::{Policy, formats};
 use crate::sink::{Output, Sink, file, stdout};
-use crate::watch::load::Wishes;
+use crate::watch::load::{Names, Wishes};
 use crate::watch::record::Executable;
 use crate::watch::{Ask, Decide, Watch, boottime_ns};
 use crate::worker::child::locate::is_local;
@@ -74,7 +74,10 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         sinks.push(Sink::new(output, sink.shape, sink.min_severity)?);
     }
     let host = Host::read().context("this host's name and boot id can't be read")?;
-    let suffixes = formats::suffixes().map_err(anyhow::Error::msg)?;
+    let names = Names {
+        suffixes: formats::suffixes().map_err(anyhow::Error::msg)?,
+        carriers: policy.programs().carriers(),
+    };
     let wishes = Wishes {
         candidates_per_s: settings.limits.candidates_per_s,
         load_window_ns: u64::try_from(settings.limits.load_window.as_nanos())?,
@@ -83,7 +86,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();
     let (scan_wait, decide) = (settings.scan_wait, decide(Arc::clone(&policy)));
-    let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &suffixes, scan_wait, decide));
+    let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &names, scan_wait, decide));
     let (watch, mut own_opens) = started.await??;
     say_plan(&watch);
     let rules = policy.rules().len();
@@ -257,6 +260,7 @@ impl Daemon {
         if self.pool.overflows() > 0 {
             losses.insert("scan_queue_full", self.pool.overflows());
         }
+        losses.extend(self.watch.skipped_sums());
         Status {
             schema: "sensor.status/1",
             version: env!("CARGO_PKG_VERSION"),

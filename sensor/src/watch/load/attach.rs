@@ -27,10 +27,21 @@ const LSM_NEVER_RAN: &str = "it attached but never ran; put `bpf` into the kerne
 impl Attacher<'_> {
     /// A typed tracepoint: the only rung that process events need.
     pub fn process(&mut self, event: &'static str, name: &'static str, lost: &str) -> Hook {
+        self.process_by(event, name, name, lost)
+    }
+
+    /// The same for a program that is named otherwise than its tracepoint.
+    pub fn process_by(
+        &mut self,
+        event: &'static str,
+        name: &'static str,
+        tracepoint: &'static str,
+        lost: &str,
+    ) -> Hook {
         let mut hook = Hook::new(event, true, lost);
         let attached = (|| -> Result<(), ProgramError> {
             let program: &mut BtfTracePoint = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-            program.load(name, self.btf)?;
+            program.load(tracepoint, self.btf)?;
             program.attach()?;
             Ok(())
         })();
@@ -61,13 +72,27 @@ impl Attacher<'_> {
         });
         hook.settle(Rung::Lsm, lsm, "");
         if hook.rung.is_none() {
-            let calls = ["sys_exit_openat", "sys_exit_open", "sys_exit_openat2"];
+            let calls = ["sys_exit_openat", "sys_exit_open", "sys_exit_openat2", "sys_exit_open_by_handle_at"];
             let attached = self.tracepoint("sys_exit_open", "syscalls", &calls, &mut hook);
             hook.settle(
                 Rung::Tracepoint,
                 attached,
-                "opens by io_uring, by open_by_handle_at and by 32-bit calls are not seen",
+                "opens by io_uring and by 32-bit calls are not seen",
             );
+        }
+        hook
+    }
+
+    /// `file_receive`, proven by a descriptor that is passed to ourselves; else what can be had at a call's exit.
+    pub fn receive(&mut self) -> Hook {
+        let lost = "a model's descriptor that another process passes on is not seen";
+        let mut hook = Hook::new("receive", false, lost);
+        let lsm = self.proven_lsm("file_receive", Counter::CanaryReceive, pass_to_ourselves);
+        hook.settle(Rung::Lsm, lsm, "");
+        if hook.rung.is_none() {
+            let attached = self.tracepoint("sys_exit_open", "syscalls", &["sys_exit_pidfd_getfd"], &mut hook);
+            let lost = "a model's descriptor that another process passes over a socket is not seen";
+            hook.settle(Rung::Tracepoint, attached, lost);
         }
         hook
     }
@@ -164,7 +189,9 @@ impl Attacher<'_> {
             .ok_or_else(|| format!("no program {program} in the object"))?
             .try_into()
             .map_err(|e: ProgramError| say(&e))?;
-        loaded.load().map_err(|e| say(&e))?;
+        if loaded.fd().is_err() {
+            loaded.load().map_err(|e| say(&e))?;
+        }
         let fd = loaded.fd().map_err(|e| say(&e))?;
         let mut missing = Vec::new();
         for name in names {
@@ -194,6 +221,26 @@ fn read_within(mut file: std::fs::File, limit: Duration) -> std::io::Result<()> 
         let why = format!("a process kept the walk waiting for more than {} s", limit.as_secs());
         Err(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
     })
+}
+
+/// A descriptor that goes through a socket and comes back.
+fn pass_to_ourselves() {
+    use rustix::net::{
+        AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+        SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    };
+    let Ok((here, there)) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None) else {
+        return;
+    };
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let passed = [here.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&passed));
+    let _ = sendmsg(&here, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::DONTWAIT);
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let _ = recvmsg(&there, &mut [std::io::IoSliceMut::new(&mut byte)], &mut control, RecvFlags::DONTWAIT);
 }
 
 /// A fork, an exec and an exit of our own.

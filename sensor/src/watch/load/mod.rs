@@ -58,6 +58,15 @@ pub struct Wishes {
     pub without_lsm: bool,
 }
 
+/// Names that the kernel half has to know.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// Keys and classes ([`sensor_abi::mark::suffix`]) of files that are looked at, or surely are not.
+    pub suffixes: Vec<(u64, u8)>,
+    /// Keys of programs that open files for others.
+    pub carriers: Vec<u64>,
+}
+
 impl Default for Wishes {
     fn default() -> Self {
         Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, without_lsm: false }
@@ -110,14 +119,18 @@ impl std::fmt::Debug for Kernel {
 
 impl Kernel {
     /// Loads, attaches what can be attached, proves it, and says what came of it.
-    pub fn load(wishes: Wishes, suffixes: &[(u64, u8)]) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
+    pub fn load(wishes: Wishes, names: &Names) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
         let layout = btf::layout()?;
         let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(e.to_string()))?;
         let mut ebpf = create(&btf, layout, wishes)?;
 
         let mut map = take_hash::<u64, u8>(&mut ebpf, "SUFFIXES")?;
-        for (key, class) in suffixes {
+        for (key, class) in &names.suffixes {
             map.insert(key, class, 0)?;
+        }
+        let mut map = take_hash::<u64, u8>(&mut ebpf, "CARRIERS")?;
+        for key in &names.carriers {
+            map.insert(key, 1, 0)?;
         }
 
         let cgroup = cgroup2().ok_or(LoadError::NoCgroup)?;
@@ -132,6 +145,7 @@ impl Kernel {
             hooks: vec![
                 attacher.process("fork", "sched_process_fork", "children of a loader are not followed"),
                 attacher.process("exec", "sched_process_exec", "programs that a loader starts are not seen"),
+                attacher.process_by("inherit", "exec_inherits", "sched_process_exec", "a model that a program was started with (a shell's redirection) is not seen"),
                 attacher.process("exit", "sched_process_exit", "marks are not freed: the table fills up and says so"),
                 attacher.cgroup("connect4", &cgroup, "IPv4 connections are not seen"),
                 attacher.cgroup("connect6", &cgroup, "IPv6 connections are not seen"),
@@ -141,6 +155,7 @@ impl Kernel {
                 attacher.other_sockets("socket_sendmsg", "what raw, packet, ping and SCTP sockets send is not seen, and of connected UDP sockets only the connect is"),
                 attacher.exec_window(),
                 attacher.open(),
+                attacher.receive(),
                 // After the hooks: what was opened before them is found, what comes after them is seen.
                 attacher.found(),
             ],
