@@ -102,4 +102,9 @@ pub struct Config {
     pub reserved: u32,
     /// How long a held descriptor keeps the load window open, ns.
     pub load_window_ns: u64,
+    /// Where a kprobe finds the arguments of a function in `struct pt_regs`, bytes.
+    pub argument_registers: [u32; ARGUMENTS_MAX],
 }
+
+/// Arguments that are passed in registers on every architecture: x86-64 has six, aarch64 eight.
+pub const ARGUMENTS_MAX: usize = 6;

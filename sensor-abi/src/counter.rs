@@ -30,10 +30,10 @@ pub enum Counter {
     CanaryFork = 11,
     /// Runs of the exec hook by the sensor itself (canary).
     CanaryExec = 12,
-    /// Runs of the LSM exec hook by the sensor itself (canary).
-    CanaryExecLsm = 13,
-    /// Runs of the LSM socket hooks by the sensor itself (canary).
-    CanarySocketLsm = 14,
+    /// Runs of the hook before an exec by the sensor itself (canary).
+    CanaryExecWindow = 13,
+    /// Runs of the socket hooks by the sensor itself (canary).
+    CanarySocket = 14,
     /// As [`Self::CanaryConnect`], IPv6.
     CanaryConnect6 = 15,
     /// As [`Self::CanarySend`], IPv6.
@@ -42,12 +42,16 @@ pub enum Counter {
     CanaryExit = 17,
     /// Two threads of one process changed its load at once, and one gave up.
     Contended = 18,
+    /// Runs of the canary of a rung (`sensor-ebpf/src/hook/canary.rs`).
+    CanaryRung = 19,
     /// A file that only its content could show to be a model was not looked at: its cgroup is over its rate.
-    UnknownRate = 19,
+    UnknownRate = 20,
     /// `THREADS` full: a thread counts as made outside the load.
-    ThreadsFull = 20,
+    ThreadsFull = 21,
     /// Runs of the hook on received descriptors by the sensor itself (canary).
-    CanaryReceive = 21,
+    CanaryReceive = 22,
+    /// Runs of the hook on inherited descriptors by the sensor itself (canary).
+    CanaryInherit = 23,
 }
 
 /// Entries of `COUNTERS`.

@@ -1,7 +1,7 @@
 //! Reading kernel structures: offsets come from the running kernel's BTF through `.rodata`, reads are checked.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use sensor_abi::config::{Config, Offsets};
+use sensor_abi::config::{ARGUMENTS_MAX, Config, Offsets};
 
 /// Filled by userspace before the load; the verifier sees constants.
 #[unsafe(no_mangle)]
@@ -9,7 +9,14 @@ pub static OFFSETS: Offsets = Offsets::ABSENT;
 
 /// Filled by userspace before the load.
 #[unsafe(no_mangle)]
-pub static CONFIG: Config = Config { own_tgid: 0, has_loop: 0, candidates_per_s: 0, reserved: 0, load_window_ns: 0 };
+pub static CONFIG: Config = Config {
+    own_tgid: 0,
+    has_loop: 0,
+    candidates_per_s: 0,
+    reserved: 0,
+    load_window_ns: 0,
+    argument_registers: [0; ARGUMENTS_MAX],
+};
 
 /// The value that userspace put in the place of the one that was compiled.
 #[inline(always)]

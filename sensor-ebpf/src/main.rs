@@ -15,6 +15,8 @@
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
+mod entry;
+#[cfg(target_arch = "bpf")]
 mod field;
 #[cfg(target_arch = "bpf")]
 mod file;

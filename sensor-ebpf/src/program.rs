@@ -67,5 +67,6 @@ fn carries(exe: Address) -> Option<()> {
 /// Root owns it, and nobody else may write to it.
 #[inline(always)]
 fn is_roots(inode: Address) -> bool {
-    field!(inode, inode_uid, u32) == Some(0) && matches!(field!(inode, inode_mode, u16), Some(mode) if mode & 0o022 == 0)
+    field!(inode, inode_uid, u32) == Some(0)
+        && matches!(field!(inode, inode_mode, u16), Some(mode) if mode & 0o022 == 0)
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use sensor_scan::format::pickle::{self, Dialect, Stream};
 use sensor_scan::source::FileSource;
-use sensor_scan::{Context, Limits, Piece, Source, Verdict};
+use sensor_scan::{Context, Limits, Piece, Policy, Source, Verdict};
 
 fn door(piece: &Piece<'_>, context: &mut Context<'_>) -> bool {
     pickle::scan_all(&Stream::sniffed(piece), context).plausible
@@ -28,7 +28,11 @@ fn main() -> std::io::Result<()> {
         let complete = context.complete();
         let safe = context.all_globals_safe;
         let findings = context.into_findings();
-        let verdict = if outcome.plausible { Verdict::of(&findings, complete).name() } else { "no-pickle" };
+        let verdict = if outcome.plausible {
+            Verdict::of(&findings, complete, safe, &Policy::standard()).name()
+        } else {
+            "no-pickle"
+        };
         let mut ids: Vec<&str> = findings.iter().map(|finding| finding.id).collect();
         ids.dedup();
         let nanos = elapsed.as_nanos() / u128::from(outcome.opcodes.max(1));

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::finding::{Evidence, Finding, Severity};
 use crate::limits::Limits;
+use crate::policy::{self, Policy};
 use crate::source::Source;
 
 /// Globals that the trace keeps; what comes after is still judged, but not traced.
@@ -37,6 +38,7 @@ pub struct TracedGlobal {
 /// What all readers of one file share.
 pub struct Context<'a> {
     pub limits: &'a Limits,
+    pub policy: &'a Policy,
     /// Pickle opcodes that may still be interpreted.
     pub opcodes_left: u64,
     /// Container members that may still be opened.
@@ -63,6 +65,7 @@ impl<'a> Context<'a> {
     pub fn new(limits: &'a Limits, door: Door) -> Self {
         Self {
             limits,
+            policy: &policy::STANDARD,
             opcodes_left: limits.opcodes_max,
             members_left: limits.members_max,
             decoded_bytes_left: limits.decoded_bytes_max,
@@ -77,6 +80,13 @@ impl<'a> Context<'a> {
             sink: Sink::default(),
             trace: Vec::new(),
         }
+    }
+
+    /// The same, judged by another policy than the standard one.
+    #[must_use]
+    pub fn judged_by(mut self, policy: &'a Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Takes a finding. Of each id the worst [`Limits::findings_per_id_max`] are kept, the rest is counted. The same

@@ -14,12 +14,14 @@ pub mod finding;
 pub mod format;
 pub mod limits;
 mod name;
+pub mod policy;
 pub mod report;
 pub mod rule;
 mod slice;
 mod sniff;
 pub mod source;
 pub mod verdict;
+mod window;
 
 use std::time::Instant;
 
@@ -29,16 +31,17 @@ pub use context::{Context, Door, Piece};
 pub use finding::{Evidence, Finding, Severity};
 pub use limits::Limits;
 pub use name::is_model_name;
+pub use policy::Policy;
 pub use report::{Content, Coverage, Report};
 pub use sniff::sniff;
 pub use source::Source;
 pub use verdict::Verdict;
 
 /// Scans one file. Never fails: what can't be read is a finding, and the file then isn't clean.
-pub fn scan(source: &dyn Source, limits: &Limits) -> Report {
+pub fn scan(source: &dyn Source, limits: &Limits, policy: &Policy) -> Report {
     let started = Instant::now();
     let counted = Counted::new(source);
-    let mut context = Context::new(limits, format::door);
+    let mut context = Context::new(limits, format::door).judged_by(policy);
     let piece = Piece { source: &counted, start: 0, end: source.len(), member: None };
     let seen = format::content(&piece, &mut context);
 
@@ -60,7 +63,7 @@ pub fn scan(source: &dyn Source, limits: &Limits) -> Report {
         format: seen.format,
         content,
         size: source.len(),
-        verdict: Verdict::of(&findings, complete),
+        verdict: Verdict::of(&findings, complete, all_globals_safe, policy),
         findings,
         coverage: Coverage { bytes_read: counted.bytes(), complete },
         all_globals_safe,

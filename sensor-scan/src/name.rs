@@ -43,6 +43,16 @@ pub fn agrees(name: &[u8], format: &str) -> bool {
     }
 }
 
+/// Raw tensors that another file of the model describes: ONNX's external data, parts of TensorFlow checkpoints.
+pub fn is_raw_weights(name: &[u8]) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let ends = |suffix: &[u8]| lower.ends_with(suffix);
+    [&b".onnx.data"[..], b".onnx_data", b".onnx.bin", b".onnx.weights", b".onnx_data_1"]
+        .iter()
+        .any(|suffix| ends(suffix))
+        || lower.windows(6).any(|window| window == b".data-")
+}
+
 const SKIPPED: &[&[u8]] = &[
     b"gz",
     b"bz2",
@@ -94,19 +104,19 @@ const CLAIMS: &[(&str, Claim)] = &[
     ("dat", Claim::Vague),
     ("data", Claim::Vague),
     ("model", Claim::Vague),
-    ("h5", Claim::Unsupported("hdf5", Content::Code)),
-    ("hdf5", Claim::Unsupported("hdf5", Content::Code)),
-    ("keras", Claim::Unsupported("keras", Content::Code)),
-    ("skops", Claim::Unsupported("skops", Content::Code)),
+    ("h5", Claim::Format("hdf5")),
+    ("hdf5", Claim::Format("hdf5")),
+    ("keras", Claim::Format("keras")),
+    ("skops", Claim::Format("skops")),
     ("pb", Claim::Unsupported("protobuf", Content::Code)),
-    ("onnx", Claim::Unsupported("onnx", Content::Unknown)),
-    ("gguf", Claim::Unsupported("gguf", Content::Data)),
+    ("onnx", Claim::Format("onnx")),
+    ("gguf", Claim::Format("gguf")),
     ("ggml", Claim::Unsupported("ggml", Content::Data)),
     ("tflite", Claim::Unsupported("tflite", Content::Unknown)),
     ("pte", Claim::Unsupported("executorch", Content::Unknown)),
     ("msgpack", Claim::Unsupported("msgpack", Content::Unknown)),
-    ("cbm", Claim::Unsupported("catboost", Content::Data)),
-    ("ubj", Claim::Unsupported("ubjson", Content::Data)),
+    ("cbm", Claim::Format("catboost")),
+    ("ubj", Claim::Format("xgboost")),
     ("pmml", Claim::Unsupported("pmml", Content::Unknown)),
     ("mlmodel", Claim::Unsupported("coreml", Content::Unknown)),
     ("engine", Claim::Unsupported("tensorrt", Content::Code)),

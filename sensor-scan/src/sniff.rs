@@ -2,11 +2,12 @@
 
 use crate::context::Piece;
 use crate::format::compressed::{self, codec::Codec};
-use crate::format::{npy, stream, tar, torch_legacy, zip};
+use crate::format::{booster, gguf, hdf5, jinja, json_model, keras, npy, onnx, stream, tar, torch_legacy, zip};
 use crate::name::{self, Claim};
 use crate::report::Content;
 use crate::slice::read;
 use crate::source::Source;
+use crate::window::Window;
 
 /// Bytes that decide, from the start.
 const HEAD_BYTES: usize = 4 << 10;
@@ -24,6 +25,18 @@ pub enum Reader {
     Compressed(Codec),
     /// joblib before 0.9: a length as text, then zlib.
     OldJoblib,
+    Gguf,
+    Onnx,
+    Jinja,
+    Hdf5,
+    /// `keras_metadata.pb`.
+    KerasMetadata,
+    /// JSON, of which some is a model.
+    JsonModel,
+    CatBoost,
+    Ubjson,
+    LightGbm,
+    XgboostBinary,
 }
 
 /// What bytes are that no reader accepts.
@@ -63,6 +76,9 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
     if head.starts_with(compressed::OLD_JOBLIB_MAGIC) {
         readers.push(Reader::OldJoblib);
     }
+    if readers.is_empty() {
+        readers.extend(model(&head, piece));
+    }
     let codec = Codec::of(&head);
     readers.extend(codec.filter(|codec| !codec.is_weak()).map(Reader::Compressed));
     if torch_legacy::claims(&head) {
@@ -82,6 +98,9 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
             _ => {}
         }
     }
+    if readers.is_empty() && jinja::claims(piece.source.name()) {
+        readers.push(Reader::Jinja);
+    }
     if readers.is_empty()
         && !head.starts_with(LFS_START)
         && name::claim(piece.source.name()) == Some(Claim::Format("safetensors"))
@@ -89,6 +108,30 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
         readers.push(Reader::Safetensors);
     }
     readers
+}
+
+/// Formats that can't be mistaken for each other.
+fn model(head: &[u8], piece: &Piece<'_>) -> Option<Reader> {
+    let window = Window::new(piece.source);
+    let claims: [(Reader, bool); 6] = [
+        (Reader::Gguf, head.starts_with(gguf::MAGIC)),
+        (Reader::CatBoost, head.starts_with(booster::CATBOOST_MAGIC)),
+        (Reader::Ubjson, booster::claims_ubjson(head)),
+        (Reader::LightGbm, booster::claims_lightgbm(head)),
+        (Reader::XgboostBinary, booster::claims_xgboost_binary(head)),
+        (Reader::JsonModel, json_model::claims(head)),
+    ];
+    if let Some((reader, _)) = claims.into_iter().find(|(_, claims)| *claims) {
+        return Some(reader);
+    }
+    if hdf5::claims(&window) {
+        return Some(Reader::Hdf5);
+    }
+    // Formats without a magic number: their first messages have to make sense.
+    if onnx::claims(&window) {
+        return Some(Reader::Onnx);
+    }
+    keras::claims(&window).then_some(Reader::KerasMetadata)
 }
 
 fn is_safetensors(head: &[u8], len: u64) -> bool {
@@ -109,10 +152,6 @@ pub fn otherwise(source: &dyn Source) -> Otherwise {
     }
     if let Some(&(_, _, format, content)) = UNSUPPORTED.iter().find(|(at, magic, ..)| has(&head, *at, magic)) {
         return Otherwise::Unsupported(format, content);
-    }
-    // HDF5 may start behind a user block of 512 bytes or a doubling of that.
-    if [512, 1024, 2048].iter().any(|at| has(&head, *at, HDF5_MAGIC)) {
-        return Otherwise::Unsupported("hdf5", Content::Code);
     }
     if let Some(&(_, _, kind)) = EXECUTABLE.iter().find(|(at, magic, _)| has(&head, *at, magic)) {
         return Otherwise::Executable(kind);
@@ -141,12 +180,9 @@ fn is_text(head: &[u8]) -> bool {
 }
 
 const LFS_START: &[u8] = b"version https://git-lfs";
-const HDF5_MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 /// Model formats that are recognised but not read: offset, magic number, name, what they can do.
 const UNSUPPORTED: &[(usize, &[u8], &str, Content)] = &[
-    (0, HDF5_MAGIC, "hdf5", Content::Code),
-    (0, b"GGUF", "gguf", Content::Data),
     (0, b"lmgg", "ggml", Content::Data),
     (0, b"tjgg", "ggml", Content::Data),
     (0, b"fmgg", "ggml", Content::Data),
@@ -159,7 +195,6 @@ const UNSUPPORTED: &[(usize, &[u8], &str, Content)] = &[
     (0, b"RDX3\n", "rdata", Content::Code),
     (0, b"X\n\0\0\0\x02", "rds", Content::Code),
     (0, b"X\n\0\0\0\x03", "rds", Content::Code),
-    (0, b"CBM1", "catboost", Content::Data),
     (0, b"ftrt", "tensorrt", Content::Code),
     (0, b"ptrt", "tensorrt", Content::Code),
 ];
@@ -204,6 +239,15 @@ pub fn sniff(source: &dyn Source) -> (&'static str, Content) {
         Some(Reader::Safetensors) => ("safetensors", Content::Data),
         Some(Reader::TorchLegacy) => ("torch-legacy", Content::Code),
         Some(Reader::Pickle | Reader::OldJoblib) => ("pickle", Content::Code),
+        Some(Reader::Gguf) => ("gguf", Content::Data),
+        Some(Reader::Onnx) => ("onnx", Content::Data),
+        Some(Reader::Jinja) => ("jinja", Content::Data),
+        Some(Reader::Hdf5) => ("hdf5", Content::Code),
+        Some(Reader::KerasMetadata) => ("keras-metadata", Content::Code),
+        Some(Reader::JsonModel) => ("json", Content::NotModel),
+        Some(Reader::CatBoost) => ("catboost", Content::Data),
+        Some(Reader::Ubjson | Reader::XgboostBinary) => ("xgboost", Content::Data),
+        Some(Reader::LightGbm) => ("lightgbm", Content::Data),
         Some(Reader::Zip) => {
             let seen = zip::quick(&piece, HEAD_BYTES, TAIL_BYTES / 2).seen();
             match seen.content {

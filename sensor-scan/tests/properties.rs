@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use proptest::prelude::*;
 use sensor_scan::source::MemorySource;
-use sensor_scan::{Limits, Report, Verdict, scan, sniff};
+use sensor_scan::{Limits, Policy, Report, Verdict, scan, sniff};
 
 /// `os.system("true")`.
 const MALICIOUS: &[u8] = b"\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02Rq\x03.";
@@ -13,7 +13,7 @@ const MALICIOUS: &[u8] = b"\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x
 fn report(bytes: &[u8], name: &str) -> Report {
     let source = MemorySource::new(bytes, name.as_bytes());
     sniff(&source);
-    scan(&source, &Limits::default())
+    scan(&source, &Limits::default(), &Policy::standard())
 }
 
 fn crc(bytes: &[u8]) -> u32 {

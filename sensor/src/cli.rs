@@ -17,6 +17,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Scan(command::scan::Args),
+    Pin(command::pin::Args),
+    Verify(command::verify::Args),
+    Rules(command::rules::Args),
     Doctor(command::doctor::Args),
     Run(command::run::Args),
     #[command(hide = true)]

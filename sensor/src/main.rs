@@ -11,6 +11,8 @@ mod health;
 mod hub;
 mod incident;
 mod judge;
+mod lock;
+mod lookalike;
 mod open;
 mod policy;
 mod report;
@@ -27,6 +29,9 @@ use clap::Parser;
 fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Scan(args) => command::scan::run(args),
+        cli::Command::Pin(args) => command::pin::run(args),
+        cli::Command::Verify(args) => command::verify::run(args),
+        cli::Command::Rules(args) => command::rules::run(args),
         cli::Command::Completions(args) => command::completions::run(args),
         cli::Command::Man(args) => command::completions::run_man(args),
         cli::Command::Doctor(args) => command::doctor::run(args),

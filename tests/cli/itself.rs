@@ -32,7 +32,7 @@ fn completions_and_manual_pages_are_written() {
 
 #[test]
 fn every_verb_has_help_with_examples() {
-    for verb in ["scan", "run", "doctor", "status", "completions", "man"] {
+    for verb in ["scan", "pin", "verify", "rules", "run", "doctor", "status", "completions", "man"] {
         let (status, text) = output(&[verb, "--help"]);
         assert!(status == Some(0) && text.contains("Examples:"), "{verb}: {text}");
     }

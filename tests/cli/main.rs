@@ -3,5 +3,7 @@
 
 mod hostile;
 mod itself;
+mod provenance;
+mod reports;
 mod scan;
 mod support;

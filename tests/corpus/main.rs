@@ -39,9 +39,12 @@ const READ_MALICIOUS: &[&str] = &[
     "encoding",
     "extension",
     "gadget",
+    "gguf",
     "joblib",
+    "keras",
     "multi",
     "numpy",
+    "onnx",
     "opcode",
     "parser",
     "polyglot",
@@ -50,8 +53,26 @@ const READ_MALICIOUS: &[&str] = &[
     "zip",
 ];
 /// Formats of benign samples that have readers.
-const READ_BENIGN: &[&str] =
-    &["pickle", "pickle-zst", "joblib", "npy", "npz", "torch-zip", "torchscript", "safetensors"];
+const READ_BENIGN: &[&str] = &[
+    "pickle",
+    "pickle-zst",
+    "joblib",
+    "npy",
+    "npz",
+    "torch-zip",
+    "torchscript",
+    "safetensors",
+    "gguf",
+    "onnx",
+    "onnx-dir",
+    "keras-h5",
+    "keras-v3",
+    "skops",
+    "cbm",
+    "cat-json",
+    "xgb-ubj",
+    "lgb-txt",
+];
 
 fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))

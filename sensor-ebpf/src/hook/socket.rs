@@ -1,16 +1,15 @@
 //! What the cgroup pair cannot see: families other than IPv4 and IPv6, protocols other than TCP and UDP, raw and packet
-//! sockets, datagrams on connected sockets. LSM rung only.
+//! sockets, datagrams on connected sockets. Nothing on the restricted rung.
 //!
-//! `lsm/socket_connect` (match-proto: security/security.c: int security_socket_connect(struct socket *sock, struct
-//! sockaddr *address, int addrlen)) and `lsm/socket_sendmsg` (match-proto: int security_socket_sendmsg(struct socket
+//! `socket_connect` (match-proto: security/security.c: int security_socket_connect(struct socket *sock, struct
+//! sockaddr *address, int addrlen)) and `socket_sendmsg` (match-proto: int security_socket_sendmsg(struct socket
 //! *sock, struct msghdr *msg, int size)). The address is the kernel's own copy in both.
 
-use aya_ebpf::macros::lsm;
-use aya_ebpf::programs::LsmContext;
 use sensor_abi::counter::Counter;
 use sensor_abi::record::kind;
 
 use super::connect::{AF_INET, AF_INET6, acted};
+use crate::entry::security_hook;
 use crate::field::{Address, field, read};
 use crate::maps::count;
 use crate::mark;
@@ -27,31 +26,19 @@ const IPPROTO_MPTCP: u16 = 262;
 const SOCK_DGRAM: u16 = 2;
 const SOCK_RAW: u16 = 3;
 
-#[lsm(hook = "socket_connect")]
-pub fn socket_connect(ctx: LsmContext) -> i32 {
-    let refused: i32 = ctx.arg(3);
-    if refused != 0 {
-        return refused;
+security_hook! {
+    fn socket_connect(socket: Address, address: Address, _len: i32) {
+        if mark::current_is_own() {
+            count(Counter::CanarySocket);
+        }
+        other_connect(socket, address)
     }
-    let socket: *const u8 = ctx.arg(0);
-    let address: *const u8 = ctx.arg(1);
-    if mark::current_is_own() {
-        count(Counter::CanarySocketLsm);
-    }
-    let _ = other_connect(socket, address);
-    0
 }
 
-#[lsm(hook = "socket_sendmsg")]
-pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
-    let refused: i32 = ctx.arg(3);
-    if refused != 0 {
-        return refused;
+security_hook! {
+    fn socket_sendmsg(socket: Address, message: Address, _size: i32) {
+        other_message(socket, message)
     }
-    let socket: *const u8 = ctx.arg(0);
-    let message: *const u8 = ctx.arg(1);
-    let _ = other_message(socket, message);
-    0
 }
 
 #[inline(always)]
@@ -115,5 +102,5 @@ fn other_family(socket: Address, sk: Address, family: u16, address: Address, kin
     if family == AF_INET || family == AF_INET6 {
         port = if address.is_null() { field!(sk, sock_dport, u16)? } else { read(address, 2)? };
     }
-    acted(kind, Counter::CanarySocketLsm, family, &ip, u32::from(port), u32::from(sock_type), u32::from(protocol))
+    acted(kind, Counter::CanarySocket, family, &ip, u32::from(port), u32::from(sock_type), u32::from(protocol))
 }

@@ -1,11 +1,23 @@
 //! One folder per format: readers that turn bytes into findings. Here: who gets to read, and what is said of the rest.
 
+pub mod booster;
 pub mod compressed;
+pub mod gguf;
+pub mod hdf5;
+pub mod jinja;
+pub mod json;
+pub mod json_model;
+pub mod keras;
+pub mod marshal;
 pub mod npy;
+pub mod onnx;
 pub mod pickle;
+pub mod protobuf;
 pub mod safetensors;
+pub mod skops;
 pub mod stream;
 pub mod tar;
+pub mod text;
 pub mod torch_legacy;
 pub mod zip;
 
@@ -149,6 +161,16 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::Pickle => stream::scan(piece, context),
             Reader::Compressed(codec) => compressed::scan(piece, *codec, context),
             Reader::OldJoblib => compressed::scan_old_joblib(piece, context),
+            Reader::Gguf => Some(gguf::scan(piece, context)),
+            Reader::Onnx => Some(onnx::scan(piece, context)),
+            Reader::Jinja => jinja::scan(piece, context),
+            Reader::Hdf5 => Some(hdf5::scan(piece, context)),
+            Reader::KerasMetadata => Some(keras::scan(piece, context)),
+            Reader::JsonModel => json_model::scan(piece, context),
+            Reader::CatBoost => Some(booster::scan_catboost(piece, context)),
+            Reader::Ubjson => Some(booster::scan_ubjson(piece, context)),
+            Reader::LightGbm => Some(booster::scan_lightgbm(piece, context)),
+            Reader::XgboostBinary => Some(booster::scan_xgboost_binary(piece, context)),
         });
     }
     if let [first, second, ..] = seen[..] {
@@ -182,6 +204,9 @@ fn rest(piece: &Piece<'_>, inside: bool, context: &mut Context<'_>) -> Seen {
         Otherwise::Executable(kind) if kind != "script" && (inside || claim.is_some()) => {
             let finding = Finding::new("SNS-310", Severity::Medium, "an executable stands where a model belongs");
             context.report(finding.member(member).text("kind", kind));
+        }
+        Otherwise::Unknown if name::is_raw_weights(name) => {
+            return storage(piece, context).unwrap_or(Seen { format: "raw-weights", content: Content::Data });
         }
         Otherwise::Unknown if claim.is_some() => {
             pickle::sweep(&pickle::Stream::of(piece, pickle::Dialect::Plain), context);

@@ -223,7 +223,7 @@ pub fn lookup(module: &str, name: &str) -> Option<(&'static Rule, bool)> {
 }
 
 /// Does the name match a pattern of the table?
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     match pattern {
         "*" => true,
         "<class>" => is_class_name(name),

@@ -25,4 +25,27 @@ pub const MANUALS: &[Manual] = &[
         attack: &[],
         atlas: &[],
     },
+    Manual {
+        id: "SNS-704",
+        title: "Name of a repository that imitates another",
+        what: "The repository's owner reads like a well-known one, or is one letter from it, or somebody else's model \
+               has a well-known model's name.",
+        executes: "Nobody: it is about whom you trust.",
+        abuse: "A typing error or a glance at a list loads the attacker's model.",
+        fix: "Compare the owner letter by letter with the one you meant; pin what you use (`sensor pin`).",
+        benign: "Copies, conversions and quantisations by other owners keep the model's name.",
+        attack: &["T1036.005"],
+        atlas: &["AML.T0010.003"],
+    },
+    Manual {
+        id: "SNS-705",
+        title: "A safetensors file beside a pickle",
+        what: "The folder holds the same weights as safetensors, which cannot run code.",
+        executes: "Loaders that prefer the pickle, or are told to.",
+        abuse: "None by itself.",
+        fix: "Load the safetensors file, and delete the pickle.",
+        benign: "Repositories that keep both for older versions of libraries.",
+        attack: &[],
+        atlas: &[],
+    },
 ];

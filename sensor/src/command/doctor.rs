@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::escape;
-use crate::watch::load::plan::{Hook, Plan};
+use crate::watch::load::plan::{BestRung, Hook, Plan, RungState};
 use crate::watch::load::{Kernel, LoadError, Names, Wishes};
 use crate::worker::pool::Confinements;
 
@@ -25,9 +25,9 @@ pub struct Args {
     /// How to say it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Leave BPF LSM programs out, as on a host that refuses them
-    #[arg(long, hide = true)]
-    without_lsm: bool,
+    /// Leave better rungs of the attach ladder out, as on a host that refuses them
+    #[arg(long, hide = true, default_value = "lsm")]
+    best_rung: BestRung,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -56,6 +56,8 @@ struct Report<'a> {
     kernel: String,
     /// What kept every program out; null where something attached.
     error: Option<String>,
+    /// Which rungs run here, for hooks on the kernel's security functions.
+    ladder: &'a [RungState],
     hooks: &'a [Hook],
     /// How the children that read hostile bytes are locked in.
     confinement: Vec<String>,
@@ -64,7 +66,7 @@ struct Report<'a> {
 }
 
 pub fn run(args: Args) -> ExitCode {
-    let wishes = Wishes { without_lsm: args.without_lsm, ..Wishes::default() };
+    let wishes = Wishes { best_rung: args.best_rung, ..Wishes::default() };
     let (plan, error) = match Kernel::load(wishes, &Names::default()) {
         Ok((_kernel, _rings, _own_opens, plan)) => (plan, None),
         Err(LoadError::Nothing(plan)) => {
@@ -79,6 +81,7 @@ pub fn run(args: Args) -> ExitCode {
         version: env!("CARGO_PKG_VERSION"),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         error,
+        ladder: &plan.ladder,
         hooks: &plan.hooks,
         confinement: confinement(),
         not_covered: NOT_COVERED,
@@ -120,6 +123,13 @@ fn human(report: &Report<'_>) -> String {
             if missing == 0 { "every required one".to_owned() } else { format!("{missing} required ones not") };
         text.push_str(&format!("{attached} of {} hooks can be attached, {required}; ", report.hooks.len()));
         text.push_str(&format!("{losses} of them see less than they could (\"lost\").\n\n"));
+    }
+    for state in report.ladder {
+        let says = state.why_not.as_ref().map_or("runs here".to_owned(), |why| format!("not here: {why}"));
+        text.push_str(&format!("rung {:12}{}\n", state.rung.name(), escape::terminal(says.as_bytes())));
+    }
+    if !report.ladder.is_empty() {
+        text.push('\n');
     }
     for hook in report.hooks {
         let rung = hook.rung.map_or("none", |rung| rung.name());

@@ -2,7 +2,10 @@
 
 pub mod completions;
 pub mod doctor;
+pub mod pin;
+pub mod rules;
 pub mod run;
 pub mod scan;
 pub mod status;
+pub mod verify;
 pub mod worker;

@@ -2,6 +2,7 @@
 
 mod examine;
 mod list;
+mod policy;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
@@ -14,12 +15,16 @@ use std::time::Instant;
 use sensor_scan::Verdict;
 
 use crate::escape;
+use crate::lookalike::{LIST_BYTES_MAX, WellKnown};
+use crate::report::cyclonedx::CycloneDx;
 use crate::report::human::{Detail, Human};
 use crate::report::json::Json;
 use crate::report::jsonl::Jsonl;
+use crate::report::sarif::Sarif;
 use crate::report::{Examined, Summary, Write};
 use crate::walk::{self, Target};
 use examine::Outcome;
+use policy::{Choice, Judge};
 
 /// Containers nest, and each level of a reader takes some stack.
 const STACK_BYTES: usize = 16 << 20;
@@ -66,6 +71,14 @@ pub struct Args {
     #[arg(long)]
     pub allow_unscannable: bool,
 
+    /// How files are judged: `standard`, `strict` (no benefit of the doubt), or a policy file (`sensor scan --help`).
+    #[arg(long, value_name = "POLICY", default_value = "standard", value_parser = Choice::parse)]
+    pub policy: Choice,
+
+    /// Owners and models that others imitate, instead of the list that the program carries (rules/well-known.toml).
+    #[arg(long, value_name = "FILE")]
+    pub well_known: Option<PathBuf>,
+
     /// How much of standard input is kept in memory, in bytes or with K, M or G.
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = list::size)]
     pub max_stdin: u64,
@@ -93,6 +106,10 @@ pub enum Format {
     Jsonl,
     /// One JSON object for the run.
     Json,
+    /// SARIF 2.1.0, for code scanning services and editors.
+    Sarif,
+    /// CycloneDX 1.6, a bill of materials of models; implies --hash.
+    Cyclonedx,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -101,8 +118,10 @@ pub enum FailOn {
     Malicious,
 }
 
-pub fn run(args: Args) -> ExitCode {
+pub fn run(mut args: Args) -> ExitCode {
     let started = Instant::now();
+    // A bill of materials without hashes identifies nothing.
+    args.hash |= args.format == Format::Cyclonedx;
     let mut paths = args.paths.clone();
     if let Some(file) = &args.files_from {
         match list::read(file) {
@@ -113,11 +132,36 @@ pub fn run(args: Args) -> ExitCode {
             }
         }
     }
+    let judge = match Judge::of(&args.policy) {
+        Ok(judge) => judge,
+        Err(error) => {
+            eprintln!("sensor: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let well_known = match &args.well_known {
+        None => Ok(WellKnown::embedded()),
+        Some(file) => list::text(file, LIST_BYTES_MAX)
+            .map_err(|error| error.to_string())
+            .and_then(|text| WellKnown::parse(&text))
+            .map_err(|error| format!("{}: {error}", escape::terminal(file.as_os_str().as_encoded_bytes()))),
+    };
+    let well_known = match well_known {
+        Ok(well_known) => well_known,
+        Err(error) => {
+            eprintln!("sensor: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    for expired in judge.expired() {
+        eprintln!("sensor: {expired}");
+    }
     let targets = walk::targets(&paths);
     let progress = progress(&args, targets.len());
     let mut output = Output { writer: Some(writer(&args)), progress };
     let mut tally = Tally::default();
-    examine_all(&args, &targets, |target, outcome| tally.take(&args, target, outcome, &mut output));
+    let run = examine::Run { args: &args, judge: &judge, well_known: &well_known };
+    examine_all(&run, &targets, |target, outcome| tally.take(&args, target, outcome, &mut output));
     tally.summary.elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     output.end(&tally.summary);
     tally.status(&args)
@@ -128,6 +172,8 @@ fn writer(args: &Args) -> Box<dyn Write> {
         Format::Human => Box::new(Human::new(anstream::stdout().lock(), Detail { explain: args.explain })),
         Format::Jsonl => Box::new(Jsonl(io::stdout().lock())),
         Format::Json => Box::new(Json::new(io::BufWriter::new(io::stdout().lock()))),
+        Format::Sarif => Box::new(Sarif::new(io::BufWriter::new(io::stdout().lock()))),
+        Format::Cyclonedx => Box::new(CycloneDx::new(io::BufWriter::new(io::stdout().lock()))),
     }
 }
 
@@ -172,9 +218,9 @@ impl Output {
 }
 
 /// Examines the targets with several threads; calls `each` in the order of `targets`.
-fn examine_all(args: &Args, targets: &[Target], mut each: impl FnMut(&Target, Outcome)) {
+fn examine_all(run: &examine::Run<'_>, targets: &[Target], mut each: impl FnMut(&Target, Outcome)) {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = args.jobs.map_or(processors, usize::from).min(targets.len());
+    let jobs = run.args.jobs.map_or(processors, usize::from).min(targets.len());
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -182,7 +228,7 @@ fn examine_all(args: &Args, targets: &[Target], mut each: impl FnMut(&Target, Ou
             let (sender, next) = (sender.clone(), &next);
             let work = move || {
                 while let Some((index, target)) = take(targets, next) {
-                    if sender.send((index, examine::target(target, args))).is_err() {
+                    if sender.send((index, examine::target(target, run))).is_err() {
                         return;
                     }
                 }

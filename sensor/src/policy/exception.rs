@@ -72,7 +72,7 @@ impl Exception {
 
     /// Is its time over at `unix_ns`?
     pub fn is_expired(&self, unix_ns: i128) -> bool {
-        unix_ns >= self.expires.end_unix_ns
+        self.expires.is_over(unix_ns)
     }
 
     /// Does it excuse `act` as far as `artifact` is concerned?
@@ -148,6 +148,13 @@ pub struct Day {
     pub date: jiff::civil::Date,
     /// Midnight after it, ns since the epoch.
     end_unix_ns: i128,
+}
+
+impl Day {
+    /// Is it over at `unix_ns`, ns since the epoch?
+    pub fn is_over(&self, unix_ns: i128) -> bool {
+        unix_ns >= self.end_unix_ns
+    }
 }
 
 impl<'de> Deserialize<'de> for Day {

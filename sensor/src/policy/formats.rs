@@ -27,7 +27,9 @@ pub fn suffixes() -> Result<Vec<(u64, u8)>, String> {
 fn parse(text: &str) -> Result<Vec<(u64, u8)>, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut classes = BTreeMap::new();
-    for (names, class) in [(&file.model, suffix::MODEL), (&file.strip, suffix::STRIP), (&file.harmless, suffix::HARMLESS)] {
+    for (names, class) in
+        [(&file.model, suffix::MODEL), (&file.strip, suffix::STRIP), (&file.harmless, suffix::HARMLESS)]
+    {
         for name in names {
             if !name.starts_with('.') || name.len() < 2 {
                 return Err(format!("{name:?} doesn't begin with a dot"));

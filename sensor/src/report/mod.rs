@@ -1,8 +1,10 @@
 //! A scan report on its way outside: the JSON contract, and one file per shape of output.
 
+pub mod cyclonedx;
 pub mod human;
 pub mod json;
 pub mod jsonl;
+pub mod sarif;
 
 use std::collections::BTreeMap;
 use std::io;

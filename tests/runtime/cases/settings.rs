@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::daemon::{self, Daemon, Stopped};
 use crate::harness::{CONFIG, Case};
+use crate::lab::Room;
 use crate::model::Content;
 use crate::namespace::{PUBLIC4, PUBLIC6};
 
@@ -76,28 +77,33 @@ pub fn cases() -> Vec<Case> {
             ensure!(loss.at("/event/count").as_u64().is_some_and(|count| count > 0), "no count:\n{}", loss.line);
             Ok(())
         }),
-        Case::alone("settings::the_restricted_rung", |room| {
-            // What a locked-down kernel leaves: also where there is more.
-            let (mut command, ready_file) = daemon::command(&room.dir.join("daemon"), CONFIG)?;
-            let daemon = Daemon::start_as(command.arg("--without-lsm"), ready_file)?;
-            let (stream, datagram) = (room.tcp(PUBLIC4)?, room.udp(PUBLIC6)?);
-            let payload = format!("tcp({})\nchild(lambda: udp({}))\nshell()", stream.python(), datagram.python());
-            let model = room.model("model.pkl", Content::Payload(&payload))?;
-            let truth = room.run_python("load()", &model)?;
-            stream.was_reached()?;
-            datagram.was_reached()?;
-            let shell = &truth.what("shell")?["shell"];
-            let alerts = ended(daemon)?.alerts;
-            for alert in [
-                alerts.kind("connect").port(stream.port()).last("the connection")?,
-                alerts.kind("send").port(datagram.port()).last("the datagram")?,
-                alerts.kind("exec").filter(|alert| alert.at("/process/pid") == shell).last("the shell")?,
-            ] {
-                alert.names(&model)?.is("/severity", "critical")?.is("/event/in_load", true)?;
-            }
-            Ok(())
-        }),
+        Case::alone("settings::rung_fentry", |room| on_rung(room, "fentry")),
+        Case::alone("settings::rung_kprobe", |room| on_rung(room, "kprobe")),
+        // What a locked-down kernel leaves: also where there is more.
+        Case::alone("settings::rung_tracepoint", |room| on_rung(room, "tracepoint")),
     ]
+}
+
+/// A rung of the attach ladder, or the next one down that this kernel has, sees what the best one sees.
+fn on_rung(room: &Room<'_>, best_rung: &str) -> Result<()> {
+    let (mut command, ready_file) = daemon::command(&room.dir.join("daemon"), CONFIG)?;
+    let daemon = Daemon::start_as(command.args(["--best-rung", best_rung]), ready_file)?;
+    let (stream, datagram) = (room.tcp(PUBLIC4)?, room.udp(PUBLIC6)?);
+    let payload = format!("tcp({})\nchild(lambda: udp({}))\nshell()", stream.python(), datagram.python());
+    let model = room.model("model.pkl", Content::Payload(&payload))?;
+    let truth = room.run_python("load()", &model)?;
+    stream.was_reached()?;
+    datagram.was_reached()?;
+    let shell = &truth.what("shell")?["shell"];
+    let alerts = ended(daemon)?.alerts;
+    for alert in [
+        alerts.kind("connect").port(stream.port()).last("the connection")?,
+        alerts.kind("send").port(datagram.port()).last("the datagram")?,
+        alerts.kind("exec").filter(|alert| alert.at("/process/pid") == shell).last("the shell")?,
+    ] {
+        alert.names(&model)?.is("/severity", "critical")?.is("/event/in_load", true)?;
+    }
+    Ok(())
 }
 
 /// Stops it, which has to go well.

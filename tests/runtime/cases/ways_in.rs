@@ -95,7 +95,10 @@ pub fn cases() -> Vec<Case> {
         Ok(Loud { port: listener.port(), model: Some(PathBuf::from("/memfd:copy")), in_load: Some(true) }.judge())
     }));
     for (name, code) in [
-        ("mapped", "file = open(MODEL, 'rb')\nview = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)\nfile.close()\npickle.loads(view)"),
+        (
+            "mapped",
+            "file = open(MODEL, 'rb')\nview = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)\nfile.close()\npickle.loads(view)",
+        ),
         ("loaded_by_a_thread", "thread(load)"),
     ] {
         cases.push(Case::shared(format!("ways_in::{name}"), move |room| by_name(room, "model.pkl", code)));
@@ -103,7 +106,10 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::shared("ways_in::opened_by_a_thread", |room| {
         let listener = room.tcp(PUBLIC4)?;
         let model = room.model("model.pkl", Content::Payload("pass"))?;
-        room.run_python(&format!("files = []\nthread(lambda: files.append(open(MODEL, 'rb')))\ntcp({})", listener.python()), &model)?;
+        room.run_python(
+            &format!("files = []\nthread(lambda: files.append(open(MODEL, 'rb')))\ntcp({})", listener.python()),
+            &model,
+        )?;
         listener.was_reached()?;
         // It isn't the thread that loads.
         Ok(Loud { port: listener.port(), model: Some(model), in_load: Some(false) }.judge())
@@ -114,7 +120,11 @@ pub fn cases() -> Vec<Case> {
             let model = room.model("model.pkl", Content::Payload("pass"))?;
             room.run_python("load()", &model)?;
             let alias = room.dir.join("alias");
-            if rename { std::fs::rename(&model, &alias)? } else { std::fs::hard_link(&model, &alias)? }
+            if rename {
+                std::fs::rename(&model, &alias)?
+            } else {
+                std::fs::hard_link(&model, &alias)?
+            }
             // A program that is no Python: its name alone would say nothing.
             let address = listener.address.to_string();
             room.run(Command::new(&room.lab.helper).args(["helper-load", "tcp", &address]).arg(&alias))?;
@@ -159,7 +169,10 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::alone("ways_in::another_mount_namespace", another_mount_namespace));
     for (name, code) in [
         ("folder", "os.mkdir(MODEL)\nos.open(MODEL, os.O_RDONLY | os.O_DIRECTORY)"),
-        ("stat", "open(MODEL, 'wb').write(b'x' * 64)\nos.stat(MODEL)\nos.access(MODEL, os.R_OK)\nos.open(MODEL, os.O_PATH)"),
+        (
+            "stat",
+            "open(MODEL, 'wb').write(b'x' * 64)\nos.stat(MODEL)\nos.access(MODEL, os.R_OK)\nos.open(MODEL, os.O_PATH)",
+        ),
         ("write_only", "open(MODEL, 'wb').write(b'x' * 64)\nopen(MODEL, 'ab').write(b'x')"),
         ("write_and_read", "file = open(MODEL, 'w+b')\nfile.write(b'x' * 64)\nfile.seek(0)\nfile.read()"),
     ] {

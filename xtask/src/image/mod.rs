@@ -71,6 +71,11 @@ fn triple() -> String {
 
 /// The release binary, static: it needs nothing of the image but itself.
 pub fn build() -> Result<PathBuf> {
+    build_static("sensor", "sensor")
+}
+
+/// A static release binary of one of our packages.
+pub fn build_static(package: &str, binary: &str) -> Result<PathBuf> {
     let flags = [
         "-Ctarget-feature=+crt-static".to_owned(),
         // No path of this machine in a panic's message.
@@ -79,12 +84,13 @@ pub fn build() -> Result<PathBuf> {
     ];
     run_command(
         cargo()
-            .args(["build", "--quiet", "--release", "--locked", "--package", "sensor", "--target", &triple()])
+            .args(["build", "--quiet", "--release", "--locked", "--target", &triple()])
+            .args(["--package", package, "--bin", binary])
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
             .env("CARGO_INCREMENTAL", "0")
             .env_remove("RUSTFLAGS"),
     )?;
-    Ok(target().join(triple()).join("release/sensor"))
+    Ok(target().join(triple()).join("release").join(binary))
 }
 
 fn pack(binary: &Path) -> Result<Vec<u8>> {

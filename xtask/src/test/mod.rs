@@ -40,6 +40,8 @@ enum Outcome {
 struct Context {
     /// A kernel object that was rebuilt by other tools than the committed one: it is what gets tested then.
     object: Option<OsString>,
+    /// Where `setup` put the published schemas of report formats.
+    report_schemas: Option<OsString>,
 }
 
 pub fn run(options: &Options) -> Result<()> {

@@ -22,7 +22,7 @@ pub const ALL: [Part; 12] = [
     Part { name: "lint", what: "clippy, without a warning", run: lint },
     Part { name: "unit", what: "unit tests of every crate, and the smaller integration tests", run: unit },
     Part { name: "tidy", what: "who imports whom, and other rules of the house", run: |c| named("tidy", c) },
-    Part { name: "cli", what: "the command line, its exit codes and its schemas", run: |c| named("cli", c) },
+    Part { name: "cli", what: "the command line, its exit codes and its schemas", run: cli },
     Part { name: "corpus", what: "the scanner over generated and given samples", run: |c| named("corpus", c) },
     Part { name: "runtime", what: "real loads on this host's kernel, as root", run: runtime },
     Part { name: "rights", what: "the capabilities of the manifest and the unit are enough", run: rights },
@@ -92,6 +92,14 @@ fn named(name: &str, context: &mut Context) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+fn cli(context: &mut Context) -> Result<Outcome> {
+    let schemas = setup::report_schemas_path();
+    if schemas.join("complete").is_file() {
+        context.report_schemas = Some(schemas.into_os_string());
+    }
+    named("cli", context)
+}
+
 fn runtime(context: &mut Context) -> Result<Outcome> {
     if !is_root() && !found("sudo") {
         return Ok(Outcome::Skipped("needs root, and there is no sudo".to_owned()));
@@ -128,6 +136,7 @@ fn machine(context: &mut Context) -> Result<Outcome> {
         words: &words,
         time_limit_s: MACHINE_LIMIT_S,
         memory_mib: MACHINE_MEMORY_MIB,
+        bpf_lsm: true,
         kvm: false,
     })?;
     if status != 0 {
@@ -229,6 +238,9 @@ impl Context {
         let mut command = cargo();
         if let Some(object) = &self.object {
             command.env("SENSOR_EBPF_OBJECT", object);
+        }
+        if let Some(schemas) = &self.report_schemas {
+            command.env("SENSOR_REPORT_SCHEMAS", schemas);
         }
         command
     }

@@ -37,7 +37,10 @@ impl Kernel {
             .next()
             .with_context(|| format!("{} is empty: remove {}", modules.display(), folder.display()))??;
         let release = entry.file_name().to_string_lossy().into_owned();
-        Ok(Self { image: folder.join("boot").join(format!("vmlinuz-{release}")), modules, release })
+        let images = [folder.join("boot").join(format!("vmlinuz-{release}")), modules.join(&release).join("vmlinuz")];
+        let image = images.into_iter().find(|image| image.is_file());
+        let image = image.with_context(|| format!("no kernel image below {0}: remove it", folder.display()))?;
+        Ok(Self { image, modules, release })
     }
 
     /// The uncompressed bytes of a module, or nothing where this kernel has it built in.

@@ -44,6 +44,8 @@ pub struct Job<'a> {
     pub time_limit_s: u64,
     pub memory_mib: u32,
     pub kvm: bool,
+    /// Is `bpf` in `lsm=`?
+    pub bpf_lsm: bool,
 }
 
 /// Boots, streams the job's output, returns the job's exit status.
@@ -143,6 +145,7 @@ fn serve(socket: &Path) -> Result<Child> {
 fn qemu(job: &Job<'_>, kernel: &Kernel, initrd: &Path, socket: &Path, log: &Path, answer: &Path) -> Result<Child> {
     let memory = format!("{}M", job.memory_mib);
     let (accelerator, cpu) = if job.kvm { ("kvm", "host") } else { ("tcg", "max") };
+    let modules = if job.bpf_lsm { "landlock,lockdown,yama,bpf" } else { "landlock,lockdown,yama" };
     let file = |path: &Path| format!("file:{}", path.display());
     Command::new("qemu-system-x86_64")
         .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"])
@@ -153,7 +156,7 @@ fn qemu(job: &Job<'_>, kernel: &Kernel, initrd: &Path, socket: &Path, log: &Path
         .args(["-chardev", "stdio,id=out,signal=on", "-serial", "chardev:out"])
         .args(["-serial", &file(log), "-serial", &file(answer)])
         .args(["-kernel", &kernel.image.display().to_string(), "-initrd", &initrd.display().to_string()])
-        .args(["-append", "console=ttyS1 loglevel=5 panic=-1 oops=panic lsm=landlock,lockdown,yama,bpf"])
+        .args(["-append", &format!("console=ttyS1 loglevel=5 panic=-1 oops=panic lsm={modules}")])
         .stdin(Stdio::null())
         .spawn()
         .context("QEMU could not be started")

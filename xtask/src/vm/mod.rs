@@ -5,7 +5,7 @@
 //! top: Python, every tool and every built binary are there, at the same paths, and nothing that the machine does to
 //! them is kept. Serial lines: first the job's output, second the kernel's log, third the job's exit status.
 
-mod initramfs;
+pub mod initramfs;
 pub mod kernel;
 pub mod machine;
 
@@ -41,6 +41,9 @@ pub struct Options {
     /// Use /dev/kvm; without, the machine is emulated: about ten times slower, and the same everywhere
     #[arg(long)]
     pub kvm: bool,
+    /// Leave `bpf` out of the kernel's `lsm=`, as Debian 11 does
+    #[arg(long)]
+    pub without_bpf_lsm: bool,
     /// Arguments of the test binary: a filter, --nocapture, …
     #[arg(last = true)]
     pub arguments: Vec<String>,
@@ -61,6 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
         time_limit_s: options.time_limit,
         memory_mib: options.memory,
         kvm: options.kvm,
+        bpf_lsm: !options.without_bpf_lsm,
     })?;
     if status != 0 {
         bail!("the job ended with status {status} on Linux {}", options.kernel);

@@ -36,6 +36,7 @@ use crate::source::Source;
 use cursor::{Break, Frames};
 use machine::{Machine, Mode};
 
+pub use payload::is_active_name as acts_by_name;
 pub use sniff::looks_like;
 
 /// Streams in one input that are read one by one; what comes after is reported as not read.

@@ -333,7 +333,10 @@ impl Machine<'_, '_, '_> {
         let found = if resolved.is_module || resolved.via == Via::Dunder {
             None
         } else {
-            globals::lookup(&resolved.module, &resolved.path)
+            let policy = self.context.policy;
+            policy
+                .lookup(&resolved.module, &resolved.path)
+                .or_else(|| globals::lookup(&resolved.module, &resolved.path))
         };
         let global = Global {
             written: key.clone(),

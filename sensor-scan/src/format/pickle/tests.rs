@@ -77,7 +77,13 @@ fn see_as(bytes: &[u8], dialect: Dialect, limits: &Limits) -> Seen {
     let (complete, all_globals_safe, traced) =
         (context.complete(), context.all_globals_safe, context.traced().to_vec());
     let findings = context.into_findings();
-    Seen { outcome, verdict: Verdict::of(&findings, complete), findings, traced, all_globals_safe }
+    Seen {
+        outcome,
+        verdict: Verdict::of(&findings, complete, all_globals_safe, &crate::Policy::standard()),
+        findings,
+        traced,
+        all_globals_safe,
+    }
 }
 
 fn see(bytes: &[u8]) -> Seen {

@@ -3,13 +3,12 @@
 //! Reference: the `safetensors` crate's `SafeTensors::read_metadata`, and the format's README.
 
 mod header;
-mod metadata;
 
 use serde_json::Value as Json;
 
 use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
-use crate::format::{self, Seen};
+use crate::format::{self, Seen, text};
 use crate::report::Content;
 use crate::slice::read;
 use header::{Entries, Header, Value};
@@ -65,7 +64,7 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     if let Some(Value::Object(metadata)) = header.get("__metadata__") {
         for (key, value) in &metadata.0 {
             if let Json::String(value) = value {
-                metadata::scan(key, value, piece.member.as_deref(), context);
+                text::scan(&format!("__metadata__.{key}"), value, piece.member.as_deref(), context);
             }
         }
     }

@@ -74,13 +74,12 @@ impl Flavour {
         Seen { format, content }
     }
 
-    /// Formats where a configuration or source decides, which is not understood yet.
+    /// Formats where source decides, which is not understood yet.
     pub fn is_unsupported<'a>(self, mut names: impl Iterator<Item = &'a [u8]>) -> bool {
         match self {
-            Self::Keras | Self::Skops => true,
             // The handler runs when the archive is registered.
             Self::Mar => names.any(|name| folded(name).ends_with(b".py")),
-            Self::Torch | Self::Npz | Self::Plain => false,
+            Self::Torch | Self::Npz | Self::Keras | Self::Skops | Self::Plain => false,
         }
     }
 

@@ -105,7 +105,7 @@ fn archive(members: &[Member], prefix: &[u8], comment: &[u8]) -> Vec<u8> {
 }
 
 fn scan(bytes: &[u8], name: &[u8]) -> Report {
-    crate::scan(&MemorySource::new(bytes, name), &Limits::default())
+    crate::scan(&MemorySource::new(bytes, name), &Limits::default(), &crate::Policy::standard())
 }
 
 fn ids(report: &Report) -> Vec<&'static str> {
@@ -220,7 +220,7 @@ fn limits_are_findings() {
     let members: Vec<Member> = (0..20).map(|index| member(&format!("m/{index}.txt"), b"x")).collect();
     let bytes = archive(&members, b"", b"");
     let limits = Limits { members_max: 5, ..Limits::default() };
-    let report = crate::scan(&MemorySource::new(&bytes, b"m.zip"), &limits);
+    let report = crate::scan(&MemorySource::new(&bytes, b"m.zip"), &limits, &crate::Policy::standard());
     assert!(ids(&report).contains(&"SNS-901"));
     assert_eq!(report.verdict, Verdict::Unscannable);
 

@@ -19,6 +19,7 @@ use crate::health::{self, Counts, Instance, ReadyFile, Status};
 use crate::judge::Judge;
 use crate::policy::{Policy, formats};
 use crate::sink::{Output, Sink, file, stdout};
+use crate::watch::load::plan::BestRung;
 use crate::watch::load::{Names, Wishes};
 use crate::watch::record::Executable;
 use crate::watch::{Ask, Decide, Watch, boottime_ns};
@@ -39,7 +40,7 @@ pub struct Setup {
     pub policy: Arc<Policy>,
     pub instance: Instance,
     pub ready: Option<ReadyFile>,
-    pub without_lsm: bool,
+    pub best_rung: BestRung,
 }
 
 /// What the loop works on.
@@ -57,7 +58,7 @@ struct Daemon {
 }
 
 pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
-    let Setup { settings, policy, instance, ready, without_lsm } = setup;
+    let Setup { settings, policy, instance, ready, best_rung } = setup;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -74,14 +75,12 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         sinks.push(Sink::new(output, sink.shape, sink.min_severity)?);
     }
     let host = Host::read().context("this host's name and boot id can't be read")?;
-    let names = Names {
-        suffixes: formats::suffixes().map_err(anyhow::Error::msg)?,
-        carriers: policy.programs().carriers(),
-    };
+    let names =
+        Names { suffixes: formats::suffixes().map_err(anyhow::Error::msg)?, carriers: policy.programs().carriers() };
     let wishes = Wishes {
         candidates_per_s: settings.limits.candidates_per_s,
         load_window_ns: u64::try_from(settings.limits.load_window.as_nanos())?,
-        without_lsm,
+        best_rung,
     };
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();

@@ -16,6 +16,7 @@ use crate::config::settings::{Flags, Settings};
 use crate::health::{Instance, ReadyFile};
 use crate::policy::Policy;
 use crate::sink::Shape;
+use crate::watch::load::plan::BestRung;
 
 /// Watch this host: report what processes do after they loaded a model
 ///
@@ -48,9 +49,9 @@ pub struct Args {
     /// File that appears once every hook is attached, and goes at exit
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// Leave BPF LSM programs out, as on a host that refuses them
-    #[arg(long, hide = true)]
-    without_lsm: bool,
+    /// Leave better rungs of the attach ladder out, as on a host that refuses them
+    #[arg(long, hide = true, default_value = "lsm")]
+    best_rung: BestRung,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -104,7 +105,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     let instance = Instance::acquire()?;
     let ready = args.ready_file.as_deref().map(ReadyFile::claim).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(daemon::run(daemon::Setup { settings, policy, instance, ready, without_lsm: args.without_lsm }))
+    runtime.block_on(daemon::run(daemon::Setup { settings, policy, instance, ready, best_rung: args.best_rung }))
 }
 
 /// One sentence now instead of the kernel's EPERM later.

@@ -1,5 +1,6 @@
 //! One target: opened safely, scanned, hashed where asked; whatever goes wrong is a line too.
 
+use std::ffi::OsStr;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,13 +8,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use sensor_scan::source::{FileSource, MemorySource};
-use sensor_scan::{Content, Coverage, Finding, Limits, Report, Severity, Source, Verdict};
+use sensor_scan::{Content, Coverage, Finding, Report, Severity, Source, Verdict};
 
 use super::Args;
-use crate::hash;
+use super::policy::Judge;
+use crate::lookalike::{self, How, Imitation, WellKnown};
 use crate::open::{self, Refused};
 use crate::report::Examined;
 use crate::walk::Target;
+use crate::{hash, hub};
 
 pub struct Outcome {
     pub examined: Examined,
@@ -21,16 +24,23 @@ pub struct Outcome {
     pub failed: bool,
 }
 
-pub fn target(target: &Target, args: &Args) -> Outcome {
+/// What does not change from file to file.
+pub struct Run<'a> {
+    pub args: &'a Args,
+    pub judge: &'a Judge,
+    pub well_known: &'a WellKnown,
+}
+
+pub fn target(target: &Target, run: &Run<'_>) -> Outcome {
     match target {
-        Target::Stdin => stdin(args),
-        Target::File { path, named } => file(path, *named, args),
+        Target::Stdin => stdin(run),
+        Target::File { path, named } => file(path, *named, run),
         Target::Skipped { path, why } => unread(path, &format!("skipped: {why}"), false),
         Target::Failed { path, why } => unread(path, &format!("can't be opened: {why}"), true),
     }
 }
 
-fn file(path: &Path, named: bool, args: &Args) -> Outcome {
+fn file(path: &Path, named: bool, run: &Run<'_>) -> Outcome {
     let opened = match open::regular(path) {
         Ok(opened) => opened,
         Err(Refused::Special(what)) => return unread(path, &format!("skipped: it is {what}"), false),
@@ -38,14 +48,14 @@ fn file(path: &Path, named: bool, args: &Args) -> Outcome {
     };
     let name = path.file_name().unwrap_or_default().as_bytes();
     match FileSource::new(opened, name) {
-        Ok(source) => examined(path.as_os_str().as_bytes(), &source, args),
+        Ok(source) => examined(path.as_os_str().as_bytes(), &source, run),
         Err(error) => unread(path, &format!("can't be read: {error}"), named),
     }
 }
 
-fn stdin(args: &Args) -> Outcome {
+fn stdin(run: &Run<'_>) -> Outcome {
     let mut bytes = Vec::new();
-    let read = io::stdin().lock().take(args.max_stdin.saturating_add(1)).read_to_end(&mut bytes);
+    let read = io::stdin().lock().take(run.args.max_stdin.saturating_add(1)).read_to_end(&mut bytes);
     if let Err(error) = read {
         return unread(Path::new("-"), &format!("standard input can't be read: {error}"), true);
     }
@@ -53,27 +63,64 @@ fn stdin(args: &Args) -> Outcome {
         let title = "standard input is empty: nothing was examined";
         return unread(Path::new("-"), title, true);
     }
-    let cut = bytes.len() as u64 > args.max_stdin;
-    bytes.truncate(usize::try_from(args.max_stdin).unwrap_or(usize::MAX));
-    let mut outcome = examined(b"-", &MemorySource::new(&bytes, b""), args);
+    let cut = bytes.len() as u64 > run.args.max_stdin;
+    bytes.truncate(usize::try_from(run.args.max_stdin).unwrap_or(usize::MAX));
+    let mut outcome = examined(b"-", &MemorySource::new(&bytes, b""), run);
     if cut {
         let title = "standard input is longer than --max-stdin: scan a file, or raise it";
         let finding = Finding::new("SNS-901", Severity::Medium, title);
         let report = &mut outcome.examined.report;
-        report.findings.push(finding.text("limit", "max_stdin").number("value", args.max_stdin));
+        report.findings.push(finding.text("limit", "max_stdin").number("value", run.args.max_stdin));
         report.coverage.complete = false;
-        report.verdict = Verdict::of(&report.findings, false);
+        report.verdict = Verdict::of(&report.findings, false, report.all_globals_safe, &run.judge.for_file(b"-", None));
         outcome.examined.sha256 = None;
     }
     outcome
 }
 
-fn examined(path: &[u8], source: &dyn Source, args: &Args) -> Outcome {
+fn examined(path: &[u8], source: &dyn Source, run: &Run<'_>) -> Outcome {
+    let Run { args, judge, well_known } = run;
+    let sha256 = if args.hash || judge.asks_for_hashes() { hash::sha256(source, None) } else { None };
+    let policy = judge.for_file(path, sha256.as_deref());
     // A scanner that falls over has said nothing of the file: that is not clean.
-    let report = catch_unwind(AssertUnwindSafe(|| sensor_scan::scan(source, &Limits::default())))
+    let mut report = catch_unwind(AssertUnwindSafe(|| sensor_scan::scan(source, judge.limits(), &policy)))
         .unwrap_or_else(|_| nothing("the scanner failed on this file: please report it", source.len()));
-    let sha256 = if args.hash { hash::sha256(source, None) } else { None };
+    let before = report.findings.len();
+    report.findings.extend(identity(path, &report, well_known));
+    if report.findings.len() > before {
+        report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        report.verdict = Verdict::of(&report.findings, report.coverage.complete, report.all_globals_safe, &policy);
+    }
+    judge.excuse(path, sha256.as_deref(), &mut report, &policy);
+    let sha256 = sha256.filter(|_| args.hash);
     Outcome { examined: Examined { path: path.to_vec(), sha256, report }, failed: false }
+}
+
+/// What the file's place says of it: whose name its repository imitates, and what could be loaded instead.
+fn identity(path: &[u8], report: &Report, well_known: &WellKnown) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if report.content == Content::NotModel || path == b"-" {
+        return findings;
+    }
+    if let Some((repo, _)) = hub::identity(path)
+        && let Some(Imitation { of, how }) = well_known.imitation(&repo)
+    {
+        let severity = match how {
+            How::LooksTheSame | How::OneEditAndKnownModel => Severity::Medium,
+            How::OneEdit => Severity::Low,
+            // Copies under other names are ordinary.
+            How::OtherOwner => Severity::Info,
+        };
+        let title = format!("the repository {repo} {} {of}", how.phrase());
+        findings.push(Finding::new("SNS-704", severity, title).text("repo", &repo).text("well_known", &of));
+    }
+    if report.content == Content::Code
+        && let Some(twin) = lookalike::safetensors_twin(Path::new(OsStr::from_bytes(path)))
+    {
+        let title = format!("{twin} beside it holds the same weights and cannot run code: load that");
+        findings.push(Finding::new("SNS-705", Severity::Info, title).text("twin", &twin));
+    }
+    findings
 }
 
 fn unread(path: &Path, title: &str, failed: bool) -> Outcome {

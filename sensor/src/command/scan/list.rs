@@ -22,6 +22,13 @@ pub fn read(file: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths(&bytes))
 }
 
+/// A small text file.
+pub fn text(file: &Path, bytes_max: u64) -> io::Result<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(file)?.take(bytes_max + 1).read_to_string(&mut text)?;
+    if read as u64 > bytes_max { Err(io::Error::other(format!("longer than {bytes_max} bytes"))) } else { Ok(text) }
+}
+
 fn paths(bytes: &[u8]) -> Vec<PathBuf> {
     let separator = if bytes.contains(&0) { 0 } else { b'\n' };
     let lines = bytes.split(|byte| *byte == separator).filter(|line| !line.is_empty());

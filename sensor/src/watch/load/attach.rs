@@ -4,11 +4,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Lsm, ProgramError, TracePoint};
+use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Program, ProgramError, TracePoint};
 use aya::{Btf, Ebpf};
 use sensor_abi::counter::Counter;
 
-use super::plan::{Hook, Rung};
+use super::hooks::SecurityHook;
+use super::plan::{BestRung, Hook, Rung, RungState, SECURITY_RUNGS};
 use super::tracepoint::{self, Tracefs, TracepointLink};
 use super::{counter, say};
 
@@ -18,8 +19,10 @@ pub struct Attacher<'a> {
     pub btf: &'a Btf,
     pub tracefs: Option<Result<Tracefs, String>>,
     pub tracepoints: Vec<TracepointLink>,
-    /// Leave LSM programs out.
-    pub without_lsm: bool,
+    /// Rungs above it are left out.
+    pub best_rung: BestRung,
+    /// Rungs that were asked whether they run here.
+    pub ladder: Vec<RungState>,
 }
 
 const LSM_NEVER_RAN: &str = "it attached but never ran; put `bpf` into the kernel's `lsm=` parameter";
@@ -64,61 +67,22 @@ impl Attacher<'_> {
         hook
     }
 
-    /// `file_open`, proven by an open of our own; else the exits of the open calls.
-    pub fn open(&mut self) -> Hook {
-        let mut hook = Hook::new("open", true, "loads are not seen at all");
-        let lsm = self.proven_lsm("file_open", Counter::CanaryOpen, || {
-            let _ = std::fs::File::open("/proc/self/status");
-        });
-        hook.settle(Rung::Lsm, lsm, "");
-        if hook.rung.is_none() {
-            let calls = ["sys_exit_openat", "sys_exit_open", "sys_exit_openat2", "sys_exit_open_by_handle_at"];
-            let attached = self.tracepoint("sys_exit_open", "syscalls", &calls, &mut hook);
-            hook.settle(
-                Rung::Tracepoint,
-                attached,
-                "opens by io_uring and by 32-bit calls are not seen",
-            );
+    /// A hook on a `security_` function: the best rung that runs here and takes it, else its tracepoints.
+    pub fn security(&mut self, wanted: &SecurityHook) -> Hook {
+        let mut hook = Hook::new(wanted.event, wanted.required, wanted.lost);
+        for rung in SECURITY_RUNGS {
+            if self.runs(rung) {
+                let attached = self.attach(rung, wanted.name);
+                hook.settle(rung, attached, "");
+                if hook.rung.is_some() {
+                    return hook;
+                }
+            }
         }
-        hook
-    }
-
-    /// `file_receive`, proven by a descriptor that is passed to ourselves; else what can be had at a call's exit.
-    pub fn receive(&mut self) -> Hook {
-        let lost = "a model's descriptor that another process passes on is not seen";
-        let mut hook = Hook::new("receive", false, lost);
-        let lsm = self.proven_lsm("file_receive", Counter::CanaryReceive, pass_to_ourselves);
-        hook.settle(Rung::Lsm, lsm, "");
-        if hook.rung.is_none() {
-            let attached = self.tracepoint("sys_exit_open", "syscalls", &["sys_exit_pidfd_getfd"], &mut hook);
-            let lost = "a model's descriptor that another process passes over a socket is not seen";
-            hook.settle(Rung::Tracepoint, attached, lost);
+        if let Some(below) = wanted.below {
+            let attached = self.tracepoint(below.program, "syscalls", below.names, &mut hook);
+            hook.settle(Rung::Tracepoint, attached, below.lost);
         }
-        hook
-    }
-
-    /// `bprm_check_security`, proven by an exec of our own; else the entries of the exec calls.
-    pub fn exec_window(&mut self) -> Hook {
-        let mut hook = Hook::new(
-            "exec_window",
-            false,
-            "a program that a loader runs in its own place counts as started shortly after the load, not in it",
-        );
-        let lsm = self.proven_lsm("bprm_check_security", Counter::CanaryExecLsm, run_ourselves);
-        hook.settle(Rung::Lsm, lsm, "");
-        if hook.rung.is_none() {
-            let calls = ["sys_enter_execve", "sys_enter_execveat"];
-            let attached = self.tracepoint("sys_enter_execve", "syscalls", &calls, &mut hook);
-            hook.settle(Rung::Tracepoint, attached, "");
-        }
-        hook
-    }
-
-    /// Sockets that the cgroup pair can't see: LSM or nothing.
-    pub fn other_sockets(&mut self, name: &'static str, lost: &str) -> Hook {
-        let mut hook = Hook::new(name, false, lost);
-        let attached = self.lsm(name);
-        hook.settle(Rung::Lsm, attached, "");
         hook
     }
 
@@ -149,34 +113,60 @@ impl Attacher<'_> {
         hook
     }
 
-    fn lsm(&mut self, name: &'static str) -> Result<(), String> {
-        if self.without_lsm {
-            return Err("switched off".to_owned());
-        }
-        let attached = (|| -> Result<(), ProgramError> {
-            let program: &mut Lsm = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-            program.load(name, self.btf)?;
-            program.attach()?;
-            Ok(())
-        })();
-        attached.map_err(|e| format!("{} (a locked-down kernel, or one without BPF LSM)", say(&e)))
+    /// Does this rung run here? Asked once, by an act of our own that it has to count: an LSM program loads and attaches
+    /// without an error where `bpf` isn't in `lsm=`, and never runs.
+    fn runs(&mut self, rung: Rung) -> bool {
+        let known = self.ladder.iter().find(|state| state.rung == rung).map(|state| state.why_not.is_none());
+        known.unwrap_or_else(|| {
+            let why_not = self.canary(rung).err();
+            let runs = why_not.is_none();
+            self.ladder.push(RungState { rung, why_not });
+            runs
+        })
     }
 
-    /// An LSM program loads and attaches without an error where `bpf` isn't in `lsm=`, and never runs: only an act of
-    /// our own that it counts shows that it is there.
-    fn proven_lsm(&mut self, name: &'static str, canary: Counter, act: fn()) -> Result<(), String> {
-        self.lsm(name)?;
-        let before = counter(self.ebpf, canary);
-        act();
-        if counter(self.ebpf, canary) > before {
-            return Ok(());
+    fn canary(&mut self, rung: Rung) -> Result<(), String> {
+        const CANARY: &str = "task_getscheduler";
+        if !self.best_rung.allows(rung) {
+            return Err("switched off".to_owned());
         }
-        if let Some(program) = self.ebpf.program_mut(name)
-            && let Ok(program) = <&mut Lsm>::try_from(program)
-        {
-            let _ = program.unload();
+        self.attach(rung, CANARY)?;
+        let before = counter(self.ebpf, Counter::CanaryRung);
+        // kernel/sched/syscalls.c: sched_getaffinity asks the security modules.
+        let _ = rustix::thread::sched_getaffinity(None);
+        let ran = counter(self.ebpf, Counter::CanaryRung) > before;
+        self.detach(rung, CANARY);
+        match rung {
+            _ if ran => Ok(()),
+            Rung::Lsm => Err(LSM_NEVER_RAN.to_owned()),
+            _ => Err("it attached but never ran".to_owned()),
         }
-        Err(LSM_NEVER_RAN.to_owned())
+    }
+
+    /// Attaches the program that `rung` has for `security_NAME`.
+    fn attach(&mut self, rung: Rung, name: &str) -> Result<(), String> {
+        let program_name = format!("{}_{name}", rung.name());
+        let program = self.ebpf.program_mut(&program_name).ok_or_else(|| format!("no program {program_name}"))?;
+        let function = format!("security_{name}");
+        let attached = match program {
+            Program::Lsm(program) => program.load(name, self.btf).and_then(|()| program.attach().map(drop)),
+            Program::FEntry(program) => program.load(&function, self.btf).and_then(|()| program.attach().map(drop)),
+            Program::KProbe(program) => program.load().and_then(|()| program.attach(&function, 0).map(drop)),
+            _ => return Err(format!("program {program_name} is of another kind")),
+        };
+        attached.map_err(|error| say(&error))
+    }
+
+    fn detach(&mut self, rung: Rung, name: &str) {
+        let unloaded = match self.ebpf.program_mut(&format!("{}_{name}", rung.name())) {
+            Some(Program::Lsm(program)) => program.unload(),
+            Some(Program::FEntry(program)) => program.unload(),
+            Some(Program::KProbe(program)) => program.unload(),
+            _ => Ok(()),
+        };
+        if let Err(error) = unloaded {
+            tracing::warn!("{} stays attached: {}", name, say(&error));
+        }
     }
 
     /// One program on several tracepoints; those that are missing are said in `hook`, all missing is an error.
@@ -224,7 +214,7 @@ fn read_within(mut file: std::fs::File, limit: Duration) -> std::io::Result<()> 
 }
 
 /// A descriptor that goes through a socket and comes back.
-fn pass_to_ourselves() {
+pub fn pass_to_ourselves() {
     use rustix::net::{
         AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
         SocketFlags, SocketType, recvmsg, sendmsg, socketpair,

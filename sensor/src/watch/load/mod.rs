@@ -3,6 +3,7 @@
 
 mod attach;
 pub mod btf;
+mod hooks;
 pub mod plan;
 mod tracepoint;
 
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
-use sensor_abi::config::Config;
+use sensor_abi::config::{ARGUMENTS_MAX, Config};
 use sensor_abi::counter::{COUNTERS, Counter};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, class, verdict};
@@ -21,7 +22,8 @@ use zerocopy::IntoBytes;
 
 use self::attach::Attacher;
 use self::btf::{BtfError, Layout};
-use self::plan::Plan;
+use self::hooks::SECURITY_HOOKS;
+use self::plan::{BestRung, Plan, Rung};
 use self::tracepoint::TracepointLink;
 
 /// The kernel half, built from `sensor-ebpf/` by `cargo xtask build-ebpf`.
@@ -49,13 +51,21 @@ const LOAD_WINDOW_NS: u64 = 120_000_000_000;
 /// Candidates that one cgroup may cause in a second.
 const CANDIDATES_PER_S: u32 = 200;
 
+/// Where `struct pt_regs` keeps the arguments of a function, bytes (arch/x86/include/asm/ptrace.h; the order of System V:
+/// rdi, rsi, rdx, rcx, r8, r9).
+#[cfg(target_arch = "x86_64")]
+const ARGUMENT_REGISTERS: [u32; ARGUMENTS_MAX] = [112, 104, 96, 88, 72, 64];
+/// The same (arch/arm64/include/asm/ptrace.h: x0 to x5 come first).
+#[cfg(target_arch = "aarch64")]
+const ARGUMENT_REGISTERS: [u32; ARGUMENTS_MAX] = [0, 8, 16, 24, 32, 40];
+
 /// What a load is asked to do.
 #[derive(Debug, Clone, Copy)]
 pub struct Wishes {
     pub candidates_per_s: u32,
     pub load_window_ns: u64,
-    /// Leave LSM programs out: tests of the restricted rung, and a way out on a host where they misbehave.
-    pub without_lsm: bool,
+    /// Rungs above it are left out: tests of the others, and a way out on a host where a better one misbehaves.
+    pub best_rung: BestRung,
 }
 
 /// Names that the kernel half has to know.
@@ -69,7 +79,7 @@ pub struct Names {
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, without_lsm: false }
+        Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, best_rung: BestRung::Lsm }
     }
 }
 
@@ -139,27 +149,31 @@ impl Kernel {
             btf: &btf,
             tracefs: None,
             tracepoints: Vec::new(),
-            without_lsm: wishes.without_lsm,
+            best_rung: wishes.best_rung,
+            ladder: Vec::new(),
         };
         let mut plan = Plan {
+            ladder: Vec::new(),
             hooks: vec![
                 attacher.process("fork", "sched_process_fork", "children of a loader are not followed"),
                 attacher.process("exec", "sched_process_exec", "programs that a loader starts are not seen"),
-                attacher.process_by("inherit", "exec_inherits", "sched_process_exec", "a model that a program was started with (a shell's redirection) is not seen"),
+                attacher.process_by(
+                    "inherit",
+                    "exec_inherits",
+                    "sched_process_exec",
+                    "a model that a program was started with (a shell's redirection) is not seen",
+                ),
                 attacher.process("exit", "sched_process_exit", "marks are not freed: the table fills up and says so"),
                 attacher.cgroup("connect4", &cgroup, "IPv4 connections are not seen"),
                 attacher.cgroup("connect6", &cgroup, "IPv6 connections are not seen"),
                 attacher.cgroup("sendmsg4", &cgroup, "IPv4 datagrams on unconnected sockets are not seen"),
                 attacher.cgroup("sendmsg6", &cgroup, "IPv6 datagrams on unconnected sockets are not seen"),
-                attacher.other_sockets("socket_connect", "connections of vsock and SCTP sockets are not seen"),
-                attacher.other_sockets("socket_sendmsg", "what raw, packet, ping and SCTP sockets send is not seen, and of connected UDP sockets only the connect is"),
-                attacher.exec_window(),
-                attacher.open(),
-                attacher.receive(),
-                // After the hooks: what was opened before them is found, what comes after them is seen.
-                attacher.found(),
             ],
         };
+        plan.hooks.extend(SECURITY_HOOKS.iter().map(|hook| attacher.security(hook)));
+        // After the hooks: what was opened before them is found, what comes after them is seen.
+        plan.hooks.push(attacher.found());
+        plan.ladder = attacher.ladder;
         let tracepoints = attacher.tracepoints;
         for (name, program) in ebpf.programs() {
             if let Ok(info) = program.info() {
@@ -242,6 +256,7 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes) -> Result<Ebpf, LoadError> 
         candidates_per_s: wishes.candidates_per_s,
         reserved: 0,
         load_window_ns: wishes.load_window_ns,
+        argument_registers: ARGUMENT_REGISTERS,
     };
     EbpfLoader::new()
         .btf(Some(btf))
@@ -304,20 +319,24 @@ fn counter(ebpf: &Ebpf, counter: Counter) -> u64 {
 
 /// Acts that the sensor can do by itself, and which hooks have to count them. A hook that doesn't loses its rung.
 fn prove(ebpf: &Ebpf, plan: &mut Plan) {
-    const CANARIES: [(&str, Counter); 9] = [
+    const CANARIES: [(&str, Counter); 12] = [
         ("open", Counter::CanaryOpen),
         ("connect4", Counter::CanaryConnect),
         ("sendmsg4", Counter::CanarySend),
         ("connect6", Counter::CanaryConnect6),
         ("sendmsg6", Counter::CanarySend6),
-        ("socket_connect", Counter::CanarySocketLsm),
+        ("socket_connect", Counter::CanarySocket),
         ("fork", Counter::CanaryFork),
         ("exec", Counter::CanaryExec),
+        ("exec_window", Counter::CanaryExecWindow),
         ("exit", Counter::CanaryExit),
+        ("receive", Counter::CanaryReceive),
+        ("inherit", Counter::CanaryInherit),
     ];
     let before = CANARIES.map(|(_, canary)| counter(ebpf, canary));
     let _ = std::fs::File::open("/proc/self/status");
     attach::run_ourselves();
+    attach::pass_to_ourselves();
     let mut no_ipv6 = true;
     for address in ["127.0.0.1:0", "[::1]:0"] {
         if let Ok(socket) = UdpSocket::bind(address)
@@ -330,15 +349,15 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
     }
     for ((event, canary), before) in CANARIES.into_iter().zip(before) {
         let Some(hook) = plan.hook_mut(event) else { continue };
-        if hook.rung.is_none() {
+        // At the edge of system calls nothing that is passed over a socket is seen.
+        if hook.rung.is_none() || (event == "receive" && hook.rung == Some(Rung::Tracepoint)) {
             continue;
         }
         hook.proven = counter(ebpf, canary) > before;
         // A host without IPv6 can't prove those hooks, and needs them as little.
         let cannot_try = no_ipv6 && event.ends_with('6');
         if !hook.proven && !cannot_try {
-            hook.rung = None;
-            hook.why_not_better.push("attached, but the kernel never runs it".to_owned());
+            hook.lose("attached, but the kernel never runs it".to_owned());
         }
     }
 }

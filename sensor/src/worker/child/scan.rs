@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
-use sensor_scan::{Limits, Report, Source};
+use sensor_scan::{Limits, Policy, Report, Source};
 
 use super::locate;
 use crate::event::ModelFinding;
@@ -101,7 +101,7 @@ impl Source for Handed<'_> {
 fn judge(source: &Handed<'_>, mode: Mode, time_max: Duration) -> ScanReport {
     let limits = Limits { time_max, ..Limits::default() };
     match mode {
-        Mode::Full => full(sensor_scan::scan(source, &limits)),
+        Mode::Full => full(sensor_scan::scan(source, &limits, &Policy::standard())),
         Mode::Sniff => {
             let (format, content) = sensor_scan::sniff(source);
             ScanReport {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what the sensor costs before it has anything to do.
+//! `cargo xtask bench start`: what the sensor costs before it has anything to do.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,24 +14,12 @@ use serde_json::{Value, json};
 use crate::image;
 use crate::tool::{as_root, is_root, run as run_command};
 
-/// Measure the sensor on this machine; the figures are for people, never a test
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask bench start\n  cargo xtask bench start --runs 30 --json start.json")]
-pub struct Options {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum What {
-    Start(Start),
-}
-
 /// From start to every hook attached; memory when idle, in the process and in the kernel's maps
 ///
 /// The static release build, as `cargo xtask image` makes it. Needs root (sudo is used where you aren't).
 #[derive(Debug, clap::Args)]
-struct Start {
+#[command(after_help = "Examples:\n  cargo xtask bench start\n  cargo xtask bench start --runs 30 --json start.json")]
+pub struct Options {
     /// How often to start it
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
@@ -49,8 +37,7 @@ const POLL: Duration = Duration::from_micros(200);
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 const MIB: f64 = 1024.0 * 1024.0;
 
-pub fn run(options: &Options) -> Result<()> {
-    let What::Start(start) = &options.what;
+pub fn run(start: &Options) -> Result<()> {
     let sensor = match &start.sensor {
         Some(sensor) => sensor.clone(),
         None => image::build()?,
@@ -191,8 +178,8 @@ fn report(samples: &[Sample]) {
         let (min, median, max) = (figures[0], median(&figures), figures[figures.len() - 1]);
         println!("{what:<34} {min:>10.1} {median:>10.1} {max:>10.1}   {goal}");
     };
-    row("start to every hook attached, ms", "500", &|sample| sample.ready.as_secs_f64() * 1e3);
-    row("anonymous memory idle, MiB", "25", &|sample| sample.anonymous as f64 / MIB);
+    row("start to every hook attached, ms", "300", &|sample| sample.ready.as_secs_f64() * 1e3);
+    row("anonymous memory idle, MiB", "20", &|sample| sample.anonymous as f64 / MIB);
     row("  with the workers, MiB", "", &|sample| sample.anonymous_all as f64 / MIB);
     row("kernel memory of the maps, MiB", "", &|sample| sample.maps as f64 / MIB);
 }

@@ -1,0 +1,88 @@
+//! One hook, three programs: the body is written once, and each rung of the attach ladder enters it its own way.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+
+use crate::field::{CONFIG, loaded};
+
+/// Where a program's arguments are.
+pub trait Entry {
+    /// Argument `index` of the kernel function; 0 where it can't be read.
+    fn argument(ctx: *const u64, index: usize) -> u64;
+}
+
+/// BPF LSM and fentry: the context is the arguments.
+pub struct Typed;
+
+impl Entry for Typed {
+    #[inline(always)]
+    fn argument(ctx: *const u64, index: usize) -> u64 {
+        // SAFETY: the verifier refuses a program whose context has no such argument.
+        unsafe { *ctx.add(index) }
+    }
+}
+
+/// kprobe: the context is the registers, whose order differs per architecture.
+pub struct Registers;
+
+impl Entry for Registers {
+    #[inline(always)]
+    fn argument(ctx: *const u64, index: usize) -> u64 {
+        let at = loaded(&CONFIG.argument_registers[index]) as usize;
+        // By helper: verifiers before 6.x refuse a context that was moved, even by a number that they know.
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(ctx.wrapping_byte_add(at)) }.unwrap_or(0)
+    }
+}
+
+/// Declares a hook on kernel function `security_NAME`, which LSM hook `NAME` sees too.
+///
+/// Makes the programs `lsm_NAME`, `fentry_NAME` and `kprobe_NAME`; userspace attaches one of them (`watch/load/attach.rs`
+/// has a line for each hook). The body is an expression whose value is dropped. On the LSM rung it doesn't run where an
+/// earlier module refused; none of the programs refuses anything itself.
+macro_rules! security_hook {
+    ($(#[$meta:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports, reason = "a hook may need nothing of its file")]
+            use super::*;
+            use $crate::entry::{Entry, Registers, Typed};
+
+            #[inline(always)]
+            fn entered<E: Entry>(ctx: *const u64) {
+                #[expect(non_camel_case_types, reason = "their numbers are the positions of the arguments")]
+                enum Position { $($argument),* }
+                $(let $argument = E::argument(ctx, Position::$argument as usize) as $type;)*
+                let _ = $body;
+            }
+
+            const ARGUMENTS: usize = [$(stringify!($argument)),*].len();
+
+            #[unsafe(export_name = concat!("lsm_", stringify!($name)))]
+            #[unsafe(link_section = concat!("lsm/", stringify!($name)))]
+            extern "C" fn lsm(ctx: *const u64) -> i32 {
+                // Behind the arguments stands what the modules before decided.
+                let refused = Typed::argument(ctx, ARGUMENTS) as i32;
+                if refused != 0 {
+                    return refused;
+                }
+                entered::<Typed>(ctx);
+                0
+            }
+
+            #[unsafe(export_name = concat!("fentry_", stringify!($name)))]
+            #[unsafe(link_section = concat!("fentry/security_", stringify!($name)))]
+            extern "C" fn fentry(ctx: *const u64) -> i32 {
+                entered::<Typed>(ctx);
+                0
+            }
+
+            #[unsafe(export_name = concat!("kprobe_", stringify!($name)))]
+            #[unsafe(link_section = concat!("kprobe/security_", stringify!($name)))]
+            extern "C" fn kprobe(ctx: *const u64) -> i32 {
+                entered::<Registers>(ctx);
+                0
+            }
+        }
+    };
+}
+pub(crate) use security_hook;

@@ -1,0 +1,189 @@
+//! Dense storage: a fractal heap that holds attributes or links, and the B-tree (version 2) that lists them.
+
+use super::file::File;
+
+/// Records of one tree.
+const RECORDS_MAX: usize = 200_000;
+/// Nodes in each other.
+const DEPTH_MAX: u64 = 16;
+
+/// Ranges of the objects that the tree at `tree` lists in the heap at `heap`; the flag says that all were found.
+pub fn objects(file: &File<'_, '_>, heap: u64, tree: u64) -> (Vec<(u64, u64)>, bool) {
+    let mut ids = Vec::new();
+    let listed = records(file, tree, &mut ids).is_some();
+    let Some(heap) = Heap::open(file, heap) else { return (Vec::new(), false) };
+    let ranges: Vec<(u64, u64)> = ids.iter().filter_map(|id| heap.locate(*id)).collect();
+    let complete = listed && ranges.len() == ids.len();
+    (ranges, complete)
+}
+
+/// Offsets of the heap ids in the records of a tree.
+fn records(file: &File<'_, '_>, tree: u64, ids: &mut Vec<u64>) -> Option<()> {
+    let mut cursor = file.at(tree);
+    cursor.signature(b"BTHD")?;
+    cursor.skip(1)?;
+    let kind = cursor.uint(1)?;
+    let node_bytes = cursor.uint(4)?;
+    let record_bytes = cursor.uint(2)?;
+    let depth = cursor.uint(2)?;
+    cursor.skip(2)?;
+    let root = cursor.optional_address()?;
+    let count = cursor.uint(2)?;
+    // Where the heap id stands in a record: links by name and by order, attributes by name and by order.
+    let id_at = match kind {
+        5 => 4,
+        6 => 8,
+        8 | 9 => 0,
+        _ => return None,
+    };
+    if record_bytes == 0 || depth > DEPTH_MAX || node_bytes > 1 << 24 {
+        return None;
+    }
+    // Sizes of counts in the pointers to children, level by level.
+    let width = |limit: u64| (limit.max(1).ilog2() / 8 + 1) as u8;
+    let leaf_max = node_bytes.checked_sub(10)? / record_bytes;
+    let count_bytes = width(leaf_max);
+    let mut sums = vec![leaf_max];
+    for level in 1..=depth {
+        let below = *sums.last()?;
+        let pointer =
+            u64::from(file.offset_bytes) + u64::from(count_bytes) + if level > 1 { width(below).into() } else { 0 };
+        let own = node_bytes.checked_sub(10 + pointer)? / (record_bytes + pointer);
+        sums.push((own + 1).checked_mul(below)?.checked_add(own)?);
+    }
+    let mut queue = vec![(root, count, depth)];
+    while let Some((node, count, depth)) = queue.pop() {
+        let Some(node) = node else { continue };
+        let mut cursor = file.at(node);
+        cursor.signature(if depth == 0 { b"BTLF" } else { b"BTIN" })?;
+        cursor.skip(2)?;
+        for _ in 0..count {
+            if ids.len() >= RECORDS_MAX {
+                return None;
+            }
+            ids.push(cursor.at + id_at);
+            cursor.skip(record_bytes)?;
+        }
+        if depth > 0 {
+            for _ in 0..=count {
+                let child = cursor.optional_address()?;
+                let records = cursor.uint(count_bytes)?;
+                if depth > 1 {
+                    cursor.skip(width(*sums.get(depth as usize - 1)?).into())?;
+                }
+                if queue.len() + ids.len() >= RECORDS_MAX {
+                    return None;
+                }
+                queue.push((child, records, depth - 1));
+            }
+        }
+    }
+    Some(())
+}
+
+struct Heap<'f, 'w, 's> {
+    file: &'f File<'w, 's>,
+    width: u64,
+    start_bytes: u64,
+    max_direct_bytes: u64,
+    /// Bytes of an offset within the heap, and of a length.
+    offset_bytes: u8,
+    length_bytes: u8,
+    root: Option<u64>,
+    root_rows: u64,
+}
+
+impl<'f, 'w, 's> Heap<'f, 'w, 's> {
+    fn open(file: &'f File<'w, 's>, at: u64) -> Option<Self> {
+        let mut cursor = file.at(at);
+        cursor.signature(b"FRHP")?;
+        cursor.skip(3)?;
+        let filter_bytes = cursor.uint(2)?;
+        cursor.skip(1)?;
+        let max_object_bytes = cursor.uint(4)?;
+        let (offset, length) = (u64::from(file.offset_bytes), u64::from(file.length_bytes));
+        cursor.skip(length + offset + length + offset + 8 * length)?;
+        let width = cursor.uint(2)?;
+        let start_bytes = cursor.length()?;
+        let max_direct_bytes = cursor.length()?;
+        let bits = cursor.uint(2)?;
+        cursor.skip(2)?;
+        let root = cursor.optional_address()?;
+        let root_rows = cursor.uint(2)?;
+        // Filtered heaps hold compressed blocks, which nobody writes for names and attributes.
+        if filter_bytes > 0 || bits > 64 || width == 0 || !start_bytes.is_power_of_two() {
+            return None;
+        }
+        Some(Self {
+            file,
+            width,
+            start_bytes,
+            max_direct_bytes,
+            offset_bytes: bits.div_ceil(8) as u8,
+            length_bytes: (max_object_bytes.min(max_direct_bytes).max(1).ilog2() / 8 + 1) as u8,
+            root,
+            root_rows,
+        })
+    }
+
+    /// Range of the object whose id stands at `id`.
+    fn locate(&self, id: u64) -> Option<(u64, u64)> {
+        let mut cursor = self.file.at(id);
+        let flags = cursor.uint(1)?;
+        match flags >> 4 & 3 {
+            0 => {
+                let offset = cursor.uint(self.offset_bytes)?;
+                let length = cursor.uint(self.length_bytes)?;
+                let start = self.resolve(offset)?;
+                let end = start.checked_add(length)?;
+                (end <= self.file.window.len()).then_some((start, end))
+            }
+            // The id holds the object itself.
+            2 => Some((cursor.at, cursor.at + (flags & 0xf) + 1)),
+            _ => None,
+        }
+    }
+
+    fn row_bytes(&self, row: u64) -> Option<u64> {
+        self.start_bytes.checked_shl(row.saturating_sub(1).try_into().ok()?).filter(|bytes| *bytes >= self.start_bytes)
+    }
+
+    /// Offset in the source of an offset in the heap, through the doubling table of blocks.
+    fn resolve(&self, offset: u64) -> Option<u64> {
+        let (mut block, mut rows, mut base) = (self.root?, self.root_rows, 0_u64);
+        for _ in 0..DEPTH_MAX {
+            if rows == 0 {
+                return block.checked_add(offset.checked_sub(base)?);
+            }
+            let mut row_base = base;
+            let mut row = 0;
+            let bytes = loop {
+                if row >= rows {
+                    return None;
+                }
+                let bytes = self.row_bytes(row)?;
+                let next = row_base.checked_add(bytes.checked_mul(self.width)?)?;
+                if offset < next {
+                    break bytes;
+                }
+                row_base = next;
+                row += 1;
+            };
+            let column = (offset - row_base) / bytes;
+            let entries = 5 + u64::from(self.file.offset_bytes) + u64::from(self.offset_bytes);
+            let index = row.checked_mul(self.width)?.checked_add(column)?;
+            let mut cursor = self.file.at(block);
+            cursor.signature(b"FHIB")?;
+            cursor.at = block.checked_add(entries)?.checked_add(index.checked_mul(self.file.offset_bytes.into())?)?;
+            block = cursor.address()?;
+            base = row_base + column * bytes;
+            rows = if bytes > self.max_direct_bytes {
+                // An indirect block of as many rows as cover its size.
+                u64::from((bytes / self.start_bytes / self.width).max(1).ilog2()) + 1
+            } else {
+                0
+            };
+        }
+        None
+    }
+}

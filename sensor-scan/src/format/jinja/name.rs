@@ -1,0 +1,133 @@
+//! Names and texts that give a template away.
+
+/// Attributes that jinja2's sandbox refuses beside those with two underscores, and modules' own.
+const INTERNAL: &[&str] = &[
+    "mro",
+    "func_globals",
+    "func_code",
+    "func_closure",
+    "func_defaults",
+    "im_class",
+    "im_func",
+    "im_self",
+    "gi_frame",
+    "gi_code",
+    "cr_frame",
+    "cr_code",
+    "cr_await",
+    "ag_frame",
+    "ag_code",
+    "ag_await",
+    "f_globals",
+    "f_locals",
+    "f_builtins",
+    "f_back",
+    "f_code",
+    "tb_frame",
+    "tb_next",
+    "_module",
+    "_TemplateReference__context",
+];
+
+/// Methods that run, open or import something, whatever they are reached from.
+const ACTIONS: &[&str] = &[
+    "popen",
+    "system",
+    "check_output",
+    "check_call",
+    "getoutput",
+    "Popen",
+    "spawn",
+    "execve",
+    "eval",
+    "exec",
+    "import_module",
+    "load_module",
+    "urlopen",
+    "from_pyfile",
+    "from_object",
+    "import_string",
+    "rmtree",
+    "unlink",
+];
+
+/// Globals of Jinja and Flask that chat templates have no use for, and attacks start from.
+pub const ANCHORS: &[&str] =
+    &["lipsum", "cycler", "joiner", "self", "request", "config", "url_for", "get_flashed_messages"];
+
+pub fn is_dunder(name: &str) -> bool {
+    name.len() > 4
+        && name.starts_with("__")
+        && name.ends_with("__")
+        && name[2..name.len() - 2].bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// An attribute that leads out of the template's data.
+pub fn is_internal(name: &str) -> bool {
+    is_dunder(name) || INTERNAL.contains(&name)
+}
+
+pub fn is_action(name: &str) -> bool {
+    ACTIONS.contains(&name)
+}
+
+/// A text that names an internal attribute: as a whole, as a step of a dotted path, or in a format field.
+pub fn names_internal(text: &str) -> bool {
+    if text.len() > 4096 {
+        return false;
+    }
+    let steps = text.split(['.', '[', ']', '{', '}', '!', ':']);
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.[]{}!:0".contains(&byte));
+    let field = text.contains('{') && text.contains('}');
+    (plain || field) && steps.clone().any(is_dunder) && (steps.count() > 1 || is_dunder(text))
+}
+
+/// Texts by which a prompt is overridden rather than formatted.
+pub fn overrides_instructions(text: &str) -> bool {
+    let text = text.to_lowercase();
+    let what =
+        ["previous instructions", "prior instructions", "above instructions", "system prompt", "your instructions"];
+    ["ignore ", "disregard ", "forget ", "override "]
+        .iter()
+        .filter_map(|verb| text.find(verb).map(|at| &text[at..]))
+        .any(|rest| what.iter().any(|what| rest.find(what).is_some_and(|at| at < 40)))
+}
+
+/// Words as a user writes them, where templates test for markup (`</think>`, `[INST]`, `/no_think`) or for keys of parts.
+pub fn is_plain_phrase(text: &str) -> bool {
+    const KEYS: &[&str] = &[
+        "text",
+        "image",
+        "images",
+        "image_url",
+        "video",
+        "video_url",
+        "audio",
+        "audio_url",
+        "input_audio",
+        "type",
+        "file",
+        "tool_calls",
+        "tool_call",
+        "name",
+        "arguments",
+        "role",
+        "content",
+        "thinking",
+        "reasoning",
+        "reasoning_content",
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "function",
+    ];
+    let text = text.trim();
+    let plain =
+        |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | ',' | '\'' | '?' | '!' | '@' | '/');
+    text.chars().filter(|c| c.is_alphabetic()).count() >= 3
+        && text.chars().all(plain)
+        && !text.starts_with(['/', '-'])
+        && !KEYS.contains(&text)
+        && !text.contains("think")
+}

@@ -1,0 +1,29 @@
+//! `cargo xtask bench`: what the sensor costs, at its start and while it runs.
+
+mod overhead;
+mod start;
+
+use anyhow::Result;
+
+/// Measure the sensor
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask bench start\n  cargo xtask bench overhead\n  cargo xtask bench overhead --check"
+)]
+pub struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    Start(start::Options),
+    Overhead(overhead::Options),
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    match &options.what {
+        What::Start(options) => start::run(options),
+        What::Overhead(options) => overhead::run(options),
+    }
+}

@@ -1,0 +1,202 @@
+//! What `cargo xtask bench overhead` runs inside its machine: every operation without the sensor, beside it, and in a
+//! process that carries a load; then what the sensor spends on an event.
+//!
+//! `overhead [FLAG OF sensor run…]`, as root, with `/sensor`, loopback that owns 11.0.0.0/8, and nothing else running.
+//! Its last line of output is one JSON object. Instructions are what a machine under `-icount shift=0` counts.
+
+#![expect(unsafe_code, reason = "system calls without a safe wrapper, in kernel.rs")]
+
+mod child;
+mod kernel;
+mod operation;
+mod sensor;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use operation::{Bench, MODEL, OPERATIONS, PLAIN};
+use sensor::{ALERTS, Sensor, Spent};
+
+/// Longer than the sensor needs for anything that it still has to do: time that passes idle costs nothing here.
+const SETTLE: Duration = Duration::from_secs(3);
+/// For each event: the sensor has said all that it has to say of one before the next comes.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Loaders, and destinations of each, below the sensor's limit of open incidents per loader: every event is an alert.
+const LOADERS: u32 = 100;
+const DESTINATIONS: u32 = 100;
+const EVENTS: u32 = LOADERS * DESTINATIONS;
+/// Events of a busy host that come together.
+const BURST: u32 = 100;
+
+fn main() -> ExitCode {
+    let flags: Vec<String> = std::env::args().skip(1).collect();
+    match measure(&flags.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(figures) => {
+            println!("{figures}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{}", json!({ "error": error.to_string() }));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(flags: &[&str]) -> io::Result<Value> {
+    let bench = Bench::new()?;
+    println!("without the sensor");
+    // The first round is thrown away: the kernel's own caches fill.
+    operations(&bench, PLAIN)?;
+    let base = operations(&bench, MODEL)?;
+    println!("beside the sensor");
+    let sensor = Sensor::start(flags)?;
+    sleep(SETTLE);
+    let (idle_kib, kept) = (sensor.anonymous_kib()?, sensor.kept()?);
+    let unmarked = operations(&bench, PLAIN)?;
+    println!("by a loader");
+    let marked = operations(&bench, MODEL)?;
+    println!("what the sensor spends");
+    let idle = spent(&sensor, || {
+        sleep(SETTLE);
+        Ok(())
+    })?;
+    let single = alerts(&sensor, 1)?;
+    let burst = alerts(&sensor, BURST)?;
+    let folded = loader(&sensor, 0, EVENTS, BURST)?;
+    let burst_kib = sensor.anonymous_kib()?;
+    let ready = sensor.ready;
+    sensor.stop()?;
+
+    let mut ops = Vec::new();
+    for (i, (name, _)) in OPERATIONS.iter().enumerate() {
+        let added = |with: &[u64]| with.get(i).map(|with| *with as i64 - base[i] as i64);
+        ops.push(json!({ "name": name, "base": base[i], "added": added(&unmarked), "added_marked": added(&marked) }));
+    }
+    Ok(json!({
+        "ops": ops,
+        "daemon": {
+            "single": single.json(), "burst": burst.json(), "folded": folded.json(),
+            "idle_per_s": idle.all / SETTLE.as_secs(),
+        },
+        "rss_kib": idle_kib, "rss_burst_kib": burst_kib, "ready_instructions": ready,
+        "programs": kept.programs, "maps": kept.maps, "maps_bytes": kept.maps_bytes, "rings_bytes": kept.rings_bytes,
+    }))
+}
+
+/// Every operation, by a fresh process that holds a file: all three rounds are alike.
+fn operations(bench: &Bench, held: &str) -> io::Result<Vec<u64>> {
+    let answer = child::ask(|| {
+        let _held = File::open(held)?;
+        sleep(SETTLE);
+        Ok(bench.measure()?.into())
+    })?;
+    Ok(numbers(&answer))
+}
+
+/// What events cost the sensor.
+#[derive(Debug, Default)]
+struct Cost {
+    /// All but the first of each loader.
+    spent: Spent,
+    events: u32,
+    /// The first of the first loader, its open included.
+    first: u64,
+}
+
+impl Cost {
+    fn json(&self) -> Value {
+        let Spent { all, user_ticks, kernel_ticks } = self.spent;
+        let per_event = all / u64::from(self.events.max(1));
+        let user = per_event * user_ticks / (user_ticks + kernel_ticks).max(1);
+        json!({ "per_event": per_event, "user": user, "kernel": per_event - user, "first": self.first })
+    }
+}
+
+/// Events that each become an alert, `together` at once; the alerts are counted.
+fn alerts(sensor: &Sensor, together: u32) -> io::Result<Cost> {
+    let before = printed()?;
+    let mut sum = Cost::default();
+    for i in 0..LOADERS {
+        let cost = loader(sensor, i, DESTINATIONS, together)?;
+        sum.spent = Spent {
+            all: sum.spent.all + cost.spent.all,
+            user_ticks: sum.spent.user_ticks + cost.spent.user_ticks,
+            kernel_ticks: sum.spent.kernel_ticks + cost.spent.kernel_ticks,
+        };
+        sum.events += cost.events;
+        if i == 0 {
+            sum.first = cost.first;
+        }
+    }
+    let printed = printed()? - before;
+    if printed < EVENTS as usize {
+        return Err(io::Error::other(format!("{EVENTS} events were {printed} alerts")));
+    }
+    Ok(sum)
+}
+
+/// A process opens a model and sends datagrams, to as many networks as there are; it goes on holding the model.
+fn loader(sensor: &Sensor, number: u32, events: u32, together: u32) -> io::Result<Cost> {
+    let answer = child::ask(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let send = |i: u32| {
+            let address = Ipv4Addr::new(11, number as u8, (i % DESTINATIONS) as u8, 1);
+            socket.send_to(b"x", (address, 9)).map(drop)
+        };
+        let mut model = None;
+        let first = spent(sensor, || {
+            model = Some(File::open(MODEL)?);
+            send(0)?;
+            sleep(SETTLE);
+            Ok(())
+        })?;
+        let rest = spent(sensor, || {
+            for i in 1..events {
+                send(i)?;
+                if i % together == 0 {
+                    sleep(PAUSE * together);
+                }
+            }
+            sleep(PAUSE * together);
+            Ok(())
+        })?;
+        drop(model);
+        Ok(json!([first.all, rest.all, rest.user_ticks, rest.kernel_ticks]))
+    })?;
+    let [first, all, user_ticks, kernel_ticks] = numbers(&answer)[..] else {
+        return Err(io::Error::other("a loader's answer"));
+    };
+    Ok(Cost { spent: Spent { all, user_ticks, kernel_ticks }, events: events - 1, first })
+}
+
+/// What the sensor spends while something happens.
+fn spent(sensor: &Sensor, act: impl FnOnce() -> io::Result<()>) -> io::Result<Spent> {
+    let before = sensor.spent()?;
+    act()?;
+    let after = sensor.spent()?;
+    Ok(Spent {
+        all: after.all.saturating_sub(before.all),
+        user_ticks: after.user_ticks.saturating_sub(before.user_ticks),
+        kernel_ticks: after.kernel_ticks.saturating_sub(before.kernel_ticks),
+    })
+}
+
+/// Alerts about datagrams so far.
+fn printed() -> io::Result<usize> {
+    let mut count = 0;
+    for line in BufReader::new(File::open(ALERTS)?).lines() {
+        count += usize::from(line?.contains(r#""kind":"send""#));
+    }
+    Ok(count)
+}
+
+fn numbers(value: &Value) -> Vec<u64> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
+}
