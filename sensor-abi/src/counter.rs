@@ -52,13 +52,15 @@ pub enum Counter {
     CanaryReceive = 22,
     /// Runs of the hook on inherited descriptors by the sensor itself (canary).
     CanaryInherit = 23,
+    /// A program was started with the descriptors of several models: only the first is known.
+    InheritedMore = 24,
 }
 
 /// Entries of `COUNTERS`.
 pub const COUNTERS: u32 = 32;
 
 /// Counters that mean something was not seen, with the stable word that `event.reason` of a loss alert uses.
-pub const LOSS: [(Counter, &str); 8] = [
+pub const LOSS: [(Counter, &str); 9] = [
     (Counter::RingFull, "ring_full"),
     (Counter::TasksFull, "task_table_full"),
     (Counter::LoadSetsFull, "load_set_table_full"),
@@ -67,6 +69,7 @@ pub const LOSS: [(Counter, &str); 8] = [
     (Counter::ReadFailed, "kernel_read_failed"),
     (Counter::Contended, "load_set_contended"),
     (Counter::ThreadsFull, "thread_table_full"),
+    (Counter::InheritedMore, "inherited_more"),
 ];
 
 /// Counters that mean less was seen than could be, without anything that claims to be a model having been missed: shown

@@ -53,6 +53,10 @@ pub static OWN_OPENS: LruHashMap<u32, InodeKey> = LruHashMap::with_max_entries(2
 #[map]
 pub static EXEC_HELD: LruHashMap<u32, u8> = LruHashMap::with_max_entries(1_024, 0);
 
+/// Thread that has just become another program -> descriptor of a model that it was started with.
+#[map]
+pub static INHERITED: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1_024, 0);
+
 /// Candidates per cgroup in the current second.
 #[repr(C)]
 #[derive(Clone, Copy)]

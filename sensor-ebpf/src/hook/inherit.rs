@@ -15,7 +15,7 @@ use sensor_abi::record::reason;
 use super::open::why;
 use super::receive::got;
 use crate::field::{Address, config, field, read};
-use crate::maps::{TASKS, count};
+use crate::maps::{INHERITED, TASKS, count};
 use crate::repeat::{self, repeat};
 use crate::{file, program, task};
 
@@ -23,10 +23,6 @@ use crate::{file, program, task};
 const STEPS_MAX: u32 = 4_096;
 /// The same where the loop has to be unrolled.
 const STEPS_UNROLLED_MAX: u32 = 24;
-/// Models that one program may be started with; later ones are not looked at.
-const INHERITED_MAX: u32 = 4;
-/// Bits that one of them takes in [`Walk::found`].
-const FD_BITS: u32 = 16;
 
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn exec_inherits(ctx: BtfTracePointContext) -> i32 {
@@ -60,20 +56,32 @@ fn inherits(bprm: Address) -> Option<()> {
         base: 0,
         bits: 0,
         found: 0,
+        models: 0,
     };
     // SAFETY: the step takes a `Walk`.
     unsafe { repeat::<_, STEPS_UNROLLED_MAX>(STEPS_MAX, &mut walk, step) };
-    for i in 0..INHERITED_MAX {
-        let fd = walk.found >> (i * FD_BITS) & ((1 << FD_BITS) - 1);
-        if fd == 0 {
-            break;
-        }
-        sensor_inherited(fd - 1);
+    if walk.models > 1 {
+        count(Counter::InheritedMore);
+    }
+    if walk.models != 0 {
+        let _ = INHERITED.insert(task::current_tid(), walk.found, 0);
     }
     Some(())
 }
 
-/// What [`inherits`] looks through: the descriptors of the bitmap `open`, word by word.
+/// The second half, a program of its own: with the walk's stack below it, marking would take more than a program may have
+/// (512 bytes).
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn exec_inherited(_ctx: BtfTracePointContext) -> i32 {
+    let tid = task::current_tid();
+    // SAFETY: plain bytes.
+    let Some(found) = unsafe { INHERITED.get(tid) }.copied() else { return 0 };
+    let _ = INHERITED.remove(tid);
+    let _ = inherited(found);
+    0
+}
+
+/// What the first half looks through: the descriptors of the bitmap `open`, word by word.
 #[repr(C)]
 struct Walk {
     descriptors: Address,
@@ -84,8 +92,10 @@ struct Walk {
     /// Descriptor of that one's bit 0.
     base: u64,
     bits: u64,
-    /// Descriptors of models, each plus one, [`FD_BITS`] apart.
-    found: u64,
+    /// The first that a model is open on.
+    found: u32,
+    /// How many were met; after the second nothing is looked at: counted.
+    models: u32,
 }
 
 /// One word, or one descriptor.
@@ -104,10 +114,11 @@ unsafe extern "C" fn step(_: u32, walk: *mut c_void) -> c_long {
     let fd = walk.base + u64::from(walk.bits.trailing_zeros());
     walk.bits &= walk.bits - 1;
     if is_model(walk.descriptors, fd as u32 & 0xffff).is_some() {
-        walk.found = walk.found << FD_BITS | (fd + 1) & ((1 << FD_BITS) - 1);
-        if walk.found >> ((INHERITED_MAX - 1) * FD_BITS) != 0 {
+        walk.models += 1;
+        if walk.models > 1 {
             return repeat::STOP;
         }
+        walk.found = fd as u32;
     }
     repeat::GO_ON
 }
@@ -130,20 +141,13 @@ fn is_model(descriptors: Address, fd: u32) -> Option<()> {
     why(dentry, inode, task::current_tgid(), mode & file::FMODE_WRITE == 0).map(drop)
 }
 
-/// The current process was started with a model as its descriptor `fd`. A function that the verifier checks once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sensor_inherited(fd: u64) -> u64 {
-    let _ = inherited(fd as u32 & 0xffff);
-    0
-}
-
+/// The current process was started with a model as its descriptor `fd`.
 #[inline(always)]
 fn inherited(fd: u32) -> Option<()> {
     let files: Address = field!(task::current(), task_files, Address)?;
     let fdt: Address = field!(files, files_fdt, Address)?;
     let descriptors: Address = field!(fdt, fdt_fd, Address)?;
-    let file: Address = read(descriptors, fd * 8)?;
+    let file: Address = read(descriptors, (fd & 0xffff) * 8)?;
     if file.is_null() {
         return None;
     }

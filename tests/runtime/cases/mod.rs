@@ -11,6 +11,8 @@ mod quiet;
 mod settings;
 mod verdict;
 mod ways_in;
+mod when;
+mod who;
 
 use crate::harness::Case;
 
@@ -19,6 +21,8 @@ pub fn all() -> Vec<Case> {
         prior::cases(),
         payload::cases(),
         ways_in::cases(),
+        when::cases(),
+        who::cases(),
         benign::cases(),
         quiet::cases(),
         hostile::cases(),

@@ -121,9 +121,9 @@ pub fn cases() -> Vec<Case> {
             room.run_python("load()", &model)?;
             let alias = room.dir.join("alias");
             if rename {
-                std::fs::rename(&model, &alias)?
+                std::fs::rename(&model, &alias)?;
             } else {
-                std::fs::hard_link(&model, &alias)?
+                std::fs::hard_link(&model, &alias)?;
             }
             // A program that is no Python: its name alone would say nothing.
             let address = listener.address.to_string();
@@ -197,11 +197,11 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// The connection of a malicious pickle: critical, and named by the path by which its process knows the file.
-struct Loud {
-    port: u16,
+pub struct Loud {
+    pub port: u16,
     /// `None` where this host doesn't see it.
-    model: Option<PathBuf>,
-    in_load: Option<bool>,
+    pub model: Option<PathBuf>,
+    pub in_load: Option<bool>,
 }
 
 impl Loud {
@@ -209,11 +209,11 @@ impl Loud {
         Self { port: 0, model: None, in_load: None }
     }
 
-    fn judge(self) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
+    pub fn judge(self) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
         move |alerts: &Alerts| self.check(alerts)
     }
 
-    fn check(self, alerts: &Alerts) -> Result<()> {
+    pub fn check(self, alerts: &Alerts) -> Result<()> {
         let acts = alerts.kind("connect").port(self.port);
         let Some(model) = self.model else { return acts.none("doctor says that this way isn't seen") };
         let alert: &Alert = acts.last("the payload's connection")?;

@@ -41,6 +41,7 @@ pub struct Setup {
     pub instance: Instance,
     pub ready: Option<ReadyFile>,
     pub best_rung: BestRung,
+    pub marks_max: Option<u32>,
 }
 
 /// What the loop works on.
@@ -58,7 +59,7 @@ struct Daemon {
 }
 
 pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
-    let Setup { settings, policy, instance, ready, best_rung } = setup;
+    let Setup { settings, policy, instance, ready, best_rung, marks_max } = setup;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -81,6 +82,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         candidates_per_s: settings.limits.candidates_per_s,
         load_window_ns: u64::try_from(settings.limits.load_window.as_nanos())?,
         best_rung,
+        marks_max,
     };
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();

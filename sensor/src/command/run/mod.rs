@@ -52,6 +52,9 @@ pub struct Args {
     /// Leave better rungs of the attach ladder out, as on a host that refuses them
     #[arg(long, hide = true, default_value = "lsm")]
     best_rung: BestRung,
+    /// Most processes that can be marked at once, instead of one for every pid
+    #[arg(long, hide = true)]
+    marks_max: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -105,7 +108,8 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     let instance = Instance::acquire()?;
     let ready = args.ready_file.as_deref().map(ReadyFile::claim).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(daemon::run(daemon::Setup { settings, policy, instance, ready, best_rung: args.best_rung }))
+    let (best_rung, marks_max) = (args.best_rung, args.marks_max);
+    runtime.block_on(daemon::run(daemon::Setup { settings, policy, instance, ready, best_rung, marks_max }))
 }
 
 /// One sentence now instead of the kernel's EPERM later.

@@ -30,26 +30,30 @@ const LSM_NEVER_RAN: &str = "it attached but never ran; put `bpf` into the kerne
 impl Attacher<'_> {
     /// A typed tracepoint: the only rung that process events need.
     pub fn process(&mut self, event: &'static str, name: &'static str, lost: &str) -> Hook {
-        self.process_by(event, name, name, lost)
+        let mut hook = Hook::new(event, true, lost);
+        let attached = self.typed(name, name);
+        hook.settle(Rung::TpBtf, attached, "");
+        hook
     }
 
-    /// The same for a program that is named otherwise than its tracepoint.
-    pub fn process_by(
-        &mut self,
-        event: &'static str,
-        name: &'static str,
-        tracepoint: &'static str,
-        lost: &str,
-    ) -> Hook {
-        let mut hook = Hook::new(event, true, lost);
+    /// The descriptors that a program is started with: two programs, behind the one that reports execs.
+    pub fn inherit(&mut self) -> Hook {
+        const PROGRAMS: [&str; 2] = ["exec_inherits", "exec_inherited"];
+        let lost = "a model that a program was started with (a shell's redirection) is not seen";
+        let mut hook = Hook::new("inherit", true, lost);
+        let attached = PROGRAMS.iter().try_for_each(|name| self.typed(name, "sched_process_exec"));
+        hook.settle(Rung::TpBtf, attached, "");
+        hook
+    }
+
+    fn typed(&mut self, name: &str, tracepoint: &str) -> Result<(), String> {
         let attached = (|| -> Result<(), ProgramError> {
             let program: &mut BtfTracePoint = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
             program.load(tracepoint, self.btf)?;
             program.attach()?;
             Ok(())
         })();
-        hook.settle(Rung::TpBtf, attached.map_err(|e| say(&e)), "");
-        hook
+        attached.map_err(|error| say(&error))
     }
 
     /// A socket-address program on the cgroup root.

@@ -66,6 +66,8 @@ pub struct Wishes {
     pub load_window_ns: u64,
     /// Rungs above it are left out: tests of the others, and a way out on a host where a better one misbehaves.
     pub best_rung: BestRung,
+    /// Processes that can be marked at once; one for every pid where it isn't said.
+    pub marks_max: Option<u32>,
 }
 
 /// Names that the kernel half has to know.
@@ -79,7 +81,12 @@ pub struct Names {
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, best_rung: BestRung::Lsm }
+        Self {
+            candidates_per_s: CANDIDATES_PER_S,
+            load_window_ns: LOAD_WINDOW_NS,
+            best_rung: BestRung::Lsm,
+            marks_max: None,
+        }
     }
 }
 
@@ -157,12 +164,7 @@ impl Kernel {
             hooks: vec![
                 attacher.process("fork", "sched_process_fork", "children of a loader are not followed"),
                 attacher.process("exec", "sched_process_exec", "programs that a loader starts are not seen"),
-                attacher.process_by(
-                    "inherit",
-                    "exec_inherits",
-                    "sched_process_exec",
-                    "a model that a program was started with (a shell's redirection) is not seen",
-                ),
+                attacher.inherit(),
                 attacher.process("exit", "sched_process_exit", "marks are not freed: the table fills up and says so"),
                 attacher.cgroup("connect4", &cgroup, "IPv4 connections are not seen"),
                 attacher.cgroup("connect6", &cgroup, "IPv6 connections are not seen"),
@@ -262,7 +264,7 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes) -> Result<Ebpf, LoadError> 
         .btf(Some(btf))
         .override_global("OFFSETS", layout.offsets.as_bytes(), true)
         .override_global("CONFIG", config.as_bytes(), true)
-        .map_max_entries("TASKS", tasks_max())
+        .map_max_entries("TASKS", wishes.marks_max.unwrap_or_else(tasks_max))
         .load(OBJECT)
         .map_err(|e| LoadError::Object(chain(&e)))
 }
