@@ -37,9 +37,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     // From an act to an alert.
     ("policy", &["event"]),
     ("timeline", &["event"]),
+    // Where acts wait: in `watch` for what the scanner says, in `judge` for what it says too late.
+    ("waiting", &[]),
     ("incident", &["event"]),
     ("alert", &["event"]),
-    ("judge", &["alert", "event", "incident", "policy", "timeline"]),
+    ("judge", &["alert", "event", "incident", "policy", "timeline", "waiting"]),
     // The confined children that read hostile bytes.
     ("worker", &["event", "hash"]),
     // The kernel's side. `watch/mod.rs` alone knows its rooms; they share the decoded record and nothing else.
@@ -61,7 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch::record", &["event"]),
     ("watch::decode", &["event", "watch::record"]),
     ("watch::process", &["event", "watch::record"]),
-    ("watch::correlate", &["event", "hub", "watch::record"]),
+    ("watch::correlate", &["event", "hub", "waiting", "watch::record"]),
     // Out of the house: they see what they print and nothing of how it came about.
     ("sink", &["alert", "escape", "event"]),
     ("report", &["alert", "escape", "event", "hub"]),

@@ -1,5 +1,7 @@
 //! Indices of the per-CPU counter array `COUNTERS`: what the kernel half did and what it could not.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// Counters, in index order. `LOSS` ones become alerts of kind `loss`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -42,26 +44,35 @@ pub enum Counter {
     CanaryExit = 17,
     /// Two threads of one process changed its load at once, and one gave up.
     Contended = 18,
+    /// Every scratch area of a CPU was in use: a record was not made.
+    ScratchBusy = 19,
+    /// The ring was half full, and the cgroup had sent more than its share: a record was dropped, so that others find
+    /// room.
+    EventShare = 20,
+    /// Acts that were counted into an equal one of the same second instead of being sent.
+    Folded = 21,
     /// Runs of the canary of a rung (`sensor-ebpf/src/hook/canary.rs`).
-    CanaryRung = 19,
+    CanaryRung = 22,
     /// A file that only its content could show to be a model was not looked at: its cgroup is over its rate.
-    UnknownRate = 20,
+    UnknownRate = 23,
     /// `THREADS` full: a thread counts as made outside the load.
-    ThreadsFull = 21,
+    ThreadsFull = 24,
     /// Runs of the hook on received descriptors by the sensor itself (canary).
-    CanaryReceive = 22,
+    CanaryReceive = 25,
     /// Runs of the hook on inherited descriptors by the sensor itself (canary).
-    CanaryInherit = 23,
+    CanaryInherit = 26,
     /// A program was started with the descriptors of several models: only the first is known.
-    InheritedMore = 24,
+    InheritedMore = 27,
 }
 
 /// Entries of `COUNTERS`.
 pub const COUNTERS: u32 = 32;
 
 /// Counters that mean something was not seen, with the stable word that `event.reason` of a loss alert uses.
-pub const LOSS: [(Counter, &str); 9] = [
+pub const LOSS: [(Counter, &str); 11] = [
     (Counter::RingFull, "ring_full"),
+    (Counter::EventShare, "event_share"),
+    (Counter::ScratchBusy, "scratch_busy"),
     (Counter::TasksFull, "task_table_full"),
     (Counter::LoadSetsFull, "load_set_table_full"),
     (Counter::InodesFull, "inode_table_full"),
@@ -76,3 +87,16 @@ pub const LOSS: [(Counter, &str); 9] = [
 /// by `sensor status`, and no alert.
 pub const SKIPPED: [(Counter, &str); 2] =
     [(Counter::UnknownRate, "unknown_name_rate"), (Counter::WalkCut, "descriptor_walk_cut")];
+
+/// Key of map `LOSSES`: whose act was not seen, and why. The value is a count (u64).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct LossKey {
+    /// cgroup v2 id.
+    pub cgroup: u64,
+    /// [`Counter`]
+    pub counter: u32,
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<LossKey>() == 16);

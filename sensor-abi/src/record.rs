@@ -162,12 +162,16 @@ pub struct Exec {
     pub reserved: [u8; 6],
 }
 
-/// Behind it: the load's artifacts.
+/// Behind it: the load's artifacts. `header.time_ns` is when the first of the acts that it stands for was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Net {
     pub header: Header,
     pub load: Load,
+    /// CLOCK_BOOTTIME, ns: the latest of the acts that it stands for.
+    pub last_ns: u64,
+    /// How many acts it stands for.
+    pub times: u64,
     /// `AF_*`
     pub family: u16,
     /// Host byte order.
@@ -180,11 +184,47 @@ pub struct Net {
     pub address: [u8; 16],
 }
 
+/// Key of map `FOLDS`: what makes two acts the same for whoever reads alerts. Another place in the load, or another
+/// load, makes another act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FoldKey {
+    pub task: TaskKey,
+    /// Key into `LOAD_SETS`.
+    pub set: u64,
+    pub kind: u16,
+    pub family: u16,
+    pub port: u16,
+    pub sock_type: u16,
+    pub protocol: u16,
+    pub held: u8,
+    pub born: u8,
+    /// Artifacts and omitted ones of the set, which grows under one id.
+    pub artifacts: u32,
+    pub address: [u8; 16],
+}
+
+/// Value of map `FOLDS`: the record that was sent for the first of equal acts. `net.times` counts those that were not
+/// sent since; userspace takes it when it is [`FOLD_TAKE_NS`] old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Fold {
+    pub net: Net,
+    pub artifacts: [Artifact; LOAD_SET_ARTIFACTS_MAX],
+}
+
+/// How long equal acts are counted into the first of them, ns.
+pub const FOLD_NS: u64 = 1_000_000_000;
+/// When nobody adds to a fold any more, ns: later than [`FOLD_NS`] by more than a program takes from its look at the
+/// clock to its count.
+pub const FOLD_TAKE_NS: u64 = FOLD_NS + 100_000_000;
+
 /// Bytes that the artifacts of a record take at most.
 pub const ARTIFACTS_BYTES_MAX: usize = LOAD_SET_ARTIFACTS_MAX * size_of::<Artifact>();
 /// Largest record, bytes.
 pub const RECORD_BYTES_MAX: usize =
     size_of::<Open>() + PATH_BYTES_MAX + EXE_BYTES_MAX + 2 * COMPONENT_BYTES_MAX + ARGV_BYTES_MAX;
 
-const _: () = assert!(size_of::<Header>() == 80 && size_of::<Load>() == 32 && size_of::<Net>() == 136);
+const _: () = assert!(size_of::<Header>() == 80 && size_of::<Load>() == 32 && size_of::<Net>() == 152);
+const _: () = assert!(size_of::<FoldKey>() == 56 && size_of::<Fold>() == 152 + ARTIFACTS_BYTES_MAX);
 const _: () = assert!(size_of::<Exec>().is_multiple_of(8) && size_of::<Open>().is_multiple_of(8));

@@ -4,10 +4,20 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 use aya_ebpf::maps::RingBuf;
 use sensor_abi::counter::Counter;
 use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark};
-use sensor_abi::record::{ARGV_BYTES_MAX, Load};
+use sensor_abi::record::{ARGV_BYTES_MAX, FOLD_NS, Fold, FoldKey, Header, Load};
 
 use crate::field::{Address, field};
-use crate::maps::{SCRATCH, SCRATCH_BYTES, SCRATCHES, Scratch, count};
+use crate::maps::{BPF_NOEXIST, FOLDS, SCRATCH, SCRATCH_BYTES, SCRATCHES, SHARES, Scratch, count, lose, sensor_lose};
+use crate::task::now_ns;
+
+/// Records that a cgroup may send per second while a ring is half full, and at once: with 64 cgroups in need the other
+/// half holds a burst of each.
+const SHARE_PER_S: u64 = 1_000;
+const SHARE_BURST: u64 = 32;
+
+/// `include/uapi/linux/bpf.h`
+const BPF_RB_AVAIL_DATA: u64 = 0;
+const BPF_RB_RING_SIZE: u64 = 1;
 
 /// Adds to a number in a map without asking for the result: BPF_ATOMIC | BPF_ADD without BPF_FETCH, which every kernel
 /// has. (The target's `core` has no read-modify-write atomics.)
@@ -18,6 +28,25 @@ use crate::maps::{SCRATCH, SCRATCH_BYTES, SCRATCHES, Scratch, count};
 pub unsafe fn atomic_add(number: *mut u64, by: i64) {
     // SAFETY: the caller's promise.
     unsafe { core::arch::asm!("lock *(u64 *)({} + 0) += {}", in(reg) number, in(reg) by) };
+}
+
+/// The same number, of which the verifier knows nothing any more: neither its range nor where it came from.
+///
+/// Verifiers before 6.4 take all numbers of a program for precise once they follow one back across a call or a loop,
+/// and then find hardly two states alike: what was a thousand steps becomes a million. So what a call or a loop
+/// answered, and what bounds a copy, is forgotten before it is masked and used.
+#[inline(always)]
+pub fn forget(number: u64) -> u64 {
+    let mut slot = number;
+    // An atomic addition on the stack leaves bytes that could be any; a load by another register than the frame's ends
+    // the search for where they came from.
+    // SAFETY: the slot is eight-byte aligned and lives.
+    unsafe {
+        atomic_add(&raw mut slot, 0);
+        let known;
+        core::arch::asm!("{} = *(u64 *)({} + 0)", out(reg) known, in(reg) &raw const slot);
+        known
+    }
 }
 
 /// A scratch area of this CPU that nobody else is using. Given back by [`Area::release`].
@@ -40,7 +69,7 @@ impl Area {
                 atomic_add(&raw mut (*scratch).busy, -1);
             }
         }
-        count(Counter::RingFull);
+        lose(Counter::ScratchBusy);
         None
     }
 
@@ -63,18 +92,90 @@ impl Area {
         self.bytes().cast()
     }
 
-    /// Sends the first `len` bytes and releases the area.
+    /// Sends the first `len` bytes, which begin with a [`Header`], and releases the area. False where there was no room:
+    /// counted.
     #[inline(always)]
-    pub fn send(self, ring: &RingBuf, len: u64) {
-        let len = len as usize & (SCRATCH_BYTES - 1);
-        // SAFETY: `len` is below the area's size.
-        let bytes = unsafe { core::slice::from_raw_parts(self.bytes().cast_const(), len) };
-        match ring.output::<[u8]>(bytes, 0) {
-            Ok(()) => count(Counter::Sent),
-            Err(_) => count(Counter::RingFull),
+    pub fn send(self, ring: &RingBuf, len: u64) -> bool {
+        let sent = self.output(ring, len);
+        self.release();
+        sent
+    }
+
+    /// [`Self::send`], and equal acts of the next second are counted instead of sent. The area holds a [`Fold`].
+    #[inline(always)]
+    pub fn send_foldable(self, ring: &RingBuf, len: u64, key: &FoldKey) -> bool {
+        let sent = self.output(ring, len);
+        if sent {
+            let fold: *mut Fold = self.record();
+            // SAFETY: the area is larger than a fold; any bytes are one.
+            unsafe {
+                (*fold).net.times = 0;
+                // Two that meet here were both sent, and one of them is kept. Full: the next is sent too.
+                let _ = FOLDS.insert(key, &*fold, BPF_NOEXIST);
+            }
         }
         self.release();
+        sent
     }
+
+    #[inline(always)]
+    fn output(&self, ring: &RingBuf, len: u64) -> bool {
+        let header: *const Header = self.record();
+        // SAFETY: the area is larger than a header, and plain bytes.
+        let cgroup = unsafe { (*header).cgroup };
+        let len = forget(len) as usize & (SCRATCH_BYTES - 1);
+        // SAFETY: `len` is below the area's size.
+        let bytes = unsafe { core::slice::from_raw_parts(self.bytes().cast_const(), len) };
+        let half_full = ring.query(BPF_RB_AVAIL_DATA) > ring.query(BPF_RB_RING_SIZE) / 2;
+        if half_full && !within_share(cgroup) {
+            sensor_lose(Counter::EventShare as u64, cgroup);
+            return false;
+        }
+        if ring.output::<[u8]>(bytes, 0).is_err() {
+            sensor_lose(Counter::RingFull as u64, cgroup);
+            return false;
+        }
+        count(Counter::Sent);
+        true
+    }
+}
+
+/// The second half of a ring is for those who send little: one cgroup's flood takes no other's place.
+///
+/// A bucket of [`SHARE_BURST`] that [`SHARE_PER_S`] fills, kept as the time at which it is full again.
+#[inline(always)]
+fn within_share(cgroup: u64) -> bool {
+    const INTERVAL_NS: u64 = 1_000_000_000 / SHARE_PER_S;
+    let now = now_ns();
+    let Some(full_at) = SHARES.get_ptr_mut(cgroup) else {
+        return SHARES.insert(cgroup, now + INTERVAL_NS, 0).is_ok();
+    };
+    // SAFETY: a live map value; a lost update grants one record.
+    unsafe {
+        let at = (*full_at).max(now);
+        if at - now > SHARE_BURST * INTERVAL_NS {
+            return false;
+        }
+        *full_at = at + INTERVAL_NS;
+    }
+    true
+}
+
+/// Was an equal act sent within the last second? Then this one is counted there.
+#[inline(always)]
+pub fn folded(key: &FoldKey) -> bool {
+    let Some(fold) = FOLDS.get_ptr_mut(key) else { return false };
+    let now = now_ns();
+    // SAFETY: a live map value, eight-byte aligned; a torn `last_ns` can't be, it is one word.
+    unsafe {
+        if now.wrapping_sub((*fold).net.header.time_ns) >= FOLD_NS {
+            return false;
+        }
+        atomic_add(&raw mut (*fold).net.times, 1);
+        core::ptr::write_volatile(&raw mut (*fold).net.last_ns, now);
+    }
+    count(Counter::Folded);
+    true
 }
 
 /// Writes a load's fixed part and returns how many artifacts it has.
@@ -101,8 +202,8 @@ pub unsafe fn write_load(load: *mut Load, mark: *const Mark, set: *const LoadSet
 /// Copies `artifacts` artifacts behind a fixed part of `at` bytes and returns where they end.
 #[inline(always)]
 pub fn write_artifacts(bytes: *mut u8, at: u64, set: *const LoadSet, artifacts: u64) -> u64 {
-    let len = (artifacts & 15).min(LOAD_SET_ARTIFACTS_MAX as u64) * size_of::<Artifact>() as u64;
-    let at_masked = at as usize & (SCRATCH_BYTES / 2 - 1);
+    let len = (forget(artifacts) & 15).min(LOAD_SET_ARTIFACTS_MAX as u64) * size_of::<Artifact>() as u64;
+    let at_masked = forget(at) as usize & (SCRATCH_BYTES / 2 - 1);
     // SAFETY: `at` is below half the area and `len` at most 640; the source is a live map value.
     unsafe {
         bpf_probe_read_kernel(bytes.add(at_masked).cast(), len as u32, (&raw const (*set).artifacts).cast());
@@ -120,12 +221,12 @@ pub fn write_argv(bytes: *mut u8, at: u64, mm: Address) -> u64 {
     let (Some(start), Some(end)) = (field!(mm, mm_arg_start, u64), field!(mm, mm_arg_end, u64)) else {
         return at | CUT;
     };
-    let at_masked = at as usize & (SCRATCH_BYTES - 1);
+    let at_masked = forget(at) as usize & (SCRATCH_BYTES - 1);
     if at_masked > SCRATCH_BYTES - ARGV_BYTES_MAX || end <= start {
         return at | CUT;
     }
     let wanted = end - start;
-    let mut len = wanted.min(ARGV_BYTES_MAX as u64 - 1);
+    let mut len = forget(wanted.min(ARGV_BYTES_MAX as u64 - 1));
     // SAFETY: `at_masked` leaves room for the longest argv; the helper checks the source and never faults.
     unsafe {
         let to = bytes.add(at_masked).cast();
@@ -137,5 +238,5 @@ pub fn write_argv(bytes: *mut u8, at: u64, mm: Address) -> u64 {
             }
         }
     }
-    (at + len) | if len < wanted { CUT } else { 0 }
+    forget((at + len) | if len < wanted { CUT } else { 0 })
 }

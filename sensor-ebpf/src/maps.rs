@@ -2,10 +2,13 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
-use sensor_abi::counter::{COUNTERS as COUNTERS_LEN, Counter};
+use sensor_abi::counter::{COUNTERS as COUNTERS_LEN, Counter, LossKey};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{BornThread, InodeInfo, LoadSet, Mark};
-use sensor_abi::record::RECORD_BYTES_MAX;
+use sensor_abi::record::{Fold, FoldKey, RECORD_BYTES_MAX};
+
+use crate::emit::atomic_add;
+use crate::task;
 
 /// tgid -> mark. Not LRU: a fork flood must not launder. Full: `TasksFull`, and the child is unmarked.
 /// Userspace sizes it to the machine's pid_max.
@@ -69,6 +72,19 @@ pub struct Rate {
 #[map]
 pub static CANDIDATE_RATES: LruHashMap<u64, Rate> = LruHashMap::with_max_entries(1_024, 0);
 
+/// cgroup id -> when it may send next while a ring is half full (CLOCK_BOOTTIME, ns). LRU: forgetting is one burst's
+/// worth of grace.
+#[map]
+pub static SHARES: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Equal acts of one second. Full: acts are sent one by one. Emptied by userspace.
+#[map]
+pub static FOLDS: HashMap<FoldKey, Fold> = HashMap::with_max_entries(512, 0);
+
+/// Whose acts were not seen. Full: counted without a name, in `COUNTERS` alone.
+#[map]
+pub static LOSSES: HashMap<LossKey, u64> = HashMap::with_max_entries(1_024, 0);
+
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS_LEN, 0);
 
@@ -100,11 +116,49 @@ pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCH
 #[map]
 pub static NEXT_SET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// Adds one. Exact, also where programs preempt each other.
 #[inline(always)]
 pub fn count(counter: Counter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: the pointer is a live per-CPU map value; a torn count by preemption is repaired by nobody but harms
-        // nobody: counters are statistics, and the loss ones only ever grow.
-        unsafe { *value += 1 };
+        // SAFETY: a live map value, eight-byte aligned.
+        unsafe { atomic_add(value, 1) };
     }
 }
+
+/// Something of the current task was not seen, and why.
+#[inline(always)]
+pub fn lose(counter: Counter) {
+    sensor_lose(u64::from(counter as u32), task::current_cgroup());
+}
+
+/// What a marked process does can't be told without this: counted where it could not be read.
+#[inline(always)]
+pub fn needed<T>(read: Option<T>) -> Option<T> {
+    if read.is_none() {
+        lose(Counter::ReadFailed);
+    }
+    read
+}
+
+/// [`lose`], as a function that the verifier checks once: losses are rare, and every hook can have them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_lose(counter: u64, cgroup: u64) -> u64 {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: a live map value, eight-byte aligned.
+        unsafe { atomic_add(value, 1) };
+    }
+    let key = LossKey { cgroup, counter: counter as u32, reserved: 0 };
+    if LOSSES.get_ptr_mut(key).is_none() {
+        // Of two that meet here one inserts, and both find it.
+        let _ = LOSSES.insert(key, 0, BPF_NOEXIST);
+    }
+    if let Some(value) = LOSSES.get_ptr_mut(key) {
+        // SAFETY: as above.
+        unsafe { atomic_add(value, 1) };
+    }
+    0
+}
+
+/// `include/uapi/linux/bpf.h`
+pub const BPF_NOEXIST: u64 = 1;

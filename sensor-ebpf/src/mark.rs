@@ -8,9 +8,9 @@ use sensor_abi::counter::Counter;
 use sensor_abi::identity::{ContentStamp, InodeKey, TaskKey};
 use sensor_abi::mark::{Artifact, InodeInfo, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role, verdict};
 
-use crate::emit::{Area, atomic_add};
+use crate::emit::{Area, atomic_add, forget};
 use crate::field::{Address, config, field};
-use crate::maps::{EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, count};
+use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, lose, needed};
 use crate::repeat::{self, repeat};
 use crate::task::now_ns;
 use crate::{file, task};
@@ -31,7 +31,7 @@ pub fn find(key: &TaskKey) -> Option<*mut Mark> {
 pub fn find_current() -> Option<(*mut Mark, Address, TaskKey)> {
     let mark = TASKS.get_ptr_mut(task::current_tgid())?;
     let current = task::current();
-    let key = task::key_of(current)?;
+    let key = needed(task::key_of(current))?;
     // SAFETY: a live map value.
     (unsafe { (*mark).start_boottime_ns } == key.start_boottime_ns).then_some((mark, current, key))
 }
@@ -132,15 +132,12 @@ fn find_or_mark(key: &TaskKey, exe: &InodeKey, decided: u8) -> Option<*mut Mark>
     if TASKS.insert(key.tgid, fresh, BPF_NOEXIST).is_err() && find(key).is_none() {
         // Full, or the mark of an earlier process with this pid, whose exit was missed.
         if TASKS.insert(key.tgid, fresh, 0).is_err() {
-            count(Counter::TasksFull);
+            lose(Counter::TasksFull);
             return None;
         }
     }
     find(key)
 }
-
-/// `include/uapi/linux/bpf.h`
-const BPF_NOEXIST: u64 = 1;
 
 /// Tries to take a mark: each is a handful of instructions, and a holder needs a few hundred.
 const LOCK_TRIES_MAX: u32 = 8_192;
@@ -165,7 +162,7 @@ pub unsafe fn lock(mark: *mut Mark) -> bool {
     // SAFETY: the step takes a `Lock`.
     unsafe { repeat::<_, LOCK_TRIES_UNROLLED_MAX>(LOCK_TRIES_MAX, &mut lock, lock_step) };
     if lock.taken == 0 {
-        count(Counter::Contended);
+        lose(Counter::Contended);
     }
     lock.taken != 0
 }
@@ -234,7 +231,7 @@ unsafe fn give_own_set(mark: *mut Mark, key: &TaskKey) -> bool {
     };
     area.release();
     let Some(id) = inserted else {
-        count(Counter::LoadSetsFull);
+        lose(Counter::LoadSetsFull);
         return false;
     };
     // SAFETY: the caller's promise.
@@ -303,8 +300,10 @@ unsafe fn put(set: *mut LoadSet, mark: *mut Mark, artifact: &Artifact) -> Added 
     unsafe {
         let len = (*set).count.min(LOAD_SET_ARTIFACTS_MAX as u32);
         repeat::<_, { LOAD_SET_ARTIFACTS_MAX as u32 }>(len, &mut search, search_step);
-        if search.same != NO_SLOT {
-            let at = &mut (*set).artifacts[search.same as usize & ARTIFACT_MASK];
+        let (same, no_model) = (forget(search.same), forget(search.no_model));
+        let (unnamed, clean) = (forget(search.unnamed), forget(search.clean));
+        if same != NO_SLOT {
+            let at = &mut (*set).artifacts[same as usize & ARTIFACT_MASK];
             let again = at.opener.start_boottime_ns == artifact.opener.start_boottime_ns;
             let (first_ns, named) = (at.first_ns, at.named);
             *at = *artifact;
@@ -318,21 +317,21 @@ unsafe fn put(set: *mut LoadSet, mark: *mut Mark, artifact: &Artifact) -> Added 
         let slot = if (len as usize) < LOAD_SET_ARTIFACTS_MAX {
             (*set).count = len + 1;
             len as u64
-        } else if search.no_model != NO_SLOT {
-            search.no_model
+        } else if no_model != NO_SLOT {
+            no_model
         } else {
             (*set).omitted += 1;
-            if search.unnamed != NO_SLOT {
-                search.unnamed
+            if unnamed != NO_SLOT {
+                unnamed
             } else if artifact.named == 0 {
                 return Added::Failed;
-            } else if search.clean != NO_SLOT {
-                search.clean
+            } else if clean != NO_SLOT {
+                clean
             } else {
                 LOAD_SET_ARTIFACTS_MAX as u64 - 1
             }
         };
-        let slot = slot as usize & ARTIFACT_MASK;
+        let slot = forget(slot) as usize & ARTIFACT_MASK;
         (*mark).born &= !(1u8 << slot);
         (*set).artifacts[slot] = *artifact;
         Added::New

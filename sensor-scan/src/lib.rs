@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod command;
 pub mod context;
 mod decoded;
 pub mod finding;
@@ -15,6 +16,7 @@ pub mod format;
 pub mod limits;
 mod name;
 pub mod policy;
+mod python;
 pub mod report;
 pub mod rule;
 mod slice;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 
-use crate::source::Source;
+use crate::source::{Sibling, Source};
 
 /// A range of another source, under a name of its own: a stored member, a gap, a tail.
 pub struct Slice<'a> {
@@ -86,6 +86,10 @@ impl Source for Counted<'_> {
                 }
             }
         }
+    }
+
+    fn sibling(&self, path: &str) -> Sibling {
+        self.inner.sibling(path)
     }
 
     fn name(&self) -> &[u8] {

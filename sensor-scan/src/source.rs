@@ -18,6 +18,27 @@ pub trait Source {
 
     /// The file's own name without its folder, as a hint (bytes: not necessarily UTF-8); empty where it has none.
     fn name(&self) -> &[u8];
+
+    /// Another file of the same repository: `path` is relative to this file's folder, with `/` between its parts.
+    /// Who implements it never leaves that folder.
+    fn sibling(&self, _path: &str) -> Sibling {
+        Sibling::Unknown
+    }
+}
+
+/// What is known of another file of the repository.
+pub enum Sibling {
+    Here(Box<dyn Source>),
+    Missing,
+    /// The source has no folder, or the file may not be read.
+    Unknown,
+}
+
+/// The parts of a path below a folder: `None` where it would leave it.
+pub fn parts_below(path: &str) -> Option<Vec<&str>> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let safe = |part: &&str| *part != ".." && !part.contains(['\\', '\0']);
+    (!path.starts_with('/') && !parts.is_empty() && parts.iter().all(safe)).then_some(parts)
 }
 
 /// Bytes in memory: standard input, a decoded member, a test.

@@ -104,6 +104,9 @@ pub enum Detail {
     },
     Loss {
         reason: &'static str,
+        /// cgroup v2 id, decimal, of whoever it was lost of.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cgroup: Option<String>,
         count: u64,
     },
 }

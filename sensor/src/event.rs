@@ -275,9 +275,11 @@ pub enum Role {
 /// One act of a process that carries a load.
 #[derive(Debug, Clone)]
 pub struct Act {
-    /// Wall clock at the act, ns since the epoch.
+    /// Wall clock at the act (the latest of equal ones), ns since the epoch.
     pub time_unix_ns: i128,
     pub time_boottime_ns: u64,
+    /// How many equal acts this one stands for.
+    pub times: u64,
     pub kind: ActKind,
     pub role: Role,
     pub lineage: Arc<Lineage>,
@@ -293,5 +295,7 @@ pub struct Loss {
     pub time_unix_ns: i128,
     /// A stable word: `ring_full`, `task_table_full`, `candidate_rate`, …
     pub reason: &'static str,
+    /// cgroup v2 id of whoever it was lost of, where that is known.
+    pub cgroup: Option<u64>,
     pub count: u64,
 }

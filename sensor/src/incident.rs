@@ -33,7 +33,8 @@ pub enum Object {
     /// Path of the program.
     Program(Vec<u8>),
     Model(InodeKey),
-    Reason(&'static str),
+    /// Why something was lost, and of which cgroup.
+    Loss(&'static str, Option<u64>),
     /// All that is beyond [`INCIDENTS_PER_ORIGIN_RULE_MAX`].
     Rest,
 }
@@ -76,7 +77,7 @@ pub struct Key {
 #[derive(Debug, Clone)]
 pub enum Subject {
     Act { act: Arc<Act>, decides: usize },
-    Loss { reason: &'static str },
+    Loss { reason: &'static str, cgroup: Option<u64> },
 }
 
 /// One thing that was seen and judged.
@@ -89,7 +90,7 @@ pub struct Sighting {
     pub action: Action,
     /// Wall clock, ns since the epoch.
     pub time_unix_ns: i128,
-    /// How many times at once (losses come in numbers).
+    /// How many times at once (losses and folded acts come in numbers).
     pub times: u64,
 }
 
@@ -375,8 +376,8 @@ pub fn learn(act: &mut Arc<Act>, model: &Arc<Model>) {
 /// A loss as a sighting.
 pub fn sighting_of_loss(loss: &Loss, rule: Arc<str>, severity: Severity) -> Sighting {
     Sighting {
-        key: Key { origin: None, rule, object: Object::Reason(loss.reason) },
-        subject: Subject::Loss { reason: loss.reason },
+        key: Key { origin: None, rule, object: Object::Loss(loss.reason, loss.cgroup) },
+        subject: Subject::Loss { reason: loss.reason, cgroup: loss.cgroup },
         severity,
         action: Action::Alert,
         time_unix_ns: loss.time_unix_ns,

@@ -1,7 +1,7 @@
 //! From act to alert: the policy judges, incidents fold, the timeline tells the story, and what is due becomes an
 //! [`Alert`]. Pure and synchronous; clocks are arguments.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::alert::{self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program};
@@ -9,11 +9,15 @@ use crate::event::{Act, ActKind, Action, Basis, Bytes, EventKind, Loss, Model, T
 use crate::incident::{self, Incidents, Key, Line, Object, Sighting, Subject};
 use crate::policy::{Judgement, Notice, Policy, rule};
 use crate::timeline::{MOMENT_ARGV_MAX, MOMENT_TEXT_BYTES_MAX, Story, Timelines, What};
+use crate::waiting::WaitingRoom;
 
 /// Acts that made no alert and wait for the verdict of their model.
 pub const WAITING_MAX: usize = 1024;
 /// How long such an act waits, ns.
 pub const WAITING_NS_MAX: u64 = 600 * 1_000_000_000;
+
+/// Waiting acts of one model that a new one is compared with, the latest first: an equal one only adds to its count.
+const ALIKE_MAX: usize = 32;
 
 /// Everything between an act and its alert.
 #[derive(Debug)]
@@ -22,7 +26,7 @@ pub struct Judge {
     host: Host,
     incidents: Incidents,
     timelines: Timelines,
-    waiting: VecDeque<Arc<Act>>,
+    waiting: WaitingRoom<u64, Arc<Act>>,
     /// Acts that gave way in `waiting` since they were reported last.
     waiting_evicted: u64,
     /// Notices that were given.
@@ -37,7 +41,7 @@ impl Judge {
             host,
             incidents,
             timelines: Timelines::default(),
-            waiting: VecDeque::new(),
+            waiting: WaitingRoom::new(WAITING_MAX),
             waiting_evicted: 0,
             noticed: HashSet::new(),
         }
@@ -49,10 +53,7 @@ impl Judge {
         let judgements = self.policy.judge(&act);
         let act = Arc::new(act);
         self.record(&act, sight.kind, &judgements);
-        if judgements.is_empty()
-            && !sight.timeline_only
-            && act.artifacts.iter().any(|artifact| undecided(&artifact.model))
-        {
+        if judgements.is_empty() && !sight.timeline_only {
             self.wait(Arc::clone(&act));
         }
         let mut lines = Vec::new();
@@ -69,15 +70,10 @@ impl Judge {
         self.timelines.learn(&model);
         let mut again: Vec<(Option<Key>, Arc<Act>)> =
             self.incidents.learn(&model).into_iter().map(|(key, act)| (Some(key), act)).collect();
-        for mut act in std::mem::take(&mut self.waiting) {
-            let concerned = act.artifacts.iter().any(|artifact| artifact.model.sight == model.sight);
+        for mut act in self.waiting.take(&model.sight) {
             incident::learn(&mut act, &model);
-            if concerned {
-                again.push((None, Arc::clone(&act)));
-            }
-            if act.artifacts.iter().any(|artifact| undecided(&artifact.model)) {
-                self.waiting.push_back(act);
-            }
+            again.push((None, Arc::clone(&act)));
+            self.wait(act);
         }
         let mut lines = Vec::new();
         let mut latest_unix_ns = 0;
@@ -106,7 +102,7 @@ impl Judge {
         let lines = self.incidents.tick(now_ns);
         let alerts = self.finish(lines, now_unix_ns, now_ns);
         self.timelines.forget(now_ns.saturating_sub(incident::QUIET_NS_MAX));
-        self.waiting.retain(|act| now_ns.saturating_sub(act.time_boottime_ns) < WAITING_NS_MAX);
+        self.waiting.overdue(now_ns);
         alerts
     }
 
@@ -138,24 +134,25 @@ impl Judge {
         }
     }
 
+    /// Keeps an act for the verdicts that are still to come; nothing where there is none.
     fn wait(&mut self, act: Arc<Act>) {
+        let sights = |act: &Act| -> Vec<u64> { act.artifacts.iter().map(|artifact| artifact.model.sight).collect() };
+        let pending = act.artifacts.iter().map(|artifact| &artifact.model).filter(|model| undecided(model));
+        let pending: Vec<u64> = pending.map(|model| model.sight).collect();
+        let Some(first) = pending.first() else { return };
         let is_same = |known: &Arc<Act>| {
             known.kind == act.kind
                 && known.lineage.process.key == act.lineage.process.key
-                && known
-                    .artifacts
-                    .iter()
-                    .map(|artifact| artifact.model.sight)
-                    .eq(act.artifacts.iter().map(|artifact| artifact.model.sight))
+                && sights(known) == sights(&act)
         };
-        if self.waiting.iter().any(is_same) {
+        if let Some(known) = self.waiting.find_mut(first, ALIKE_MAX, is_same) {
+            let known = Arc::make_mut(known);
+            known.times = known.times.saturating_add(act.times);
             return;
         }
-        if self.waiting.len() >= WAITING_MAX {
-            self.waiting.pop_front();
-            self.waiting_evicted += 1;
-        }
-        self.waiting.push_back(act);
+        let deadline_ns = act.time_boottime_ns.saturating_add(WAITING_NS_MAX);
+        self.waiting.enter(act.lineage.cgroup_id, deadline_ns, pending, act);
+        self.waiting_evicted += self.waiting.excess().iter().map(|act| act.times).sum::<u64>();
     }
 
     fn see_loss(&mut self, loss: &Loss, now_ns: u64) -> Vec<Line> {
@@ -179,7 +176,7 @@ impl Judge {
         ];
         for (reason, count) in losses {
             if count > 0 {
-                lines.extend(self.see_loss(&Loss { time_unix_ns, reason, count }, now_ns));
+                lines.extend(self.see_loss(&Loss { time_unix_ns, reason, cgroup: None, count }, now_ns));
             }
         }
         lines.iter().map(|line| self.alert(line)).collect()
@@ -189,8 +186,9 @@ impl Judge {
         let story = line.origin.and_then(|origin| self.timelines.story(origin));
         let (event, process, model) = match &line.subject {
             Subject::Act { act, decides } => self.parts(act, *decides),
-            Subject::Loss { reason } => {
-                let detail = Detail::Loss { reason, count: line.count };
+            Subject::Loss { reason, cgroup } => {
+                let cgroup = cgroup.map(|id| id.to_string());
+                let detail = Detail::Loss { reason, cgroup, count: line.count };
                 (Event { kind: EventKind::Loss, in_load: false, basis: None, detail }, None, None)
             }
         };
@@ -283,7 +281,7 @@ fn sighting(act: &Arc<Act>, judgement: &Judgement) -> Option<Sighting> {
         // Nothing is prevented yet, so nothing else can have been done.
         action: Action::Alert,
         time_unix_ns: act.time_unix_ns,
-        times: 1,
+        times: act.times,
     })
 }
 

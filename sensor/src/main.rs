@@ -18,6 +18,7 @@ mod policy;
 mod report;
 mod sink;
 mod timeline;
+mod waiting;
 mod walk;
 mod watch;
 mod worker;

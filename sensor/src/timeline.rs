@@ -91,7 +91,7 @@ impl Timelines {
                 What::Network { kind, proto: to.proto, ip: to.ip, port: to.port }
             }
         };
-        story.add(Moment { boottime_ns: act.time_boottime_ns, pid, what, count: 1 });
+        story.add(Moment { boottime_ns: act.time_boottime_ns, pid, what, count: act.times });
     }
 
     /// The story of `origin` so far.
@@ -162,7 +162,7 @@ impl Story {
 
     fn add(&mut self, moment: Moment) {
         match self.moments.iter_mut().find(|known| known.pid == moment.pid && known.what.is_same(&moment.what)) {
-            Some(known) => known.count += 1,
+            Some(known) => known.count = known.count.saturating_add(moment.count),
             None => self.insert(moment),
         }
     }

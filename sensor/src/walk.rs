@@ -126,7 +126,7 @@ fn entries(directory: &Path) -> std::io::Result<Vec<(PathBuf, bool)>> {
 }
 
 /// The Hugging Face hub's cache: `models--x--y/snapshots/<revision>/file` links to `models--x--y/blobs/<hash>`.
-fn same_hub_cache(link: &Path, target: &Path) -> bool {
+pub fn same_hub_cache(link: &Path, target: &Path) -> bool {
     let Some(folder) = link.parent().and_then(|parent| std::fs::canonicalize(parent).ok()) else { return false };
     let repository = folder.ancestors().find(|ancestor| is_repository(ancestor.file_name().unwrap_or_default()));
     repository.is_some_and(|repository| {

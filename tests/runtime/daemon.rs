@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::actor::STEP_LIMIT;
@@ -116,7 +116,10 @@ impl Daemon {
             }
             ensure!(!heard.ended, "sensor run ended while it was to say: {what}\n{}", heard.stderr);
             let left = deadline.saturating_duration_since(Instant::now());
-            ensure!(!left.is_zero(), "no alert in {STEP_LIMIT:?}: {what}\n{}", heard.stderr);
+            if left.is_zero() {
+                let last: Vec<&str> = heard.alerts.0.iter().rev().take(20).map(|alert| alert.line.as_str()).collect();
+                bail!("no alert in {STEP_LIMIT:?}: {what}; the last ones:\n{}\n{}", last.join("\n"), heard.stderr);
+            }
             heard = self.ear.news.wait_timeout(heard, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

@@ -16,6 +16,7 @@ mod actor;
 mod alert;
 mod bpf;
 mod cases;
+mod cgroup;
 mod daemon;
 mod harness;
 mod helper;

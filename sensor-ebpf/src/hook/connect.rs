@@ -7,7 +7,7 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use sensor_abi::counter::Counter;
 use sensor_abi::mark::role;
-use sensor_abi::record::{Net, kind};
+use sensor_abi::record::{FoldKey, Net, kind};
 
 use crate::emit::{self, Area};
 use crate::field::config;
@@ -92,11 +92,32 @@ pub fn acted(
     }
     // SAFETY: as above.
     let held = window::held(current, unsafe { (*mark).set }, key.start_boottime_ns);
+    // SAFETY: mark and set are live map values.
+    let fold = unsafe {
+        FoldKey {
+            task: key,
+            set: (*mark).set,
+            kind,
+            family,
+            port: u16::from_be(port_be as u16),
+            sock_type: sock_type as u16,
+            protocol: protocol as u16,
+            held: held as u8,
+            born: (*mark).born,
+            artifacts: (*set).count + (*set).omitted,
+            address: *address,
+        }
+    };
+    if emit::folded(&fold) {
+        return None;
+    }
     let area = Area::claim()?;
     let record: *mut Net = area.record();
     // SAFETY: the area is larger than the record's fixed part; mark and set are live map values.
     let artifacts = unsafe {
         task::write_header(&raw mut (*record).header, kind, current, key);
+        (*record).last_ns = (*record).header.time_ns;
+        (*record).times = 1;
         (*record).family = family;
         (*record).port = u16::from_be(port_be as u16);
         (*record).sock_type = sock_type as u16;
@@ -105,6 +126,6 @@ pub fn acted(
         emit::write_load(&raw mut (*record).load, mark, set, held as u8, (held >> 8) as u8)
     };
     let end = emit::write_artifacts(area.bytes(), size_of::<Net>() as u64, set, artifacts);
-    area.send(&RING_BULK, end);
+    area.send_foldable(&RING_BULK, end, &fold);
     Some(())
 }

@@ -15,7 +15,7 @@ use sensor_abi::record::{EXE_BYTES_MAX, Exec, kind};
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, field};
-use crate::maps::{EXEC_HELD, LOAD_SETS, RING_PRIORITY, TASKS, THREADS, count};
+use crate::maps::{EXEC_HELD, LOAD_SETS, RING_PRIORITY, TASKS, THREADS, count, needed};
 use crate::{file, mark, task, window};
 
 security_hook! {
@@ -92,9 +92,9 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     if mark::sensor_counts(unsafe { (*mark).set }) == 0 {
         return None;
     }
-    let file: Address = field!(bprm, bprm_file, Address)?;
-    let inode: Address = field!(file, file_inode, Address)?;
-    let mm: Address = field!(current, task_mm, Address)?;
+    let file: Address = needed(field!(bprm, bprm_file, Address))?;
+    let inode: Address = needed(field!(file, file_inode, Address))?;
+    let mm: Address = needed(field!(current, task_mm, Address))?;
     let area = Area::claim()?;
     let record: *mut Exec = area.record();
     let bytes = area.bytes();
@@ -107,7 +107,7 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
         emit::write_load(&raw mut (*record).load, mark, set, held, 0)
     };
     let strings = emit::write_artifacts(bytes, size_of::<Exec>() as u64, set, artifacts);
-    let exe = file::write_path(bytes, strings, file, EXE_BYTES_MAX as u64);
+    let exe = emit::forget(file::write_path(bytes, strings, file, EXE_BYTES_MAX as u64));
     let exe_end = exe & 0xffff;
     let argv = emit::write_argv(bytes, exe_end, mm);
     let end = argv & 0xffff;

@@ -7,12 +7,13 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use sensor_abi::counter::Counter;
+use sensor_abi::identity::TaskKey;
 use sensor_abi::mark::{Mark, role};
 use sensor_abi::record::{Fork, kind};
 
 use crate::emit::Area;
 use crate::field::{Address, config, field};
-use crate::maps::{LOAD_SETS, RING_PRIORITY, TASKS, count};
+use crate::maps::{BPF_NOEXIST, LOAD_SETS, RING_PRIORITY, TASKS, count, lose, needed};
 use crate::{mark, program, task, window};
 
 #[btf_tracepoint(function = "sched_process_fork")]
@@ -29,7 +30,7 @@ fn forked(child: Address) -> Option<()> {
         count(Counter::CanaryFork);
         return own_child(child);
     }
-    let child_tgid = field!(child, task_tgid, u32)?;
+    let child_tgid = needed(field!(child, task_tgid, u32))?;
     if child_tgid != tgid && program::is_python(tgid) {
         program::set_python(child_tgid);
     }
@@ -46,7 +47,7 @@ fn forked(child: Address) -> Option<()> {
         role::OWN => return own_child(child),
         _ => {}
     }
-    let child_key = task::key_of(child)?;
+    let child_key = needed(task::key_of(child))?;
     // A thread of the creator may be changing its set: the child's share is counted before anybody can free it.
     // SAFETY: as above.
     let mut inherited: Mark = unsafe {
@@ -65,9 +66,7 @@ fn forked(child: Address) -> Option<()> {
     inherited.busy = 0;
     inherited.start_boottime_ns = child_key.start_boottime_ns;
     inherited.born |= window::held(creator, inherited.set, creator_key.start_boottime_ns) as u8;
-    if TASKS.insert(child_key.tgid, inherited, 0).is_err() {
-        count(Counter::TasksFull);
-        mark::unref(inherited.set);
+    if !inherit(&child_key, &inherited) {
         return None;
     }
     let area = Area::claim()?;
@@ -79,6 +78,37 @@ fn forked(child: Address) -> Option<()> {
     }
     area.send(&RING_PRIORITY, size_of::<Fork>() as u64);
     Some(())
+}
+
+/// Gives the process `key` the mark that it inherits, whose share of the set is counted already. False where there is
+/// no room: counted.
+#[inline(always)]
+fn inherit(key: &TaskKey, inherited: &Mark) -> bool {
+    if TASKS.insert(key.tgid, inherited, BPF_NOEXIST).is_ok() {
+        return true;
+    }
+    // Marked by the sensor that this one is about to replace; or the mark of an earlier process with this pid, whose exit
+    // was missed; or no room.
+    let stale = match TASKS.get_ptr(key.tgid) {
+        // SAFETY: a live map value.
+        Some(known) => unsafe {
+            if (*known).start_boottime_ns == key.start_boottime_ns {
+                mark::unref(inherited.set);
+                return true;
+            }
+            (*known).set
+        },
+        None => 0,
+    };
+    if TASKS.insert(key.tgid, inherited, 0).is_err() {
+        lose(Counter::TasksFull);
+        mark::unref(inherited.set);
+        return false;
+    }
+    if stale != 0 {
+        mark::unref(stale);
+    }
+    true
 }
 
 /// The sensor's children are the sensor.
@@ -98,7 +128,7 @@ fn own_child(child: Address) -> Option<()> {
         busy: 0,
     };
     if TASKS.insert(key.tgid, own, 0).is_err() {
-        count(Counter::TasksFull);
+        lose(Counter::TasksFull);
     }
     Some(())
 }

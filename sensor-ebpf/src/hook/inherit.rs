@@ -15,7 +15,7 @@ use sensor_abi::record::reason;
 use super::open::why;
 use super::receive::got;
 use crate::field::{Address, config, field, read};
-use crate::maps::{INHERITED, TASKS, count};
+use crate::maps::{INHERITED, TASKS, count, lose};
 use crate::repeat::{self, repeat};
 use crate::{file, program, task};
 
@@ -61,7 +61,7 @@ fn inherits(bprm: Address) -> Option<()> {
     // SAFETY: the step takes a `Walk`.
     unsafe { repeat::<_, STEPS_UNROLLED_MAX>(STEPS_MAX, &mut walk, step) };
     if walk.models > 1 {
-        count(Counter::InheritedMore);
+        lose(Counter::InheritedMore);
     }
     if walk.models != 0 {
         let _ = INHERITED.insert(task::current_tid(), walk.found, 0);

@@ -16,7 +16,9 @@ use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, config, field, read};
 use crate::file::{self, Name, Place};
-use crate::maps::{CANDIDATE_RATES, EXES, INODES, INODES_MALICIOUS, OWN_OPENS, RING_PRIORITY, Rate, SUFFIXES, count};
+use crate::maps::{
+    CANDIDATE_RATES, EXES, INODES, INODES_MALICIOUS, OWN_OPENS, RING_PRIORITY, Rate, SUFFIXES, count, lose,
+};
 use crate::mark::{self, Added};
 use crate::{program, task};
 
@@ -256,7 +258,7 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
     }
     let sent = send(opened, inode, stamp, class, exe_file, exe, decided, is_new);
     if sent.is_none() {
-        count(Counter::ReadFailed);
+        lose(Counter::ReadFailed);
     }
     sent
 }
@@ -271,11 +273,7 @@ const UNNAMED: u64 = 1 << 63;
 fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool) -> bool {
     let limit = u64::from(config!(candidates_per_s));
     if limit != 0 {
-        let (limit, over) = if named {
-            (limit, Counter::CandidateRate)
-        } else {
-            ((limit + UNNAMED_SHARE - 1) / UNNAMED_SHARE, Counter::UnknownRate)
-        };
+        let limit = if named { limit } else { limit.div_ceil(UNNAMED_SHARE) };
         let cgroup = task::current_cgroup() | if named { 0 } else { UNNAMED };
         let second = task::now_ns() / 1_000_000_000;
         match CANDIDATE_RATES.get_ptr_mut(cgroup) {
@@ -287,7 +285,11 @@ fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool) -> bool {
                 }
                 (*rate).count += 1;
                 if (*rate).count > limit {
-                    count(over);
+                    if named {
+                        lose(Counter::CandidateRate);
+                    } else {
+                        count(Counter::UnknownRate);
+                    }
                     return false;
                 }
             },
@@ -299,7 +301,7 @@ fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool) -> bool {
     let named = u8::from(named);
     let info = InodeInfo { stamp, class: class::PENDING, verdict: verdict::NONE, named, reserved: [0; 5] };
     if INODES.insert(inode, info, 0).is_err() {
-        count(Counter::InodesFull);
+        lose(Counter::InodesFull);
     }
     true
 }
@@ -359,10 +361,11 @@ fn send(
     }
     let fixed = size_of::<Open>() as u64;
     let path = file::write_place(bytes, fixed, opened.place.dentry, opened.place.mnt, PATH_BYTES_MAX as u64);
+    let path = emit::forget(path);
     let path_end = path & 0xffff;
     // Who a marked process is was said when it was marked, or when it was executed since.
     let exe_path = if is_new {
-        file::write_path(bytes, path_end, exe_file, EXE_BYTES_MAX as u64)
+        emit::forget(file::write_path(bytes, path_end, exe_file, EXE_BYTES_MAX as u64))
     } else {
         path_end | file::TRUNCATED
     };

@@ -2,6 +2,9 @@
 
 pub mod booster;
 pub mod compressed;
+pub mod executable;
+pub mod flatbuffer;
+pub mod foreign;
 pub mod gguf;
 pub mod hdf5;
 pub mod jinja;
@@ -9,16 +12,23 @@ pub mod json;
 pub mod json_model;
 pub mod keras;
 pub mod marshal;
+pub mod msgpack;
 pub mod npy;
 pub mod onnx;
 pub mod pickle;
 pub mod protobuf;
+pub mod rds;
+pub mod repository;
 pub mod safetensors;
+pub mod sevenz;
 pub mod skops;
 pub mod stream;
 pub mod tar;
+pub mod tensorflow;
 pub mod text;
+pub mod tflite;
 pub mod torch_legacy;
+pub mod xml;
 pub mod zip;
 
 use crate::context::{Context, Piece};
@@ -56,7 +66,12 @@ pub fn door(piece: &Piece<'_>, context: &mut Context<'_>) -> bool {
 pub fn content(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     whole(piece, |piece| {
         let readers = sniff::readers(piece, zip::directory::END_SEARCH_BYTES);
-        read(piece, &readers, context).unwrap_or_else(|| rest(piece, false, context))
+        // A name that loaders and people look for counts beside whatever else the bytes are.
+        let named = repository::scan(piece, context);
+        if !readers.is_empty() {
+            executable::beside(piece, context);
+        }
+        read(piece, &readers, context).or(named).unwrap_or_else(|| rest(piece, false, context))
     })
 }
 
@@ -69,7 +84,11 @@ pub fn member_content(piece: &Piece<'_>, context: &mut Context<'_>) -> Option<Se
         } else {
             context.deeper(piece.member.as_deref(), |context| read(piece, &readers, context))?
         };
-        Some(seen.unwrap_or_else(|| rest(piece, true, context)))
+        let named = repository::scan(piece, context);
+        if !readers.is_empty() {
+            executable::beside(piece, context);
+        }
+        Some(seen.or(named).unwrap_or_else(|| rest(piece, true, context)))
     })
 }
 
@@ -157,6 +176,7 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::Safetensors => Some(safetensors::scan(piece, context)),
             Reader::Zip => Some(zip::scan(piece, context)),
             Reader::Tar => Some(tar::scan(piece, context)),
+            Reader::SevenZ => Some(sevenz::scan(piece, context)),
             Reader::TorchLegacy => torch_legacy::scan(piece, context),
             Reader::Pickle => stream::scan(piece, context),
             Reader::Compressed(codec) => compressed::scan(piece, *codec, context),
@@ -166,6 +186,13 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::Jinja => jinja::scan(piece, context),
             Reader::Hdf5 => Some(hdf5::scan(piece, context)),
             Reader::KerasMetadata => Some(keras::scan(piece, context)),
+            Reader::TensorFlow(kind) => Some(tensorflow::scan(piece, *kind, context)),
+            Reader::TensorFlowText => tensorflow::scan_text(piece, context),
+            Reader::TfLite => Some(tflite::scan(piece, context)),
+            Reader::MsgPack => msgpack::scan(piece, context),
+            Reader::Rds => Some(rds::scan(piece, context)),
+            Reader::Xml => xml::scan(piece, context),
+            Reader::Foreign(kind) => Some(foreign::scan(piece, *kind, context)),
             Reader::JsonModel => json_model::scan(piece, context),
             Reader::CatBoost => Some(booster::scan_catboost(piece, context)),
             Reader::Ubjson => Some(booster::scan_ubjson(piece, context)),
@@ -173,7 +200,10 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::XgboostBinary => Some(booster::scan_xgboost_binary(piece, context)),
         });
     }
-    if let [first, second, ..] = seen[..] {
+    // TFLite appends an archive of labels to the model, which is how its metadata are specified.
+    if let [first, second, ..] = seen[..]
+        && (first.format, second.format) != ("tflite", "zip")
+    {
         let finding =
             Finding::new("SNS-307", Severity::Medium, "the same bytes are two formats: readers see different files");
         let finding = finding.text("first", first.format).text("second", second.format);
@@ -193,6 +223,11 @@ fn rest(piece: &Piece<'_>, inside: bool, context: &mut Context<'_>) -> Seen {
     }
     match sniff::otherwise(piece.source) {
         Otherwise::Unsupported(format, content) => {
+            match format {
+                "llamafile" => executable::ape(piece, context),
+                "tensorrt" => executable::engine(piece, format, context),
+                _ => {}
+            }
             unsupported(piece, format, context);
             return Seen { format, content };
         }
@@ -208,6 +243,7 @@ fn rest(piece: &Piece<'_>, inside: bool, context: &mut Context<'_>) -> Seen {
         Otherwise::Unknown if name::is_raw_weights(name) => {
             return storage(piece, context).unwrap_or(Seen { format: "raw-weights", content: Content::Data });
         }
+        Otherwise::Executable(kind) if kind != "script" => executable::loose(piece, kind, context),
         Otherwise::Unknown if claim.is_some() => {
             pickle::sweep(&pickle::Stream::of(piece, pickle::Dialect::Plain), context);
             let title = "named like a model, but no reader knows the content";

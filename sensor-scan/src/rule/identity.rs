@@ -26,6 +26,17 @@ pub const MANUALS: &[Manual] = &[
         atlas: &[],
     },
     Manual {
+        id: "SNS-703",
+        title: "Part of a split model is missing",
+        what: "The index names a file that is not in the repository.",
+        executes: "Nobody.",
+        abuse: "None by itself: but that part was not scanned.",
+        fix: "Fetch the whole repository and scan again.",
+        benign: "A download that was not finished.",
+        attack: &[],
+        atlas: &[],
+    },
+    Manual {
         id: "SNS-704",
         title: "Name of a repository that imitates another",
         what: "The repository's owner reads like a well-known one, or is one letter from it, or somebody else's model \

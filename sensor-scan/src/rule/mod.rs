@@ -4,10 +4,12 @@ pub mod globals;
 
 mod container;
 mod coverage;
+mod foreign;
 mod framework;
 mod identity;
 mod pickle_meaning;
 mod pickle_stream;
+mod repository;
 
 /// The manual page of a finding. Ids are permanent and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub fn all() -> impl Iterator<Item = &'static Manual> {
         pickle_stream::MANUALS,
         container::MANUALS,
         framework::MANUALS,
+        repository::MANUALS,
+        foreign::MANUALS,
         identity::MANUALS,
         coverage::MANUALS,
     ]

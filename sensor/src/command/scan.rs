@@ -1,6 +1,7 @@
 //! `sensor scan`: judge model files before anything loads them.
 
 mod examine;
+mod folder;
 mod list;
 mod policy;
 

@@ -65,6 +65,7 @@ pub fn act(kind: ActKind) -> Act {
             cgroup_id: 42,
         }),
         artifacts: vec![artifact(1)],
+        times: 1,
         artifacts_omitted: 0,
     }
 }

@@ -146,8 +146,9 @@ fn summary(alert: &Alert) -> String {
             let name = domain.as_ref().map_or(String::new(), |domain| format!(" [{}]", show(domain)));
             format!("{who} {verb} {to}{name} ({}) {when} {file}", word(proto))
         }
-        Detail::Loss { reason, count } => {
-            format!("the sensor lost something: {reason}, {count} times; what happened there was not seen")
+        Detail::Loss { reason, count, cgroup } => {
+            let of = cgroup.as_ref().map_or(String::new(), |id| format!(" of cgroup {id}"));
+            format!("the sensor lost something{of}: {reason}, {count} times; what happened there was not seen")
         }
     }
 }

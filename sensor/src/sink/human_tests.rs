@@ -94,7 +94,7 @@ fn the_other_kinds_have_their_sentence() {
         first_line(connect),
         "MEDIUM  python3.11 (pid 1) connected to [2001:db8::1]:443 (tcp) after the load of /models/1.pt (clean)"
     );
-    let loss = Loss { time_unix_ns: 0, reason: "ring_full", count: 3 };
+    let loss = Loss { time_unix_ns: 0, reason: "ring_full", cgroup: None, count: 3 };
     let shown = render(&judge().loss(loss, 0)[0], false);
     assert!(
         shown.starts_with("MEDIUM  the sensor lost something: ring_full, 3 times; what happened there was not seen\n")

@@ -9,17 +9,18 @@ use std::sync::Arc;
 use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{class, role, verdict};
 
-use super::record::{Header, Load, Open};
+use super::record::{Header, Load, Open, Repeats};
 use crate::event::{
     ActKind, Artifact, Basis, ContentClass, InodeKey, Model, ModelFinding, Process, Role, TaskKey, Verdict,
 };
 use crate::hub;
+use crate::waiting::WaitingRoom;
 
 /// Models that are remembered; the oldest give way and are looked at again.
 const MODELS_MAX: usize = 8_192;
 /// Executables whose role is remembered.
 const ROLES_MAX: usize = 4_096;
-/// Acts that wait at once; beyond, an act leaves with what is known.
+/// Acts that wait at once; beyond, the oldest of the cgroup that has most leaves with what is known.
 const WAITING_MAX: usize = 4_096;
 
 /// How far the look at a file has come.
@@ -97,19 +98,13 @@ pub struct Tell {
     pub named: bool,
 }
 
-/// An act that waits.
-#[derive(Debug)]
-struct Waiting {
-    deadline_ns: u64,
-    pending: Pending,
-}
-
 /// An act before it is known what its models are.
 #[derive(Debug, Clone)]
 pub struct Pending {
     pub header: Header,
     pub kind: ActKind,
     pub load: Load,
+    pub repeats: Repeats,
     /// Who acted, as far as it is known at the act.
     pub process: Process,
 }
@@ -122,6 +117,7 @@ pub struct Ready {
     pub role: Role,
     pub artifacts: Vec<Artifact>,
     pub artifacts_omitted: u32,
+    pub repeats: Repeats,
     pub process: Process,
 }
 
@@ -147,7 +143,7 @@ pub struct Correlator {
     models_order: VecDeque<Sight>,
     next_sight: u64,
     roles: HashMap<InodeKey, Role>,
-    waiting: VecDeque<Waiting>,
+    waiting: WaitingRoom<Sight, Pending>,
     pub sums: Sums,
     /// Models that were forgotten although an act had left without their verdict.
     pub verdicts_forgotten: u64,
@@ -161,7 +157,7 @@ impl Correlator {
             models_order: VecDeque::new(),
             next_sight: 0,
             roles: HashMap::new(),
-            waiting: VecDeque::new(),
+            waiting: WaitingRoom::new(WAITING_MAX),
             sums: Sums::default(),
             verdicts_forgotten: 0,
         }
@@ -256,6 +252,7 @@ impl Correlator {
     /// The scanner spoke. Says what to tell the kernel, and the model where an act left without its verdict.
     pub fn looked(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<(Tell, Option<Arc<Model>>)> {
         let known = self.models.get_mut(&(inode, stamp))?;
+        self.waiting.stir(&(inode, stamp));
         let was_unknown = known.progress == Progress::Asked;
         let model = Arc::make_mut(&mut known.model);
         match word {
@@ -337,25 +334,21 @@ impl Correlator {
                 });
             }
         }
-        self.waiting.push_back(Waiting { deadline_ns: now_ns + self.scan_wait_ns, pending });
+        let sights = pending.load.artifacts.iter().map(|artifact| (artifact.inode, artifact.stamp)).collect();
+        self.waiting.enter(pending.header.cgroup, now_ns.saturating_add(self.scan_wait_ns), sights, pending);
         looks
+    }
+
+    /// Somebody said who a process is.
+    pub fn told(&mut self) {
+        self.waiting.stir_all();
     }
 
     /// Acts that have waited enough. `lineage_known` says whether all is known of a process that can be.
     pub fn due(&mut self, now_ns: u64, lineage_known: impl Fn(TaskKey) -> bool) -> Vec<Ready> {
-        let mut ready = Vec::new();
-        let mut excess = self.waiting.len().saturating_sub(WAITING_MAX);
-        for _ in 0..self.waiting.len() {
-            let Some(waiting) = self.waiting.pop_front() else { break };
-            let must = excess > 0 || waiting.deadline_ns <= now_ns;
-            excess = excess.saturating_sub(1);
-            if must || (self.is_settled(&waiting.pending) && lineage_known(waiting.pending.header.task)) {
-                ready.extend(self.settle(waiting.pending));
-            } else {
-                self.waiting.push_back(waiting);
-            }
-        }
-        ready
+        let Self { waiting, models, .. } = self;
+        let left = waiting.leave(now_ns, |pending| is_settled(models, pending) && lineage_known(pending.header.task));
+        left.into_iter().filter_map(|pending| self.settle(pending)).collect()
     }
 
     /// Everything that waits, as it is: the daemon stops.
@@ -365,18 +358,11 @@ impl Correlator {
 
     /// When the next act has to leave, boot clock, ns.
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        self.waiting.iter().map(|waiting| waiting.deadline_ns).min()
-    }
-
-    fn is_settled(&self, pending: &Pending) -> bool {
-        pending.load.artifacts.iter().all(|artifact| {
-            let known = self.models.get(&(artifact.inode, artifact.stamp));
-            known.is_none_or(|known| known.progress == Progress::Done)
-        })
+        self.waiting.next_deadline_ns()
     }
 
     fn settle(&mut self, pending: Pending) -> Option<Ready> {
-        let Pending { header, kind, load, process } = pending;
+        let Pending { header, kind, load, repeats, process } = pending;
         let role = self.role(&load);
         let mut artifacts = Vec::with_capacity(load.artifacts.len());
         let (mut before_verdict, mut provisional) = (false, false);
@@ -412,14 +398,22 @@ impl Correlator {
             });
         }
         if artifacts.is_empty() {
-            self.sums.acts_without_model += 1;
+            self.sums.acts_without_model += repeats.times;
             return None;
         }
-        self.sums.acts += 1;
+        self.sums.acts += repeats.times;
         self.sums.acts_before_verdict += u64::from(before_verdict);
         self.sums.acts_provisional += u64::from(provisional);
-        Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, process })
+        Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, repeats, process })
     }
+}
+
+/// Is everything known of an act's files?
+fn is_settled(models: &HashMap<Sight, Known>, pending: &Pending) -> bool {
+    pending.load.artifacts.iter().all(|artifact| {
+        let known = models.get(&(artifact.inode, artifact.stamp));
+        known.is_none_or(|known| known.progress == Progress::Done)
+    })
 }
 
 #[cfg(test)]

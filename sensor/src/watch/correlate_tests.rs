@@ -51,7 +51,7 @@ fn act(time_ns: u64) -> Pending {
     };
     let load = Load { exe: MODEL, role: role::LOADER, artifacts: vec![artifact], omitted: 0 };
     let process = Process { key: TASK, start_unix_ns: 0, exe: vec![], argv: vec![], argv_truncated: false, uid: None };
-    Pending { header: header(time_ns), kind: ActKind::ModelOpen, load, process }
+    Pending { header: header(time_ns), kind: ActKind::ModelOpen, load, repeats: Repeats::once(time_ns), process }
 }
 
 fn judged(verdict: Verdict) -> Word {

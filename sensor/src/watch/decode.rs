@@ -9,7 +9,7 @@ use sensor_abi::record::{self as raw, kind};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
-use super::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record};
+use super::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
 use crate::event::{Bytes, InodeKey, TaskKey};
 
 /// Bytes that are no record. Counted, never fatal.
@@ -45,10 +45,11 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             let (load, _) = load(&fixed.load, rest)?;
             let net = net(&fixed);
             let header = header(&fixed.header);
+            let repeats = Repeats { times: fixed.times, last_ns: fixed.last_ns };
             Ok(if head.kind == kind::SEND {
-                Record::Send { header, load, net }
+                Record::Send { header, load, net, repeats }
             } else {
-                Record::Connect { header, load, net }
+                Record::Connect { header, load, net, repeats }
             })
         }
         other => Err(DecodeError::Kind(other)),

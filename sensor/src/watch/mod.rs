@@ -18,6 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use sensor_abi::counter::{Counter, LOSS, SKIPPED};
 use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{InodeInfo, role};
+use sensor_abi::record::FOLD_TAKE_NS;
 
 use self::correlate::{Correlator, Pending, Ready, Tell};
 pub use sensor_abi::ABI_VERSION;
@@ -27,8 +28,8 @@ use self::load::plan::Plan;
 use self::load::{Kernel, LoadError, Names, OwnOpens, Wishes};
 use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
-use self::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record};
-use self::ring::Ring;
+use self::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
+use self::ring::Stream;
 use crate::event::{Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role};
 
 /// Records that are taken from one ring before somebody else gets a turn.
@@ -38,8 +39,11 @@ const BATCH_RECORDS_MAX: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     Look(Look),
-    /// What do these processes run?
-    Processes(Vec<u32>),
+    /// What do these processes run? `cgroup`: of whoever acted.
+    Processes {
+        cgroup: u64,
+        pids: Vec<u32>,
+    },
 }
 
 /// How an executable's role is decided.
@@ -48,12 +52,11 @@ pub type Decide = Box<dyn Fn(&Executable) -> Role + Send>;
 /// The runtime half.
 pub struct Watch {
     kernel: Kernel,
-    priority: Ring,
-    bulk: Ring,
+    stream: Stream,
     plan: Plan,
     joined: Joined,
     malformed: u64,
-    told_losses: BTreeMap<&'static str, u64>,
+    told_losses: BTreeMap<(&'static str, Option<u64>), u64>,
 }
 
 /// What the records are joined with; apart from the rings, so that both can be held at once.
@@ -104,8 +107,7 @@ impl Watch {
         };
         let mut watch = Self {
             kernel,
-            priority: Ring::new(rings.priority).map_err(reactor)?,
-            bulk: Ring::new(rings.bulk).map_err(reactor)?,
+            stream: Stream::new(rings.priority, rings.bulk).map_err(reactor)?,
             plan,
             joined,
             malformed: 0,
@@ -126,33 +128,39 @@ impl Watch {
 
     /// Resolves when the kernel has sent something. Cancel-safe.
     pub async fn readable(&self) -> std::io::Result<()> {
-        tokio::select! {
-            ready = self.priority.readable() => ready,
-            ready = self.bulk.readable() => ready,
-        }
+        self.stream.readable().await
     }
 
     /// Takes a batch of records. True where more may be there.
     pub fn take(&mut self) -> bool {
-        let Self { priority, bulk, joined, malformed, .. } = self;
-        let mut each = |bytes: &[u8]| match decode::decode(bytes) {
-            Ok(record) => joined.take(record),
-            Err(error) => {
-                *malformed += 1;
-                tracing::warn!(%error, "a record that can't be read");
+        let Self { stream, joined, malformed, .. } = self;
+        let more = stream.take(boottime_ns(), BATCH_RECORDS_MAX, |bytes| *malformed += joined.take_bytes(bytes));
+        self.tell_roles();
+        more
+    }
+
+    /// Takes the counts of acts that were folded in the kernel and get no more; `all`: of every one, when no hook is
+    /// attached any more. To be called about once a second.
+    pub fn take_folds(&mut self, all: bool) {
+        let before_ns = if all { u64::MAX } else { boottime_ns().saturating_sub(FOLD_TAKE_NS) };
+        match self.kernel.take_folds(before_ns) {
+            Ok(folds) => {
+                for fold in folds {
+                    self.malformed += self.joined.take_bytes(&fold);
+                }
             }
-        };
-        // Opens, forks and execs first: they say what the others mean.
-        let records = priority.drain(BATCH_RECORDS_MAX, &mut each);
-        let more = records == BATCH_RECORDS_MAX;
-        let records = if more { 0 } else { bulk.drain(BATCH_RECORDS_MAX, &mut each) };
+            Err(error) => tracing::warn!(%error, "the counts of equal acts could not be read"),
+        }
+        self.tell_roles();
+    }
+
+    fn tell_roles(&mut self) {
         for (exe, role) in self.joined.roles.drain(..) {
             let code = if role == Role::Reader { role::READER } else { role::LOADER };
             if let Err(error) = self.kernel.set_role(abi_inode(exe), code) {
                 tracing::warn!(%error, "a role could not be told to the kernel");
             }
         }
-        more || records == BATCH_RECORDS_MAX
     }
 
     /// What others have to be asked because of the records taken so far.
@@ -174,11 +182,13 @@ impl Watch {
     /// The process worker's word.
     pub fn told(&mut self, told: Told) {
         self.joined.processes.told(told);
+        self.joined.correlator.told();
     }
 
     /// The process worker has no word on this process.
     pub fn gone(&mut self, tgid: u32) {
         self.joined.processes.gone(tgid);
+        self.joined.correlator.told();
     }
 
     /// Detaches every hook. What was sent before can still be taken.
@@ -205,15 +215,23 @@ impl Watch {
         Some(Duration::from_nanos(deadline.saturating_sub(boottime_ns())))
     }
 
-    /// What was lost since the last call, per reason.
+    /// What was lost since the last call, per reason and cgroup.
     pub fn losses(&mut self) -> Vec<Loss> {
-        let now = self.loss_sums();
         let time_unix_ns = ns(ClockId::Realtime);
+        let of_cgroups = self.kernel.losses_by_cgroup();
         let mut losses = Vec::new();
-        for (reason, sum) in now {
-            let before = self.told_losses.insert(reason, sum).unwrap_or(0);
-            if sum > before {
-                losses.push(Loss { time_unix_ns, reason, count: sum - before });
+        for (reason, sum) in self.loss_sums() {
+            let named = of_cgroups.range((reason, 0)..=(reason, u64::MAX)).map(|((_, id), sum)| (Some(*id), *sum));
+            let mut parts: Vec<_> = named.collect();
+            let named_sum: u64 = parts.iter().map(|(_, sum)| *sum).sum();
+            // What the table of cgroups had no room for, and what nobody can be named for.
+            parts.push((None, sum.saturating_sub(named_sum)));
+            for (cgroup, sum) in parts {
+                let before = self.told_losses.get(&(reason, cgroup)).copied().unwrap_or(0);
+                if sum > before {
+                    self.told_losses.insert((reason, cgroup), sum);
+                    losses.push(Loss { time_unix_ns, reason, cgroup, count: sum - before });
+                }
             }
         }
         losses
@@ -223,8 +241,11 @@ impl Watch {
     pub fn loss_sums(&self) -> BTreeMap<&'static str, u64> {
         let counters = self.kernel.counters();
         let kernel = LOSS.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
-        let own =
-            [("record_malformed", self.malformed), ("model_table_full", self.joined.correlator.verdicts_forgotten)];
+        let own = [
+            ("record_malformed", self.malformed),
+            ("model_table_full", self.joined.correlator.verdicts_forgotten),
+            ("program_skipped", self.kernel.skipped()),
+        ];
         kernel.chain(own).filter(|(_, sum)| *sum > 0).collect()
     }
 
@@ -258,6 +279,20 @@ impl Watch {
 }
 
 impl Joined {
+    /// Takes a record's bytes, or those of a fold. 1 where they are none.
+    fn take_bytes(&mut self, bytes: &[u8]) -> u64 {
+        match decode::decode(bytes) {
+            Ok(record) => {
+                self.take(record);
+                0
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a record that can't be read");
+                1
+            }
+        }
+    }
+
     fn take(&mut self, record: Record) {
         match record {
             Record::Open(open) => self.opened(&open),
@@ -265,17 +300,18 @@ impl Joined {
             Record::Exec { header, load, exe: _, path, argv } => {
                 self.processes.runs(&header, &path, &argv);
                 let Argv { args, truncated } = argv;
-                self.acted(header, load, ActKind::Exec { exe: path, argv: args, argv_truncated: truncated });
+                let repeats = Repeats::once(header.time_ns);
+                self.acted(header, load, ActKind::Exec { exe: path, argv: args, argv_truncated: truncated }, repeats);
             }
             Record::Exit { header } => self.processes.exited(&header),
-            Record::Connect { header, load, net } => {
+            Record::Connect { header, load, net, repeats } => {
                 if let Some(to) = destination(net) {
-                    self.acted(header, load, ActKind::Connect(to));
+                    self.acted(header, load, ActKind::Connect(to), repeats);
                 }
             }
-            Record::Send { header, load, net } => {
+            Record::Send { header, load, net, repeats } => {
                 if let Some(to) = destination(net) {
-                    self.acted(header, load, ActKind::Send(to));
+                    self.acted(header, load, ActKind::Send(to), repeats);
                 }
             }
         }
@@ -309,31 +345,32 @@ impl Joined {
             cut: false,
         };
         let load = Load { exe: open.exe.inode, role: open.role, artifacts: vec![artifact], omitted: 0 };
-        self.acted(open.header.clone(), load, ActKind::ModelOpen);
+        self.acted(open.header.clone(), load, ActKind::ModelOpen, Repeats::once(open.header.time_ns));
     }
 
-    fn acted(&mut self, header: Header, load: Load, kind: ActKind) {
+    fn acted(&mut self, header: Header, load: Load, kind: ActKind, repeats: Repeats) {
         self.processes.seen(&header);
         let wanted = self.processes.ask(header.task);
         if !wanted.is_empty() {
-            self.asks.push(Ask::Processes(wanted));
+            self.asks.push(Ask::Processes { cgroup: header.cgroup, pids: wanted });
         }
         // Who it is now: it may run another program by the time that the act leaves.
         let process = self.processes.show(header.task);
         let now_ns = header.time_ns;
-        let looks = self.correlator.acted(Pending { header, kind, load, process }, now_ns);
+        let looks = self.correlator.acted(Pending { header, kind, load, repeats, process }, now_ns);
         self.asks.extend(looks.into_iter().map(Ask::Look));
     }
 
     fn act(&self, ready: Ready) -> Act {
-        let Ready { header, kind, role, artifacts, artifacts_omitted, mut process } = ready;
+        let Ready { header, kind, role, artifacts, artifacts_omitted, repeats, mut process } = ready;
         let Lineage { process: latest, ancestors, cgroup_id } = self.processes.lineage(header.task, header.cgroup);
         if process.exe.is_empty() || (process.argv.is_empty() && process.exe == latest.exe) {
             process = latest;
         }
         Act {
-            time_unix_ns: self.processes.boot_unix_ns + i128::from(header.time_ns),
-            time_boottime_ns: header.time_ns,
+            time_unix_ns: self.processes.boot_unix_ns + i128::from(repeats.last_ns),
+            time_boottime_ns: repeats.last_ns,
+            times: repeats.times,
             kind,
             role,
             lineage: Arc::new(Lineage { process, ancestors, cgroup_id }),

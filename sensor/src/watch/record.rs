@@ -122,14 +122,28 @@ pub struct Net {
     pub protocol: u16,
 }
 
+/// How many acts a record stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeats {
+    pub times: u64,
+    /// CLOCK_BOOTTIME, ns: the latest of them.
+    pub last_ns: u64,
+}
+
+impl Repeats {
+    pub fn once(time_ns: u64) -> Self {
+        Self { times: 1, last_ns: time_ns }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     Open(Box<Open>),
     Fork { header: Header, child: TaskKey },
     Exec { header: Header, load: Load, exe: InodeKey, path: Bytes, argv: Argv },
     Exit { header: Header },
-    Connect { header: Header, load: Load, net: Net },
-    Send { header: Header, load: Load, net: Net },
+    Connect { header: Header, load: Load, net: Net, repeats: Repeats },
+    Send { header: Header, load: Load, net: Net, repeats: Repeats },
 }
 
 #[cfg(test)]

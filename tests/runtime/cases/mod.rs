@@ -2,6 +2,7 @@
 
 mod benign;
 mod evasion;
+mod flood;
 mod hostile;
 mod lifecycle;
 mod neighbour;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Case> {
         settings::cases(),
         lifecycle::cases(),
         neighbour::cases(),
+        flood::cases(),
         lifecycle::after_a_crash(),
     ];
     all.into_iter().flatten().collect()

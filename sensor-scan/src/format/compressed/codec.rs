@@ -7,8 +7,8 @@ use std::rc::Rc;
 use crate::source::Source;
 
 /// A decoder's window may take this much memory; what asks for more is refused (and reported as unreadable).
-const DECODER_MEMORY_KIB_MAX: u32 = 256 << 10;
-const ZSTD_WINDOW_BYTES_MAX: u64 = 128 << 20;
+const DECODER_MEMORY_KIB_MAX: u32 = 66 << 10;
+const WINDOW_BYTES_MAX: u64 = 64 << 20;
 const INPUT_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,15 @@ pub enum Codec {
     ZipLzma,
     Lz4,
     Zstd,
+    /// LZMA whose properties stand elsewhere, as in 7z archives.
+    RawLzma {
+        props: u8,
+        dictionary: u32,
+        bytes: u64,
+    },
+    RawLzma2 {
+        dictionary: u32,
+    },
 }
 
 impl Codec {
@@ -68,7 +77,7 @@ impl Codec {
             Self::Gzip => "gzip",
             Self::Bzip2 => "bzip2",
             Self::Xz => "xz",
-            Self::Lzma | Self::ZipLzma => "lzma",
+            Self::Lzma | Self::ZipLzma | Self::RawLzma { .. } | Self::RawLzma2 { .. } => "lzma",
             Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
         }
@@ -92,13 +101,21 @@ impl Codec {
                 Ok(reader) => Box::new(reader),
                 Err(error) => Box::new(Failed(Some(error))),
             },
-            Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(input)),
-            Self::Zstd => {
-                match ruzstd::decoding::StreamingDecoder::new_with_max_window_size(input, ZSTD_WINDOW_BYTES_MAX) {
+            Self::RawLzma { props, dictionary, bytes } => match raw_lzma(input, props, dictionary, bytes) {
+                Ok(reader) => Box::new(reader),
+                Err(error) => Box::new(Failed(Some(error))),
+            },
+            Self::RawLzma2 { dictionary } => {
+                match lzma_rust2::Lzma2Reader::new_mem_limit(input, dictionary, DECODER_MEMORY_KIB_MAX, None) {
                     Ok(reader) => Box::new(reader),
-                    Err(error) => Box::new(Failed(Some(io::Error::other(error.to_string())))),
+                    Err(error) => Box::new(Failed(Some(io::Error::other(error)))),
                 }
             }
+            Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(input)),
+            Self::Zstd => match ruzstd::decoding::StreamingDecoder::new_with_max_window_size(input, WINDOW_BYTES_MAX) {
+                Ok(reader) => Box::new(reader),
+                Err(error) => Box::new(Failed(Some(io::Error::other(error.to_string())))),
+            },
         };
         (reader, taken)
     }
@@ -113,6 +130,14 @@ fn zip_lzma(mut input: Input<'_>) -> io::Result<lzma_rust2::LzmaReader<Input<'_>
         return Err(io::Error::other("LZMA properties that need too much memory, or are none"));
     }
     lzma_rust2::LzmaReader::new_with_props(input, u64::MAX, fixed[4], dictionary, None).map_err(io::Error::other)
+}
+
+fn raw_lzma(input: Input<'_>, props: u8, dictionary: u32, bytes: u64) -> io::Result<lzma_rust2::LzmaReader<Input<'_>>> {
+    let needed = lzma_rust2::lzma_get_memory_usage_by_props(dictionary, props).map_err(io::Error::other)?;
+    if needed > DECODER_MEMORY_KIB_MAX {
+        return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the window is too big"));
+    }
+    lzma_rust2::LzmaReader::new_with_props(input, bytes, props, dictionary, None).map_err(io::Error::other)
 }
 
 /// A decoder that could not be set up: its first read says why.

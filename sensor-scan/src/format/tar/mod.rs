@@ -20,15 +20,16 @@ pub fn claims(head: &[u8]) -> bool {
 }
 
 pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
-    let mut walk = Walk { piece, pending: header::Extended::default(), torch: 0, code: false };
+    let mut walk = Walk { piece, pending: header::Extended::default(), torch: 0, nemo: false, code: false };
     let mut at = 0;
     while let Some(next) = walk.member(at, context) {
         at = next;
     }
-    let (torch, code) = (walk.torch == 3, walk.code);
+    let (torch, nemo, code) = (walk.torch == 3, walk.nemo, walk.code);
     end(piece, at, context);
     match (torch, code) {
         (true, _) => Seen { format: "torch-tar", content: Content::Code },
+        (_, _) if nemo => Seen { format: "nemo", content: Content::Code },
         (_, true) => Seen { format: "tar", content: Content::Code },
         _ => Seen { format: "tar", content: Content::Unknown },
     }
@@ -40,6 +41,8 @@ struct Walk<'a, 'b> {
     pending: header::Extended,
     /// Bits: has the members of torch's first format.
     torch: u32,
+    /// Has the configuration from which NeMo makes its model.
+    nemo: bool,
     code: bool,
 }
 
@@ -112,10 +115,7 @@ impl Walk<'_, '_> {
             let finding = Finding::new("SNS-903", Severity::Low, "archive ends within a member").member(Some(&name));
             context.report(finding.number("bytes_missing", size - have));
         }
-        if format::file_name(&raw_name) == b"model_config.yaml" {
-            // NeMo instantiates what the configuration names; only the weights are understood.
-            format::unsupported(&Piece { member: Some(name.clone()), ..self.piece.clone() }, "nemo", context);
-        }
+        self.nemo |= format::file_name(&raw_name) == b"model_config.yaml";
         let content = Piece { source: &source, start: 0, end: have, member: Some(name) };
         // torch unpickles these three whatever they look like.
         let legacy = match format::file_name(&raw_name) {

@@ -74,15 +74,6 @@ impl Flavour {
         Seen { format, content }
     }
 
-    /// Formats where source decides, which is not understood yet.
-    pub fn is_unsupported<'a>(self, mut names: impl Iterator<Item = &'a [u8]>) -> bool {
-        match self {
-            // The handler runs when the archive is registered.
-            Self::Mar => names.any(|name| folded(name).ends_with(b".py")),
-            Self::Torch | Self::Npz | Self::Keras | Self::Skops | Self::Plain => false,
-        }
-    }
-
     pub fn role(self, name: &[u8]) -> Role {
         if self != Self::Torch {
             return Role::Any;

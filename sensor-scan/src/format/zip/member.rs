@@ -7,7 +7,7 @@ use crate::context::{Context, Piece};
 use crate::decoded::{Decoded, End};
 use crate::finding::{Finding, Severity};
 use crate::format::compressed::{self, codec::Codec};
-use crate::format::{self, Seen, stream};
+use crate::format::{self, Seen, repository, stream};
 use crate::report::Content;
 use crate::slice::{Slice, for_each_piece, read};
 use crate::source::Source;
@@ -65,6 +65,12 @@ pub fn scan(
         return None;
     }
     compressed::report_end(&decoded, &name, context);
+    if role == Role::TorchPickle && matches!(decoded.end, End::Ratio(_)) {
+        // Weights may be zeros, the description of them never is.
+        let finding =
+            Finding::new("SNS-309", Severity::High, "a pickle that decodes to a suspicious multiple of its size");
+        context.report(finding.member(Some(&name)).number("decoded_bytes", decoded.len()).loaders(&["torch.load"]));
+    }
     let right = decoded.end != End::Complete || decoded.crc == entry.header().crc;
     verdict_on_container(&name, flavour, encrypted, right, context);
     if decoded.is_empty() && broken {
@@ -137,6 +143,7 @@ fn code(piece: &Piece<'_>, context: &mut Context<'_>) {
         let title = "torch package with Python source, which its importer executes";
         let finding = Finding::new("SNS-403", Severity::Medium, title).member(member);
         context.report(finding.loaders(&["torch.package.PackageImporter"]));
+        repository::source(piece, context);
         return;
     }
     let text = read(piece.source, 0, SOURCE_BYTES_MAX);
@@ -152,7 +159,28 @@ fn code(piece: &Piece<'_>, context: &mut Context<'_>) {
         let title = "TorchScript source with an import that torch never writes";
         context.report(Finding::new("SNS-402", Severity::Medium, title).member(member).text("line", line));
     }
+    for line in text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
+        let line_text = String::from_utf8_lossy(&line[..line.len().min(1 << 10)]);
+        if let Some((_, severity, what)) = SCRIPT_EFFECTS.iter().find(|(call, ..)| line_text.contains(call)) {
+            let finding = Finding::new("SNS-402", *severity, format!("TorchScript source that {what}"));
+            context.report(
+                finding.member(member).text("line", line).loaders(&["torch.jit.load, when the method is called"]),
+            );
+        }
+    }
 }
+
+/// Operators of TorchScript that reach files.
+const SCRIPT_EFFECTS: &[(&str, Severity, &str)] = &[
+    ("torch.save(", Severity::High, "writes a file"),
+    ("aten.save(", Severity::High, "writes a file"),
+    ("image.write_file(", Severity::High, "writes a file"),
+    ("write_png(", Severity::High, "writes a file"),
+    ("write_jpeg(", Severity::High, "writes a file"),
+    ("torch.from_file(", Severity::High, "maps a file"),
+    ("aten.from_file(", Severity::High, "maps a file"),
+    ("image.read_file(", Severity::Medium, "reads a file"),
+];
 
 /// Header, data and data descriptor of an entry as a range of the file.
 pub fn extent(piece: &Piece<'_>, entry: &Entry) -> (u64, u64) {

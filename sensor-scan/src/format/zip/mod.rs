@@ -54,9 +54,6 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     whole(piece, &directory, context);
     check::names(piece, &directory.entries, context);
 
-    if flavour.is_unsupported(names()) {
-        format::unsupported(piece, flavour.seen().format, context);
-    }
     let mut content = flavour.seen().content;
     let mut raise = |seen: Option<Seen>| {
         if seen.is_some_and(|seen| seen.content == Content::Code) {

@@ -9,9 +9,8 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::UnboundedSender;
 
-use super::looks::{self, Reply};
+use super::looks::{self, Questions, Reply};
 use crate::alert::{Alert, Host};
 use crate::config::settings::{Settings, Target};
 use crate::event::{Loss, Role};
@@ -48,7 +47,7 @@ pub struct Setup {
 struct Daemon {
     watch: Watch,
     pool: ScanPool,
-    processes: UnboundedSender<Vec<u32>>,
+    processes: Questions,
     judge: Judge,
     sinks: Vec<Sink>,
     started: Instant,
@@ -161,7 +160,12 @@ impl Daemon {
                     self.looks += 1;
                     self.pool.submit(looks::sniff(look, self.looks));
                 }
-                Ask::Processes(pids) => drop(self.processes.send(pids)),
+                Ask::Processes { cgroup, pids } => {
+                    for pid in self.processes.ask(cgroup, pids) {
+                        // No place to ask in: it is shown as far as it is known.
+                        self.watch.gone(pid);
+                    }
+                }
             }
         }
         let acts = self.watch.due();
@@ -201,6 +205,7 @@ impl Daemon {
 
     fn tick(&mut self) {
         self.watch.set_clock();
+        self.watch.take_folds(false);
         self.say_losses();
         for notice in self.judge.notices(unix_ns()) {
             tracing::warn!(rule = notice.rule, "{}", notice.message);
@@ -214,7 +219,7 @@ impl Daemon {
         let overflows = self.pool.overflows();
         if overflows > self.overflows_told {
             let count = overflows - self.overflows_told;
-            losses.push(Loss { time_unix_ns: unix_ns(), reason: "scan_queue_full", count });
+            losses.push(Loss { time_unix_ns: unix_ns(), reason: "scan_queue_full", cgroup: None, count });
             self.overflows_told = overflows;
         }
         for loss in losses {
@@ -233,6 +238,7 @@ impl Daemon {
     /// Everything that is still held leaves as it is, by `until` if the outputs take it.
     async fn finish(mut self, until: Instant) {
         while self.watch.take() {}
+        self.watch.take_folds(true);
         let acts = self.watch.flush();
         self.judge_all(acts);
         self.say_losses();

@@ -1,10 +1,11 @@
 //! Between the watch and the workers: its questions as their jobs, their answers as its words.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sensor_abi::identity::InodeKey as AbiInodeKey;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::event::{ContentClass, ModelFinding, Verdict};
 use crate::watch::record::Argv;
@@ -12,12 +13,13 @@ use crate::watch::{Look, TICK_NS, Told, Word};
 use crate::worker::child::locate::is_network;
 use crate::worker::pool::{Answer, Job, Outcome};
 use crate::worker::process::{ProcessReader, Seen};
+use crate::worker::queue::{FairQueue, QueueLimits};
 use crate::worker::wire::{self, Content, Mode, NotRead, Unscannable};
 
 /// The scanner's format of what no reader accepts.
 const OTHER: &str = "other";
 
-/// How long all processes of one call may take to be read.
+/// How long all processes of one look may take to be read.
 const PROCESSES_MAX: Duration = Duration::from_secs(5);
 
 /// The first look at a file: which format is it?
@@ -134,11 +136,63 @@ pub enum Reply {
     Gone(u32),
 }
 
+/// Processes that wait to be read, in all and of one cgroup. One that finds no place is shown as far as it is known.
+const QUESTIONS: QueueLimits = QueueLimits { per_cgroup_max: 512, total_max: 2_048 };
+/// A process that takes longer doesn't want to be read: its cgroup is served last from then on.
+const PROCESS_SLOW: Duration = Duration::from_millis(250);
+/// Answers on their way to the loop; the reader waits for it.
+const REPLIES_MAX: usize = 256;
+
+/// Where the loop leaves its questions about processes: cgroups take turns.
+#[derive(Debug, Clone)]
+pub struct Questions {
+    shared: Arc<Lined>,
+}
+
+/// For whom a process is asked about, and which: a queue of them and the bell for it.
+#[derive(Debug)]
+struct Lined {
+    queue: Mutex<FairQueue<(u64, u32)>>,
+    bell: Notify,
+}
+
+impl Questions {
+    fn new() -> Self {
+        Self { shared: Arc::new(Lined { queue: Mutex::new(FairQueue::new(QUESTIONS)), bell: Notify::new() }) }
+    }
+
+    /// Asks about `pids`, for a process of `cgroup`. Gives back those that had no place.
+    #[must_use]
+    pub fn ask(&self, cgroup: u64, pids: Vec<u32>) -> Vec<u32> {
+        let mut queue = self.queue();
+        let displaced = pids.into_iter().filter_map(|pid| queue.push(cgroup, (cgroup, pid))).map(|(_, pid)| pid);
+        let displaced = displaced.collect();
+        self.shared.bell.notify_one();
+        displaced
+    }
+
+    fn queue(&self) -> MutexGuard<'_, FairQueue<(u64, u32)>> {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next process, and for whom it is read; waits where there is none.
+    async fn next(&self) -> (u64, u32) {
+        loop {
+            let question = self.queue().pop();
+            if let Some(question) = question {
+                return question;
+            }
+            self.shared.bell.notified().await;
+        }
+    }
+}
+
 /// Reads processes in a task of its own, so that a process that won't be read holds nobody up. It starts with all of
-/// them; ends with the sender's side.
-pub fn read_processes() -> (mpsc::UnboundedSender<Vec<u32>>, mpsc::UnboundedReceiver<Reply>) {
-    let (ask, mut asked) = mpsc::unbounded_channel::<Vec<u32>>();
-    let (reply, replies) = mpsc::unbounded_channel();
+/// them; ends with the receiver.
+pub fn read_processes() -> (Questions, mpsc::Receiver<Reply>) {
+    let questions = Questions::new();
+    let asked = questions.clone();
+    let (reply, replies) = mpsc::channel(REPLIES_MAX);
     tokio::spawn(async move {
         let mut reader = ProcessReader::new(PathBuf::from("/proc/self/exe"), PROCESSES_MAX);
         match reader.seed().await {
@@ -149,25 +203,31 @@ pub fn read_processes() -> (mpsc::UnboundedSender<Vec<u32>>, mpsc::UnboundedRece
                 // Parents first.
                 seed.processes.sort_by_key(|seen| seen.listed.start_ticks);
                 for seen in seed.processes {
-                    let _ = reply.send(Reply::Told(told(seen)));
+                    let _ = reply.send(Reply::Told(told(seen))).await;
                 }
             }
             Err(error) => tracing::warn!("the processes that run already could not be read: {error}"),
         }
-        while let Some(pids) = asked.recv().await {
-            match reader.lookup(&pids).await {
-                Ok(seen) => seen.into_iter().for_each(|seen| drop(reply.send(Reply::Told(told(seen))))),
-                Err(error) => tracing::warn!("processes could not be read: {error}"),
-            }
-            for pid in pids {
-                if reply.send(Reply::Gone(pid)).is_err() {
-                    break;
+        loop {
+            let (cgroup, pid) = tokio::select! {
+                question = asked.next() => question,
+                () = reply.closed() => break,
+            };
+            let begun = Instant::now();
+            match reader.lookup(&[pid]).await {
+                Ok(seen) => {
+                    for seen in seen {
+                        let _ = reply.send(Reply::Told(told(seen))).await;
+                    }
                 }
+                Err(error) => tracing::warn!("a process could not be read: {error}"),
             }
+            asked.queue().set_slow(cgroup, begun.elapsed() > PROCESS_SLOW);
+            let _ = reply.send(Reply::Gone(pid)).await;
         }
         reader.stop().await;
     });
-    (ask, replies)
+    (questions, replies)
 }
 
 fn told(seen: Seen) -> Told {

@@ -11,6 +11,7 @@ use sensor_scan::source::{FileSource, MemorySource};
 use sensor_scan::{Content, Coverage, Finding, Report, Severity, Source, Verdict};
 
 use super::Args;
+use super::folder::InFolder;
 use super::policy::Judge;
 use crate::lookalike::{self, How, Imitation, WellKnown};
 use crate::open::{self, Refused};
@@ -48,7 +49,7 @@ fn file(path: &Path, named: bool, run: &Run<'_>) -> Outcome {
     };
     let name = path.file_name().unwrap_or_default().as_bytes();
     match FileSource::new(opened, name) {
-        Ok(source) => examined(path.as_os_str().as_bytes(), &source, run),
+        Ok(source) => examined(path.as_os_str().as_bytes(), &InFolder::new(source, path), run),
         Err(error) => unread(path, &format!("can't be read: {error}"), named),
     }
 }

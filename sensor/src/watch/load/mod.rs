@@ -7,18 +7,21 @@ mod hooks;
 pub mod plan;
 mod tracepoint;
 
+use std::collections::BTreeMap;
 use std::net::UdpSocket;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::{ARGUMENTS_MAX, Config};
-use sensor_abi::counter::{COUNTERS, Counter};
+use sensor_abi::counter::{COUNTERS, Counter, LOSS, LossKey};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, class, verdict};
+use sensor_abi::record::{Fold, Net};
 use thiserror::Error;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use self::attach::Attacher;
 use self::btf::{BtfError, Layout};
@@ -50,6 +53,10 @@ const LOAD_WINDOW_NS: u64 = 120_000_000_000;
 
 /// Candidates that one cgroup may cause in a second.
 const CANDIDATES_PER_S: u32 = 200;
+
+/// Entries of the tables that are read at most: a walk of a table that changes meanwhile may begin again.
+const LOSSES_MAX: usize = 2_048;
+const FOLDS_MAX: usize = 1_024;
 
 /// Where `struct pt_regs` keeps the arguments of a function, bytes (arch/x86/include/asm/ptrace.h; the order of System V:
 /// rdi, rsi, rdx, rcx, r8, r9).
@@ -99,6 +106,8 @@ pub struct Kernel {
     inodes: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     inodes_malicious: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     exes: BpfHashMap<MapData, [u8; 16], u8>,
+    folds: BpfHashMap<MapData, [u8; 56], [u8; size_of::<Fold>()]>,
+    losses: BpfHashMap<MapData, [u8; 16], u64>,
 }
 
 /// What the hooks recorded of the sensor's own opens: how it proves that it looked at the right file.
@@ -196,7 +205,9 @@ impl Kernel {
         let inodes_malicious = take_hash(&mut ebpf, "INODES_MALICIOUS")?;
         let exes = take_hash(&mut ebpf, "EXES")?;
         let own_opens = take_hash(&mut ebpf, "OWN_OPENS")?;
-        let kernel = Self { ebpf: Some(ebpf), tracepoints, counters, inodes, inodes_malicious, exes };
+        let folds = take_hash(&mut ebpf, "FOLDS")?;
+        let losses = take_hash(&mut ebpf, "LOSSES")?;
+        let kernel = Self { ebpf: Some(ebpf), tracepoints, counters, inodes, inodes_malicious, exes, folds, losses };
         Ok((kernel, rings, OwnOpens { map: own_opens }, plan))
     }
 
@@ -209,6 +220,44 @@ impl Kernel {
             }
         }
         sums
+    }
+
+    /// What was lost of whom: reason and cgroup.
+    pub fn losses_by_cgroup(&self) -> BTreeMap<(&'static str, u64), u64> {
+        let mut losses = BTreeMap::new();
+        for entry in self.losses.iter().take(LOSSES_MAX) {
+            let Ok((key, count)) = entry else { break };
+            let Ok(key) = LossKey::read_from_bytes(&key) else { continue };
+            let reason = LOSS.iter().find(|(counter, _)| *counter as u32 == key.counter).map(|(_, reason)| *reason);
+            losses.extend(reason.map(|reason| ((reason, key.cgroup), count)));
+        }
+        losses
+    }
+
+    /// Runs of our programs that the kernel left out because one was running already on that CPU; 0 where it doesn't
+    /// count them (`recursion_misses` of kernel/bpf/syscall.c: bpf_prog_show_fdinfo, 5.12).
+    pub fn skipped(&self) -> u64 {
+        let programs = self.ebpf.iter().flat_map(Ebpf::programs);
+        let skipped = programs.filter_map(|(_, program)| {
+            let fd = program.fd().ok()?.as_fd().as_raw_fd();
+            let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse::<u64>().ok())
+        });
+        skipped.sum()
+    }
+
+    /// Takes the folds whose first act was before `before_ns` out of the table; those that counted something.
+    pub fn take_folds(&mut self, before_ns: u64) -> Result<Vec<Vec<u8>>, aya::maps::MapError> {
+        let mut taken = Vec::new();
+        let keys: Vec<_> = self.folds.keys().take(FOLDS_MAX).collect::<Result<_, _>>()?;
+        for key in keys {
+            let Ok(bytes) = self.folds.get(&key, 0) else { continue };
+            let Ok((fixed, _)) = Net::read_from_prefix(&bytes) else { continue };
+            if fixed.header.time_ns < before_ns && self.folds.remove(&key).is_ok() && fixed.times > 0 {
+                taken.push(bytes.to_vec());
+            }
+        }
+        Ok(taken)
     }
 
     /// Tells the kernel what an inode's content is.

@@ -115,6 +115,7 @@ impl Hook {
 
     /// A rung was tried; it costs what `lost` says ("" where nothing).
     pub fn settle(&mut self, rung: Rung, attached: Result<(), String>, lost: &str) {
+        tracing::debug!(hook = self.event, rung = rung.name(), ?attached, "tried");
         match attached {
             Ok(()) => {
                 self.rung = Some(rung);
