@@ -142,14 +142,14 @@ pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
 #[inline(always)]
 pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> u64 {
     match place_of(file) {
-        Some(place) => write_place(bytes, start, place.dentry, place.mnt, bytes_max),
+        Some(place) => write_path_at(bytes, start, place.dentry, place.mnt, bytes_max),
         None => start | TRUNCATED,
     }
 }
 
 /// [`write_path`] of a [`Place`].
 #[inline(never)]
-pub fn write_place(bytes: *mut u8, start: u64, dentry: Address, vfsmount: Address, bytes_max: u64) -> u64 {
+pub fn write_path_at(bytes: *mut u8, start: u64, dentry: Address, vfsmount: Address, bytes_max: u64) -> u64 {
     let mut climb = Climb { dentry, vfsmount, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
     // SAFETY: the step takes a `Climb`.
     unsafe { repeat::<_, PATH_STEPS_UNROLLED_MAX>(PATH_STEPS_MAX, &mut climb, climb_step) };

@@ -7,10 +7,10 @@ use core::ffi::c_void;
 
 use sensor_abi::record::{NO_FD, reason};
 
-use super::open::{Opened, model_opened, why};
+use super::open::{model_opened, why};
 use crate::field::{Address, field};
 use crate::file::Place;
-use crate::{file, program, task};
+use crate::{file, program};
 
 /// `struct bpf_iter__task_file`
 #[repr(C)]
@@ -59,7 +59,7 @@ fn held(task: Address, file: Address, fd: u32) -> Option<()> {
     if mode & file::FMODE_NOACCOUNT != 0 {
         return None;
     }
-    found(task, file::place_of(file)?, mode, fd, reason::FOUND_OPEN)
+    found(task, file, file::place_of(file)?, mode, fd, reason::FOUND_OPEN)
 }
 
 #[inline(always)]
@@ -73,16 +73,17 @@ fn mapped(task: Address, vma: Address) -> Option<()> {
     if program::is_python_name(&file::name_of(place.dentry)?) {
         program::set_python(field!(task, task_tgid, u32)?);
     }
-    found(task, place, mode, NO_FD, reason::FOUND_MAPPED)
+    found(task, file, place, mode, NO_FD, reason::FOUND_MAPPED)
 }
 
 #[inline(always)]
-fn found(task: Address, place: Place, mode: u32, fd: u32, reason: u8) -> Option<()> {
+fn found(task: Address, file: Address, place: Place, mode: u32, fd: u32, reason: u8) -> Option<()> {
     if mode & file::FMODE_READ == 0 || mode & (file::FMODE_PATH | file::FMODE_CREATED) != 0 {
         return None;
     }
-    let key = task::key_of(task)?;
-    let looked = why(place.dentry, place.inode, key.tgid, mode & file::FMODE_WRITE == 0)?;
+    let tgid = field!(task, task_tgid, u32)?;
+    let looked = why(place.dentry, place.inode, tgid, mode & file::FMODE_WRITE == 0)?;
     let reason = if looked == reason::UNKNOWN_NAME { looked } else { reason };
-    model_opened(&Opened { task, key, place, fd, reason, is_current: false })
+    model_opened(file, task, fd, reason, false);
+    Some(())
 }

@@ -7,7 +7,7 @@
 use sensor_abi::counter::Counter;
 use sensor_abi::record::{NO_FD, reason};
 
-use super::open::{current_opened, why};
+use super::open::{model_opened, why};
 use crate::entry::security_hook;
 use crate::field::{Address, field};
 use crate::maps::count;
@@ -33,5 +33,6 @@ pub fn got(file: Address, fd: u32, reason: u8) -> Option<()> {
     let place = file::place_of(file)?;
     let looked = why(place.dentry, place.inode, task::current_tgid(), mode & file::FMODE_WRITE == 0)?;
     let reason = if looked == reason::UNKNOWN_NAME { looked } else { reason };
-    current_opened(place, fd, reason)
+    model_opened(file, task::current(), fd, reason, true);
+    Some(())
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::escape;
 use crate::watch::load::plan::{BestRung, Hook, Plan, RungState};
-use crate::watch::load::{Kernel, LoadError, Names, Wishes};
+use crate::watch::load::{Kernel, LoadError, Tables, Wishes};
 use crate::worker::pool::Confinements;
 
 /// What this host can see and prevent, and why not more
@@ -41,7 +41,6 @@ enum Format {
 const NOT_COVERED: &[&str] = &[
     "loads without a file (a pickle from the network, a pipe or memory): not covered yet",
     "listening sockets, accepted connections and unix sockets: not covered yet",
-    "credential reads, persistence writes, ptrace, mounts, kernel modules and namespaces: not covered yet",
     "domain names and bytes sent: not covered yet",
     "marks do not survive a restart of the sensor, except of files that are still open or mapped",
 ];
@@ -67,7 +66,7 @@ struct Report<'a> {
 
 pub fn run(args: Args) -> ExitCode {
     let wishes = Wishes { best_rung: args.best_rung, ..Wishes::default() };
-    let (plan, error) = match Kernel::load(wishes, &Names::default()) {
+    let (plan, error) = match Kernel::load(wishes, &Tables::default()) {
         Ok((_kernel, _rings, _own_opens, plan)) => (plan, None),
         Err(LoadError::Nothing(plan)) => {
             let error = LoadError::Nothing(plan.clone()).to_string();

@@ -186,8 +186,8 @@ impl Programs {
     }
 
     /// Keys of the names of programs that open files for others, for the kernel's table.
-    pub fn carriers(&self) -> Vec<u64> {
-        self.carriers.iter().map(|name| sensor_abi::name::key_of_name(name.as_bytes())).collect()
+    pub fn carriers(&self) -> Vec<(u64, u8)> {
+        self.carriers.iter().map(|name| (sensor_abi::name::key_of_name(name.as_bytes()), 1)).collect()
     }
 
     /// Is a program of this name on the list of managers?

@@ -27,7 +27,7 @@ const CALLS: [(&str, Option<&str>); 9] = [
     ("o_path", None),
     ("open_by_handle_at", Some("open_by_handle_at")),
     ("io_uring", Some("io_uring")),
-    ("ia32", Some("32-bit")),
+    ("ia32", Some("by 32-bit calls are not seen")),
     ("scm_rights", Some("over a socket")),
     ("pidfd_getfd", Some("passes on")),
 ];
