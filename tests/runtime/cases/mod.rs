@@ -10,6 +10,7 @@ mod neighbour;
 mod payload;
 mod prior;
 mod quiet;
+mod restart;
 mod settings;
 mod system;
 mod verdict;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         neighbour::cases(),
         flood::cases(),
+        restart::cases(),
         lifecycle::after_a_crash(),
     ];
     all.into_iter().flatten().collect()

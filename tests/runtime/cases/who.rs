@@ -101,7 +101,9 @@ const LIVING: u32 = 200;
 /// A table that is full says so, and forgets nobody who is in it.
 fn more_processes_than_marks(room: &Room<'_>) -> Result<()> {
     let (mut command, ready_file) = daemon::command(&room.dir.join("daemon"), CONFIG)?;
-    let daemon = Daemon::start_as(command.args(["--marks-max", &MARKS.to_string()]), ready_file)?;
+    // A table of another size than its neighbours': kept elsewhere.
+    command.args(["--marks-max", &MARKS.to_string(), "--pin-dir", "/sys/fs/bpf/few-marks"]);
+    let daemon = Daemon::start_as(&mut command, ready_file)?;
     let listener = room.tcp(PUBLIC4)?;
     let model = room.model("model.pkl", Content::Payload("pass"))?;
     let code = format!(
