@@ -10,7 +10,7 @@ use crate::emit::{self, Area};
 use crate::field::{Address, field, read};
 use crate::maps::{LOAD_SETS, RING_BULK, TASKS};
 use crate::task::Who;
-use crate::{mark, task};
+use crate::{mark, task, window};
 
 /// `include/linux/socket.h`
 pub const AF_UNIX: u16 = 1;
@@ -99,11 +99,11 @@ fn reported(mark: *mut Mark, task: Address, key: TaskKey, who: Who) -> Option<Lo
 }
 
 impl Loader {
-    /// Which artifacts are held now, as [`mark::held`].
+    /// Which artifacts are held now, as [`window::held`].
     #[inline(always)]
     pub fn held(&self) -> u64 {
         // SAFETY: a live map value.
-        mark::held(self.task, unsafe { (*self.mark).set }, self.key.start_boottime_ns)
+        window::held(self.task, unsafe { (*self.mark).set }, self.key.start_boottime_ns)
     }
 
     /// Writes header and load of a record, and gives the number of artifacts that belong behind its fixed part.

@@ -23,8 +23,10 @@ pub enum BtfError {
 }
 
 /// Members that may be absent: what stands in for them is decided in the program.
-const OPTIONAL: [(&str, &str); 6] = [
+const OPTIONAL: [(&str, &str); 8] = [
     ("inode", "i_ctime_nsec"),
+    ("backing_file", "user_path.mnt"),
+    ("backing_file", "user_path.dentry"),
     ("tcp_sock", "is_mptcp"),
     // Where unix sockets are a module, the kernel's own type information lacks them.
     ("unix_sock", "peer"),
