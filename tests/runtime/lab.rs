@@ -4,14 +4,16 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::actor::{Actor, Finished, STEP_LIMIT};
 use crate::helper::SENT;
 use crate::model::{Content, Writer};
+use crate::schema::Schema;
 
 /// First port that is given to a listener: below the ephemeral range, each is given once.
 const FIRST_PORT: u16 = 20_000;
@@ -55,6 +57,8 @@ pub struct Lab {
     pub helper: PathBuf,
     writer: Writer,
     next_port: AtomicU16,
+    /// What `sensor doctor` says that this host doesn't see, one hook's words each.
+    lost: Vec<String>,
 }
 
 impl Lab {
@@ -62,7 +66,12 @@ impl Lab {
         let python = python()?;
         let writer = Writer::start(&python, &scripts())?;
         let helper = std::env::current_exe().context("this binary's own path")?;
-        Ok(Self { dir: dir.to_owned(), python, helper, writer, next_port: AtomicU16::new(FIRST_PORT) })
+        Ok(Self { dir: dir.to_owned(), python, helper, writer, next_port: AtomicU16::new(FIRST_PORT), lost: lost()? })
+    }
+
+    /// Does `sensor doctor` say, in these words, that something isn't seen here?
+    pub fn loses(&self, words: &str) -> bool {
+        self.lost.iter().any(|lost| lost.contains(words))
     }
 
     /// A folder and a record for the case `name`.
@@ -72,6 +81,33 @@ impl Lab {
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         Ok(Room { lab: self, dir, ports: Mutex::default() })
     }
+}
+
+/// Runs `sensor ARGUMENTS --format json` and holds its output to a schema.
+pub fn json_output(arguments: &[&str], schema: &str) -> Result<Value> {
+    let output = sensor().args(arguments).args(["--format", "json"]).output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "sensor {arguments:?}: {}\n{error}", output.status);
+    Schema::named(schema)?.read(&String::from_utf8(output.stdout)?)
+}
+
+/// How the hook `event` is attached on this machine, as `doctor` says; empty where it isn't.
+pub fn rung(event: &str) -> Result<String> {
+    static TOLD: OnceLock<Value> = OnceLock::new();
+    if TOLD.get().is_none() {
+        let told = json_output(&["doctor"], "doctor")?;
+        let _ = TOLD.set(told);
+    }
+    let hooks = TOLD.get().and_then(|told| told["hooks"].as_array()).context("doctor names its hooks")?;
+    let hook = hooks.iter().find(|hook| hook["event"] == event).with_context(|| format!("no hook {event}"))?;
+    Ok(hook["rung"].as_str().unwrap_or_default().to_owned())
+}
+
+fn lost() -> Result<Vec<String>> {
+    let output = sensor().args(["doctor", "--format", "json"]).output()?;
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).context("what `sensor doctor` says")?;
+    let hooks = told["hooks"].as_array().context("its hooks")?;
+    Ok(hooks.iter().filter_map(|hook| Some(hook["lost"].as_str()?.to_owned())).collect())
 }
 
 /// Where the Python files of these tests are.

@@ -7,6 +7,7 @@ mod flood;
 mod hostile;
 mod lifecycle;
 mod neighbour;
+mod network;
 mod payload;
 mod prior;
 mod quiet;
@@ -14,6 +15,9 @@ mod restart;
 mod settings;
 mod system;
 mod verdict;
+mod ways_in;
+mod when;
+mod who;
 
 use crate::harness::Case;
 
@@ -21,6 +25,9 @@ pub fn all() -> Vec<Case> {
     let all = [
         prior::cases(),
         payload::cases(),
+        ways_in::cases(),
+        when::cases(),
+        who::cases(),
         benign::cases(),
         quiet::cases(),
         hostile::cases(),
@@ -32,6 +39,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         neighbour::cases(),
         flood::cases(),
+        network::cases(),
         restart::cases(),
         lifecycle::after_a_crash(),
     ];

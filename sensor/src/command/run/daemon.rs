@@ -31,6 +31,8 @@ use crate::worker::pool::{PoolConfig, ScanPool};
 const TICK: Duration = Duration::from_secs(1);
 /// How long what is queued may take to leave at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Destinations that a status names.
+const SENT_SHOWN_MAX: usize = 32;
 /// How long somebody who asks for the status may take to read it.
 const STATUS_WAIT: Duration = Duration::from_secs(2);
 
@@ -45,6 +47,7 @@ pub struct Setup {
     pub instance: Instance,
     pub ready: Option<ReadyFile>,
     pub best_rung: BestRung,
+    pub marks_max: Option<u32>,
     /// Folder of the BPF file system where marks and links are kept.
     pub pin_dir: PathBuf,
 }
@@ -64,7 +67,7 @@ struct Daemon {
 }
 
 pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
-    let Setup { settings, policy, instance, ready, best_rung, pin_dir } = setup;
+    let Setup { settings, policy, instance, ready, best_rung, marks_max, pin_dir } = setup;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -81,17 +84,24 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         sinks.push(Sink::new(output, sink.shape, sink.min_severity)?);
     }
     let host = Host::read().context("this host's name and boot id can't be read")?;
-    let tables = Tables { suffixes: formats::suffixes().map_err(anyhow::Error::msg)?, names: policy.files().names() };
+    let tables = Tables {
+        suffixes: formats::suffixes().map_err(anyhow::Error::msg)?,
+        names: policy.files().names(),
+        carriers: policy.programs().carriers(),
+    };
     let wishes = Wishes {
         candidates_per_s: settings.limits.candidates_per_s,
         load_window_ns: u64::try_from(settings.limits.load_window.as_nanos())?,
         best_rung,
+        marks_max,
     };
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();
     let (scan_wait, deciders) = (settings.scan_wait, deciders(&policy));
+    let resolvers = settings.network.resolvers.clone();
     let keeping = Keeping { pins: pin_dir, models: Path::new(health::RUN_DIR).join(MODELS) };
-    let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &tables, scan_wait, deciders, &keeping));
+    let started =
+        tokio::task::spawn_blocking(move || Watch::start(wishes, &tables, scan_wait, resolvers, deciders, &keeping));
     let (watch, mut own_opens) = started.await??;
     memory::give_back();
     say_plan(&watch);
@@ -273,6 +283,7 @@ impl Daemon {
         if self.pool.overflows() > 0 {
             losses.insert("scan_queue_full", self.pool.overflows());
         }
+        losses.extend(self.watch.skipped_sums());
         Status {
             schema: "sensor.status/1",
             version: env!("CARGO_PKG_VERSION"),
@@ -289,8 +300,10 @@ impl Daemon {
                 scans: self.scans,
                 models: self.watch.models_len(),
                 waiting: self.watch.waiting_len(),
+                bytes_sent: self.watch.bytes_sent(),
                 sums: self.watch.sums(),
             },
+            sent: self.watch.sent_most(SENT_SHOWN_MAX),
             losses,
         }
     }

@@ -8,11 +8,11 @@ use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Progr
 use aya::{Btf, Ebpf};
 use sensor_abi::counter::Counter;
 
-use super::hooks::SecurityHook;
+use super::hooks::{Below, SecurityHook};
 use super::plan::{BestRung, Hook, Rung, RungState, SECURITY_RUNGS};
 use super::tracepoint::{self, Tracefs, TracepointLink};
 use super::verify::{self, once};
-use super::{counter, say};
+use super::{counter, say, system};
 
 /// Tries rungs from the best down.
 pub struct Attacher<'a> {
@@ -20,6 +20,8 @@ pub struct Attacher<'a> {
     pub btf: &'a Btf,
     pub tracefs: Option<Result<Tracefs, String>>,
     pub tracepoints: Vec<TracepointLink>,
+    /// Programs, each with a tracepoint that it is on.
+    pub attached: Vec<(String, String)>,
     /// Rungs above it are left out.
     pub best_rung: BestRung,
     /// Rungs that were asked whether they run here.
@@ -38,14 +40,29 @@ impl Attacher<'_> {
     /// A typed tracepoint: the only rung that process events need.
     pub fn process(&mut self, event: &'static str, name: &'static str, lost: &str) -> Hook {
         let mut hook = Hook::new(event, true, lost);
+        let attached = self.typed(name, name);
+        hook.settle(Rung::TpBtf, attached, "");
+        hook
+    }
+
+    /// The descriptors that a program is started with: two programs, behind the one that reports execs.
+    pub fn inherit(&mut self) -> Hook {
+        const PROGRAMS: [&str; 2] = ["exec_inherits", "exec_inherited"];
+        let lost = "a model that a program was started with (a shell's redirection) is not seen";
+        let mut hook = Hook::new("inherit", true, lost);
+        let attached = PROGRAMS.iter().try_for_each(|name| self.typed(name, "sched_process_exec"));
+        hook.settle(Rung::TpBtf, attached, "");
+        hook
+    }
+
+    fn typed(&mut self, name: &str, tracepoint: &str) -> Result<(), String> {
         let attached = (|| -> Result<(), ProgramError> {
             let program: &mut BtfTracePoint = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-            once(program.load(name, self.btf))?;
+            once(program.load(tracepoint, self.btf))?;
             program.attach()?;
             Ok(())
         })();
-        hook.settle(Rung::TpBtf, attached.map_err(|e| say(&e)), "");
-        hook
+        attached.map_err(|error| say(&error))
     }
 
     /// A socket-address program on the cgroup root.
@@ -75,9 +92,23 @@ impl Attacher<'_> {
                 }
             }
         }
-        if let Some(below) = wanted.below.filter(|_| !wanted.below_is_last || self.runs_at_calls_only()) {
-            let attached = self.tracepoint(below.program, "syscalls", below.names, &mut hook);
-            hook.settle(Rung::Tracepoint, attached, below.lost);
+        match wanted.below.filter(|_| !wanted.below_is_last || self.runs_at_calls_only()) {
+            Some(Below::Tracepoints(below)) => {
+                let attached = below
+                    .programs
+                    .iter()
+                    .try_for_each(|(program, names)| self.tracepoint(program, "syscalls", names, &mut hook));
+                hook.settle(Rung::Tracepoint, attached, below.lost);
+            }
+            Some(Below::Calls(names, lost)) => {
+                let attached = self.tracepoint(system::PROGRAM, "syscalls", names, &mut hook);
+                hook.settle(Rung::Tracepoint, attached, lost);
+            }
+            Some(Below::Typed(name, lost)) => {
+                let attached = self.typed(name, name);
+                hook.settle(Rung::TpBtf, attached, lost);
+            }
+            None => {}
         }
         hook
     }
@@ -172,7 +203,8 @@ impl Attacher<'_> {
         }
     }
 
-    /// One program on several tracepoints; those that are missing are said in `hook`, all missing is an error.
+    /// One program on several tracepoints; those that are missing are said in `hook`, all missing is an error. Once, for
+    /// whichever hooks need it.
     pub fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
         let tracefs = self.tracefs.get_or_insert_with(|| Tracefs::open().map_err(|e| format!("tracefs: {e}")));
         let tracefs = tracefs.as_ref().map_err(Clone::clone)?;
@@ -188,8 +220,15 @@ impl Attacher<'_> {
         let fd = loaded.fd().map_err(|e| say(&e))?;
         let mut missing = Vec::new();
         for name in names {
+            let on = (program.to_owned(), (*name).to_owned());
+            if self.attached.contains(&on) {
+                continue;
+            }
             match tracefs.id(category, name).and_then(|id| tracepoint::attach(fd.as_fd(), id)) {
-                Ok(link) => self.tracepoints.push(link),
+                Ok(link) => {
+                    self.tracepoints.push(link);
+                    self.attached.push(on);
+                }
                 Err(error) => missing.push(format!("{category}/{name}: {error}")),
             }
         }
@@ -216,6 +255,26 @@ fn read_within(mut file: std::fs::File, limit: Duration) -> std::io::Result<()> 
     })
 }
 
+/// A descriptor that goes through a socket and comes back.
+pub fn pass_to_ourselves() {
+    use rustix::net::{
+        AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+        SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    };
+    let Ok((here, there)) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None) else {
+        return;
+    };
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let passed = [here.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&passed));
+    let _ = sendmsg(&here, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::DONTWAIT);
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let _ = recvmsg(&there, &mut [std::io::IoSliceMut::new(&mut byte)], &mut control, RecvFlags::DONTWAIT);
+}
+
 /// A fork, an exec and an exit of our own.
 pub fn run_ourselves() {
     let _ = std::process::Command::new("/proc/self/exe")
@@ -226,6 +285,6 @@ pub fn run_ourselves() {
         .status();
 }
 
-fn not_found(name: &str) -> ProgramError {
+pub fn not_found(name: &str) -> ProgramError {
     ProgramError::IOError(std::io::Error::new(std::io::ErrorKind::NotFound, format!("no program {name} in the object")))
 }
