@@ -2,6 +2,7 @@
 
 mod benign;
 mod evasion;
+mod files;
 mod flood;
 mod hostile;
 mod lifecycle;
@@ -10,6 +11,7 @@ mod payload;
 mod prior;
 mod quiet;
 mod settings;
+mod system;
 mod verdict;
 
 use crate::harness::Case;
@@ -22,6 +24,8 @@ pub fn all() -> Vec<Case> {
         quiet::cases(),
         hostile::cases(),
         evasion::cases(),
+        files::cases(),
+        system::cases(),
         verdict::cases(),
         settings::cases(),
         lifecycle::cases(),
