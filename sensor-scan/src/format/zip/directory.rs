@@ -53,6 +53,8 @@ pub struct Directory {
     pub missing: u64,
     /// The limit of members was hit.
     pub cut: bool,
+    /// Other end records that have a directory: archives in members, or what another reader takes.
+    pub other_ends: Vec<u64>,
 }
 
 /// Finds the last end record of which the directory parses; falls back to no directory at all.
@@ -72,12 +74,20 @@ pub fn parse(source: &dyn Source, search_bytes: usize, members_max: u64) -> Dire
         if candidates > CANDIDATES_MAX {
             break;
         }
+        // A record within the comment of another one is another reader's: the rest of its directory is told.
+        if best.end.is_some_and(|end| !best.entries.is_empty() && end.at != tail_at + at as u64) {
+            let other = walk(source, with_zip64(source, end), 1);
+            if !other.entries.is_empty() && other.start != best.start {
+                best.other_ends.push(tail_at + at as u64);
+            }
+            continue;
+        }
         let directory = walk(source, with_zip64(source, end), members_max);
         let good = !directory.entries.is_empty() || directory.missing == 0;
         if good || best.end.is_none() {
             best = directory;
         }
-        if good {
+        if good && best.entries.is_empty() {
             break;
         }
     }
