@@ -63,6 +63,11 @@ pub fn stamp_of(inode: Address) -> Option<ContentStamp> {
     Some(ContentStamp { size: field!(inode, inode_size, u64)?, ctime_s, ctime_ns, reserved: 0 })
 }
 
+#[inline(always)]
+pub fn is_same_content(a: &ContentStamp, b: &ContentStamp) -> bool {
+    a.size == b.size && a.ctime_s == b.ctime_s && a.ctime_ns == b.ctime_ns
+}
+
 /// Who could change the content now. Bits of [`writers`].
 #[inline(always)]
 pub fn writers_of(inode: Address) -> u32 {
@@ -123,7 +128,7 @@ pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> 
 /// [`write_path`] of what is at `dentry` in `vfsmount`.
 #[inline(never)]
 pub fn write_path_at(bytes: *mut u8, start: u64, dentry: Address, vfsmount: Address, bytes_max: u64) -> u64 {
-    let mut climb = Climb { dentry, vfsmount, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
+    let mut climb = Climb { dentry, vfsmount, bytes, start, end: start, last: start + bytes_max, truncated: TRUNCATED };
     // SAFETY: the step takes a `Climb`.
     unsafe { repeat::<_, PATH_STEPS_UNROLLED_MAX>(PATH_STEPS_MAX, &mut climb, climb_step) };
     climb.end | climb.truncated
@@ -135,6 +140,7 @@ struct Climb {
     dentry: Address,
     vfsmount: Address,
     bytes: *mut u8,
+    start: u64,
     /// Where the next component goes.
     end: u64,
     /// Where the last one may begin.
@@ -152,7 +158,9 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     else {
         return repeat::STOP;
     };
-    if climb.dentry == root || climb.dentry == parent {
+    // Of a file that no folder holds (memfd, pipe) the name is all there is.
+    let is_alone = climb.dentry == parent && climb.dentry != root && climb.end == climb.start;
+    if !is_alone && (climb.dentry == root || climb.dentry == parent) {
         let mount = climb.vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
         let (Some(above), Some(point)) =
             (field!(mount, mount_parent, Address), field!(mount, mount_mountpoint, Address))
@@ -181,6 +189,10 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
         return repeat::STOP;
     }
     climb.end = (climb.end + written as u64) & (SCRATCH_BYTES as u64 - 1);
+    if is_alone {
+        climb.truncated = 0;
+        return repeat::STOP;
+    }
     climb.dentry = parent;
     repeat::GO_ON
 }

@@ -62,6 +62,7 @@ fn the_embedded_set_is_whole() {
             "dns-after-load",
             "shell-after-load",
             "interpreter-after-load",
+            "memory-program-after-load",
             "program-after-load",
             "ptrace-after-load",
             "kernel-code-after-load",

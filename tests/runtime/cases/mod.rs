@@ -9,6 +9,7 @@ mod lifecycle;
 mod neighbour;
 mod payload;
 mod prior;
+mod programs;
 mod quiet;
 mod settings;
 mod system;
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Case> {
         hostile::cases(),
         evasion::cases(),
         files::cases(),
+        programs::cases(),
         system::cases(),
         verdict::cases(),
         settings::cases(),
