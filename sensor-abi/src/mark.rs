@@ -26,7 +26,8 @@ pub struct Mark {
     pub start_boottime_ns: u64,
     /// Key into `LOAD_SETS`; 0 where there is none ([`role::OWN`]).
     pub set: u64,
-    /// The executable that opened the model: its role is looked up again until it is decided.
+    /// The executable that opened the model: its role is looked up again until it is decided. Of [`role::OWN`] the
+    /// number is the sensor's process id.
     pub exe: InodeKey,
     pub role: u8,
     /// Bit i: born inside the load window of the set's artifact i.

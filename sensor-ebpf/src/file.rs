@@ -196,3 +196,12 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     climb.dentry = parent;
     repeat::GO_ON
 }
+
+/// The identity of the executable that `task` runs.
+#[inline(always)]
+pub fn exe_of(task: Address) -> Option<(Address, InodeKey)> {
+    let mm: Address = field!(task, task_mm, Address)?;
+    let exe: Address = field!(mm, mm_exe_file, Address)?;
+    let inode: Address = field!(exe, file_inode, Address)?;
+    Some((exe, key_of(inode)?))
+}

@@ -12,8 +12,8 @@ use crate::emit::{Area, atomic_add, forget};
 use crate::field::{Address, config, field, read};
 use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, count, lose, needed};
 use crate::repeat::{self, repeat};
+use crate::task;
 use crate::task::now_ns;
-use crate::{file, task};
 
 const ARTIFACT_MASK: usize = LOAD_SET_ARTIFACTS_MAX - 1;
 const _: () = assert!(LOAD_SET_ARTIFACTS_MAX.is_power_of_two());
@@ -49,8 +49,9 @@ pub fn current_is_own() -> bool {
         return true;
     }
     match TASKS.get_ptr_mut(tgid) {
-        // SAFETY: a live map value. A stale entry can't say `OWN` for a stranger: it is removed at the exit.
-        Some(mark) => unsafe { (*mark).role == role::OWN },
+        // SAFETY: a live map value. A stale entry can't say `OWN` for a stranger: it is removed at the exit, and those of a
+        // sensor that was killed name that one.
+        Some(mark) => unsafe { (*mark).role == role::OWN && (*mark).exe.ino == u64::from(config!(own_tgid)) },
         None => false,
     }
 }
@@ -507,13 +508,4 @@ pub fn unref(id: u64) {
             let _ = LOAD_SETS.remove(id);
         }
     }
-}
-
-/// The identity of the executable that `task` runs.
-#[inline(always)]
-pub fn exe_of(task: Address) -> Option<(Address, InodeKey)> {
-    let mm: Address = field!(task, task_mm, Address)?;
-    let exe: Address = field!(mm, mm_exe_file, Address)?;
-    let inode: Address = field!(exe, file_inode, Address)?;
-    Some((exe, file::key_of(inode)?))
 }

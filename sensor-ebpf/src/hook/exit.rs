@@ -11,7 +11,7 @@ use sensor_abi::mark::role;
 use sensor_abi::record::{Header, kind};
 
 use crate::emit::Area;
-use crate::field::{Address, field};
+use crate::field::{Address, config, field};
 use crate::maps::{RING_PRIORITY, TASKS, count, needed};
 use crate::{mark, task};
 
@@ -29,7 +29,11 @@ fn exited() -> Option<()> {
         return None;
     }
     // SAFETY: a live map value; read before it is removed.
-    let (set, role) = unsafe { ((*mark).set, (*mark).role) };
+    let (set, role, owner) = unsafe { ((*mark).set, (*mark).role, (*mark).exe.ino) };
+    if role == role::OWN && owner != u64::from(config!(own_tgid)) {
+        // A child of another sensor, which is about to replace this one or is replaced by it.
+        return None;
+    }
     // Threads that end at once may all see that none is left: the one that removes the mark frees what it names.
     if TASKS.remove(key.tgid).is_err() {
         return None;

@@ -7,7 +7,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use sensor_abi::act::{call, namespace};
 use sensor_abi::counter::Counter;
-use sensor_abi::identity::TaskKey;
+use sensor_abi::identity::{InodeKey, TaskKey};
 use sensor_abi::mark::{Mark, role};
 use sensor_abi::record::{Fork, kind};
 
@@ -147,7 +147,7 @@ fn own_child(child: Address) -> Option<()> {
     let own = Mark {
         start_boottime_ns: key.start_boottime_ns,
         set: 0,
-        exe: Default::default(),
+        exe: InodeKey { ino: u64::from(config!(own_tgid)), dev: 0, generation: 0 },
         role: role::OWN,
         born: 0,
         reserved: [0; 6],

@@ -241,7 +241,7 @@ fn load(opened: &Opened) -> Option<News> {
             known = info.class != class::UNKNOWN || info.verdict != verdict::NONE;
         }
     }
-    let (_, exe) = mark::exe_of(opened.task)?;
+    let (_, exe) = file::exe_of(opened.task)?;
     // SAFETY: plain bytes.
     let decided = unsafe { EXES.get(exe) }.copied().unwrap_or(role::UNDECIDED);
     if decided == role::READER {
@@ -308,7 +308,7 @@ fn allowed(inode: InodeKey, stamp: ContentStamp) -> bool {
 
 #[inline(always)]
 fn send(opened: &Opened, news: &News) -> Option<()> {
-    let (exe_file, exe) = mark::exe_of(opened.task)?;
+    let (exe_file, exe) = file::exe_of(opened.task)?;
     let exe_inode: Address = field!(exe_file, file_inode, Address)?;
     let exe_dentry: Address = field!(exe_file, file_path_dentry, Address)?;
     let exe_dir: Address = field!(exe_dentry, dentry_parent, Address)?;

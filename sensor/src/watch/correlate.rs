@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{class, role, verdict};
 
-use super::record::{Header, Load, Open, Repeats};
+use super::record::{Header, Load, Open, Remembered, Repeats};
 use crate::event::{
     ActKind, Artifact, Basis, ContentClass, InodeKey, Model, ModelFinding, Process, Role, TaskKey, Verdict,
 };
@@ -241,6 +241,33 @@ impl Correlator {
         }
     }
 
+    /// What an earlier sensor found out.
+    pub fn recall(&mut self, known: Remembered) {
+        let sight = (known.inode, known.stamp);
+        self.remember(sight, &known.path);
+        if let Some(entry) = self.models.get_mut(&sight) {
+            let model = Arc::make_mut(&mut entry.model);
+            model.format = known.format;
+            model.class = known.class;
+            model.verdict = known.verdict;
+            model.findings = known.findings;
+            model.all_globals_safe = known.all_globals_safe;
+            model.sha256 = known.sha256;
+            entry.progress = Progress::Done;
+        }
+    }
+
+    /// What is known of one content of one file; `None` where it is no model.
+    pub fn known(&self, inode: InodeKey, stamp: ContentStamp) -> Option<Remembered> {
+        self.models.get(&(inode, stamp)).and_then(|known| remembered(stamp, known))
+    }
+
+    /// What is known of all of them, the latest first.
+    pub fn all_known(&self) -> impl Iterator<Item = Remembered> {
+        let order = self.models_order.iter().rev();
+        order.filter_map(|(inode, stamp)| self.known(*inode, *stamp))
+    }
+
     /// The scanner spoke. Says what to tell the kernel, and the model where an act left without its verdict.
     pub fn looked(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<(Tell, Option<Arc<Model>>)> {
         let known = self.models.get_mut(&(inode, stamp))?;
@@ -390,6 +417,21 @@ impl Correlator {
         self.sums.acts_provisional += u64::from(provisional);
         Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, repeats, process })
     }
+}
+
+fn remembered(stamp: ContentStamp, known: &Known) -> Option<Remembered> {
+    let model = &known.model;
+    (!known.not_model && known.progress != Progress::Asked).then(|| Remembered {
+        inode: model.inode,
+        stamp,
+        path: model.path.clone(),
+        format: model.format.clone(),
+        class: model.class,
+        verdict: model.verdict,
+        findings: model.findings.clone(),
+        all_globals_safe: model.all_globals_safe,
+        sha256: model.sha256.clone(),
+    })
 }
 
 /// Is everything known of an act's files?

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use sensor_abi::identity::ContentStamp;
 
-use crate::event::{Bytes, InodeKey, TaskKey};
+use crate::event::{Bytes, ContentClass, InodeKey, ModelFinding, TaskKey, Verdict};
 
 /// What every record says about the acting process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +116,20 @@ pub struct Net {
     pub sock_type: u16,
     /// `IPPROTO_*`
     pub protocol: u16,
+}
+
+/// One content of one file, and what was found out about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    pub inode: InodeKey,
+    pub stamp: ContentStamp,
+    pub path: Bytes,
+    pub format: Option<String>,
+    pub class: ContentClass,
+    pub verdict: Verdict,
+    pub findings: Vec<ModelFinding>,
+    pub all_globals_safe: bool,
+    pub sha256: Option<String>,
 }
 
 /// An act that is neither a load, a program nor a packet.

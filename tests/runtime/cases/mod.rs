@@ -11,6 +11,7 @@ mod payload;
 mod prior;
 mod programs;
 mod quiet;
+mod restart;
 mod settings;
 mod system;
 mod verdict;
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         neighbour::cases(),
         flood::cases(),
+        restart::cases(),
         lifecycle::after_a_crash(),
     ];
     all.into_iter().flatten().collect()

@@ -52,6 +52,9 @@ pub struct Args {
     /// Leave better rungs of the attach ladder out, as on a host that refuses them
     #[arg(long, hide = true, default_value = "lsm")]
     best_rung: BestRung,
+    /// Where marks and links are kept over a restart
+    #[arg(long, hide = true, value_name = "DIR", default_value = PIN_DIR)]
+    pin_dir: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -65,6 +68,9 @@ enum OutputArg {
     Human,
     Jsonl,
 }
+
+/// A folder of the BPF file system: every host's systemd mounts it.
+pub const PIN_DIR: &str = "/sys/fs/bpf/sensor";
 
 /// The exit status of a job that could not be done.
 const FAILED: u8 = 2;
@@ -105,7 +111,8 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     let instance = Instance::acquire()?;
     let ready = args.ready_file.as_deref().map(ReadyFile::claim).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(daemon::run(daemon::Setup { settings, policy, instance, ready, best_rung: args.best_rung }))
+    let (best_rung, pin_dir) = (args.best_rung, args.pin_dir);
+    runtime.block_on(daemon::run(daemon::Setup { settings, policy, instance, ready, best_rung, pin_dir }))
 }
 
 /// One sentence now instead of the kernel's EPERM later.

@@ -4,7 +4,9 @@
 mod attach;
 pub mod btf;
 mod hooks;
+pub mod pin;
 pub mod plan;
+mod resume;
 mod system;
 mod tracepoint;
 mod verify;
@@ -12,7 +14,7 @@ mod verify;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::ProgramError;
@@ -28,6 +30,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use self::attach::Attacher;
 use self::btf::{BtfError, Layout};
 use self::hooks::SECURITY_HOOKS;
+use self::pin::{PinError, Pins};
 use self::plan::{BestRung, Plan};
 use self::tracepoint::TracepointLink;
 
@@ -44,6 +47,8 @@ pub enum LoadError {
     NoCgroup,
     #[error("no hook could be attached:\n{}", .0.reasons())]
     Nothing(Plan),
+    #[error(transparent)]
+    Taken(PinError),
     #[error("map {0} is missing from the kernel object")]
     Map(&'static str),
     #[error(transparent)]
@@ -97,6 +102,7 @@ pub struct Kernel {
     /// Holds the links.
     ebpf: Option<Ebpf>,
     tracepoints: Vec<TracepointLink>,
+    pins: Option<Pins>,
     counters: PerCpuArray<MapData, u64>,
     inodes: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     inodes_malicious: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
@@ -140,7 +146,9 @@ impl std::fmt::Debug for Kernel {
 
 impl Kernel {
     /// Loads, attaches what can be attached, proves it, and says what came of it.
-    pub fn load(wishes: Wishes, tables: &Tables) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
+    ///
+    /// `pins` is where marks and links are kept.
+    pub fn load(wishes: Wishes, tables: &Tables, pins: Keep) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
         // Two readings of the same megabytes, each for its own purpose: at the same time.
         let (layout, btf) = std::thread::scope(|scope| {
             let layout = scope.spawn(btf::layout);
@@ -149,7 +157,15 @@ impl Kernel {
         });
         let layout = layout.unwrap_or(Err(BtfError::Malformed(0)))?;
         let btf = btf.map_err(|e| LoadError::Object(e.to_string()))?;
-        let mut ebpf = create(&btf, layout, wishes)?;
+        let (mut pins, mut not_kept) = match pins {
+            Ok(pins) => (Some(pins), Vec::new()),
+            Err(PinError::Taken(root)) => return Err(LoadError::Taken(PinError::Taken(root))),
+            Err(error) => (None, vec![format!("marks are lost when the sensor ends: {error}")]),
+        };
+        let mut ebpf = create(&btf, layout, wishes, pins.as_ref())?;
+        if pins.as_ref().is_some_and(|pins| pins.stale) {
+            resume::sweep(&mut ebpf)?;
+        }
 
         for (name, entries) in [("SUFFIXES", &tables.suffixes), ("NAMES", &tables.names)] {
             let mut map: BpfHashMap<_, u64, u8> =
@@ -171,6 +187,7 @@ impl Kernel {
         attacher.describe_calls()?;
         attacher.load();
         let mut plan = Plan {
+            not_kept: Vec::new(),
             ladder: Vec::new(),
             hooks: vec![
                 attacher.process("fork", "sched_process_fork", "children of a loader are not followed"),
@@ -198,6 +215,16 @@ impl Kernel {
             return Err(LoadError::Nothing(plan));
         }
 
+        if let Some(pins) = &mut pins {
+            match pins.pin_links(&ebpf) {
+                Ok(names) if names.is_empty() => {}
+                Ok(names) => not_kept.push(format!("while no sensor runs, nobody sees: {}", names.join(", "))),
+                Err(error) => not_kept.push(format!("while no sensor runs, marks are not passed on: {error}")),
+            }
+            pins.retire();
+        }
+        plan.not_kept = not_kept;
+
         let rings = Rings {
             priority: RingBuf::try_from(ebpf.take_map("RING_PRIORITY").ok_or(LoadError::Map("RING_PRIORITY"))?)?,
             bulk: RingBuf::try_from(ebpf.take_map("RING_BULK").ok_or(LoadError::Map("RING_BULK"))?)?,
@@ -209,7 +236,8 @@ impl Kernel {
         let own_opens = take_hash(&mut ebpf, "OWN_OPENS")?;
         let folds = take_hash(&mut ebpf, "FOLDS")?;
         let losses = take_hash(&mut ebpf, "LOSSES")?;
-        let kernel = Self { ebpf: Some(ebpf), tracepoints, counters, inodes, inodes_malicious, exes, folds, losses };
+        let kernel =
+            Self { ebpf: Some(ebpf), tracepoints, pins, counters, inodes, inodes_malicious, exes, folds, losses };
         Ok((kernel, rings, OwnOpens { map: own_opens }, plan))
     }
 
@@ -281,8 +309,16 @@ impl Kernel {
         self.exes.insert(bytes(&exe), role, 0)
     }
 
+    /// Marks that an earlier sensor left: are they used, and how many could not be?
+    pub fn resumed(&self) -> (bool, u64) {
+        self.pins.as_ref().map_or((false, 0), |pins| (pins.resumed, pins.marks_dropped))
+    }
+
     /// Detaches every hook; the maps stay.
     pub fn detach(&mut self) {
+        if let Some(pins) = &self.pins {
+            pins.release();
+        }
         self.ebpf = None;
         self.tracepoints.clear();
     }
@@ -302,7 +338,7 @@ fn take_hash<K: aya::Pod, V: aya::Pod>(
     Ok(BpfHashMap::try_from(ebpf.take_map(name).ok_or(LoadError::Map(name))?)?)
 }
 
-fn create(btf: &Btf, layout: Layout, wishes: Wishes) -> Result<Ebpf, LoadError> {
+fn create(btf: &Btf, layout: Layout, wishes: Wishes, pins: Option<&Pins>) -> Result<Ebpf, LoadError> {
     let config = Config {
         own_tgid: std::process::id(),
         has_loop: u32::from(layout.has_loop),
@@ -311,13 +347,25 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes) -> Result<Ebpf, LoadError> 
         load_window_ns: wishes.load_window_ns,
         argument_registers: ARGUMENT_REGISTERS,
     };
-    EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for (name, path) in pins.into_iter().flat_map(Pins::maps) {
+        loader.map_pin_path(name, path);
+    }
+    loader
         .btf(Some(btf))
         .override_global("OFFSETS", layout.offsets.as_bytes(), true)
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("TASKS", tasks_max())
         .load(OBJECT)
         .map_err(|e| LoadError::Object(chain(&e)))
+}
+
+/// Where marks and links are kept, or why they aren't.
+pub type Keep = Result<Pins, PinError>;
+
+/// Takes the folder of this version below `root`.
+pub fn keep(root: &Path) -> Keep {
+    Pins::take(root, OBJECT)
 }
 
 /// Marks that fit: one for every pid that can exist, between 32,768 and 262,144.
