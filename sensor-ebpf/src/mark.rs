@@ -12,7 +12,7 @@ use crate::emit::{Area, atomic_add, forget};
 use crate::field::{Address, config, field, read};
 use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, count, lose, needed};
 use crate::repeat::{self, repeat};
-use crate::task;
+use crate::{file, task};
 use crate::task::now_ns;
 
 const ARTIFACT_MASK: usize = LOAD_SET_ARTIFACTS_MAX - 1;
