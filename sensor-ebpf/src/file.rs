@@ -22,6 +22,8 @@ pub const FMODE_PATH: u32 = 0x4000;
 pub const FMODE_CREATED: u32 = 0x10_0000;
 /// FMODE_NOACCOUNT: overlayfs' second, inner open.
 pub const FMODE_NOACCOUNT: u32 = 0x2000_0000;
+/// FMODE_BACKING (6.6): a `struct backing_file`, which says what it stands for.
+pub const FMODE_BACKING: u32 = 0x200_0000;
 /// O_TRUNC; gone from `f_flags` once the open is over.
 pub const O_TRUNC: u32 = 0x200;
 
@@ -33,6 +35,33 @@ const S_IFREG: u16 = 0o100_000;
 
 /// Set in [`write_path`]'s answer where the path lacks its beginning.
 pub const TRUNCATED: u64 = 1 << 32;
+
+/// A name in a tree of mounts, and the inode that it names.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub dentry: Address,
+    pub mnt: Address,
+    pub inode: Address,
+}
+
+#[inline(always)]
+pub fn place_of(file: Address) -> Option<Place> {
+    Some(Place {
+        dentry: field!(file, file_path_dentry, Address)?,
+        mnt: field!(file, file_path_mnt, Address)?,
+        inode: field!(file, file_inode, Address)?,
+    })
+}
+
+/// The place of a mapped file: of overlayfs, whose inner file is what is mapped, the outer one.
+#[inline(always)]
+pub fn place_of_mapped(file: Address, mode: u32) -> Option<Place> {
+    if mode & FMODE_BACKING == 0 || offset!(backing_path_dentry) == ABSENT {
+        return place_of(file);
+    }
+    let dentry: Address = field!(file, backing_path_dentry, Address)?;
+    Some(Place { dentry, mnt: field!(file, backing_path_mnt, Address)?, inode: field!(dentry, dentry_inode, Address)? })
+}
 
 #[inline(always)]
 pub fn is_regular(inode: Address) -> bool {
@@ -117,18 +146,16 @@ pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
 /// `prepend_path`), so a container's path is the container's own.
 #[inline(always)]
 pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> u64 {
-    let (Some(dentry), Some(vfsmount)) =
-        (field!(file, file_path_dentry, Address), field!(file, file_path_mnt, Address))
-    else {
-        return start | TRUNCATED;
-    };
-    write_path_at(bytes, start, dentry, vfsmount, bytes_max)
+    match place_of(file) {
+        Some(place) => write_path_at(bytes, start, place.dentry, place.mnt, bytes_max),
+        None => start | TRUNCATED,
+    }
 }
 
-/// [`write_path`] of what is at `dentry` in `vfsmount`.
+/// [`write_path`] of a [`Place`].
 #[inline(never)]
 pub fn write_path_at(bytes: *mut u8, start: u64, dentry: Address, vfsmount: Address, bytes_max: u64) -> u64 {
-    let mut climb = Climb { dentry, vfsmount, bytes, start, end: start, last: start + bytes_max, truncated: TRUNCATED };
+    let mut climb = Climb { dentry, vfsmount, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
     // SAFETY: the step takes a `Climb`.
     unsafe { repeat::<_, PATH_STEPS_UNROLLED_MAX>(PATH_STEPS_MAX, &mut climb, climb_step) };
     climb.end | climb.truncated
@@ -140,7 +167,6 @@ struct Climb {
     dentry: Address,
     vfsmount: Address,
     bytes: *mut u8,
-    start: u64,
     /// Where the next component goes.
     end: u64,
     /// Where the last one may begin.
@@ -158,9 +184,7 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     else {
         return repeat::STOP;
     };
-    // Of a file that no folder holds (memfd, pipe) the name is all there is.
-    let is_alone = climb.dentry == parent && climb.dentry != root && climb.end == climb.start;
-    if !is_alone && (climb.dentry == root || climb.dentry == parent) {
+    if climb.dentry == root {
         let mount = climb.vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
         let (Some(above), Some(point)) =
             (field!(mount, mount_parent, Address), field!(mount, mount_mountpoint, Address))
@@ -188,11 +212,15 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     if written <= 0 {
         return repeat::STOP;
     }
-    climb.end = (climb.end + written as u64) & (SCRATCH_BYTES as u64 - 1);
-    if is_alone {
-        climb.truncated = 0;
+    if climb.dentry == parent {
+        // In no tree: a memfd, whose name is all that there is, or what open_by_handle_at found with no name yet ("/").
+        if written as u64 > 2 {
+            climb.end = (climb.end + written as u64) & (SCRATCH_BYTES as u64 - 1);
+            climb.truncated = 0;
+        }
         return repeat::STOP;
     }
+    climb.end = (climb.end + written as u64) & (SCRATCH_BYTES as u64 - 1);
     climb.dentry = parent;
     repeat::GO_ON
 }

@@ -29,9 +29,13 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod mark;
 #[cfg(target_arch = "bpf")]
+mod program;
+#[cfg(target_arch = "bpf")]
 mod repeat;
 #[cfg(target_arch = "bpf")]
 mod task;
+#[cfg(target_arch = "bpf")]
+mod window;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -12,7 +12,7 @@ use sensor_abi::record::{Header, kind};
 
 use crate::emit::Area;
 use crate::field::{Address, config, field};
-use crate::maps::{RING_PRIORITY, TASKS, count, needed};
+use crate::maps::{RING_PRIORITY, TASKS, THREADS, count, needed};
 use crate::{mark, task};
 
 #[btf_tracepoint(function = "sched_process_exit")]
@@ -24,6 +24,7 @@ pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn exited() -> Option<()> {
     let (mark, current, key) = mark::find_current()?;
+    let _ = THREADS.remove(task::current_tid());
     let signal: Address = needed(field!(current, task_signal, Address))?;
     if needed(field!(signal, signal_live, i32))? > 0 {
         return None;

@@ -40,6 +40,8 @@ struct Known {
     model: Arc<Model>,
     progress: Progress,
     not_model: bool,
+    /// Its name or place says that it may be a model: where the content can't be read, that counts.
+    named: bool,
     /// An act left before the verdict came.
     missed: bool,
 }
@@ -58,6 +60,8 @@ pub struct Look {
     pub cacheable: bool,
     /// `super_block.s_magic`; 0 where it isn't known.
     pub fs_magic: u64,
+    /// Its name or place says that it may be a model.
+    pub named: bool,
 }
 
 /// The scanner's word, as far as it goes.
@@ -90,6 +94,8 @@ pub struct Tell {
     pub class: u8,
     /// [`sensor_abi::mark::verdict`]
     pub verdict: u8,
+    /// Its name or place says that it may be a model.
+    pub named: bool,
 }
 
 /// An act before it is known what its models are.
@@ -187,6 +193,7 @@ impl Correlator {
     pub fn opened(&mut self, open: &Open) -> Option<Look> {
         let sight = (open.inode, open.stamp);
         if let Some(known) = self.models.get_mut(&sight) {
+            known.named |= open.named;
             if known.model.path.is_empty() && !open.path.is_empty() {
                 Arc::make_mut(&mut known.model).path.clone_from(&open.path);
             }
@@ -197,7 +204,7 @@ impl Correlator {
             }
             known.progress = Progress::Asked;
         } else {
-            self.remember(sight, &open.path);
+            self.remember(sight, &open.path, open.named);
         }
         Some(Look {
             inode: open.inode,
@@ -208,10 +215,11 @@ impl Correlator {
             cgroup: open.header.cgroup,
             cacheable: open.writers == 0,
             fs_magic: open.fs_magic,
+            named: open.named,
         })
     }
 
-    fn remember(&mut self, sight: Sight, path: &[u8]) {
+    fn remember(&mut self, sight: Sight, path: &[u8], named: bool) {
         while self.models.len() >= MODELS_MAX {
             let Some(oldest) = self.models_order.pop_front() else { break };
             if self.models.remove(&oldest).is_some_and(|known| known.missed) {
@@ -235,7 +243,7 @@ impl Correlator {
             revision,
             all_globals_safe: false,
         });
-        let known = Known { model, progress: Progress::Asked, not_model: false, missed: false };
+        let known = Known { model, progress: Progress::Asked, not_model: false, named, missed: false };
         if self.models.insert(sight, known).is_none() {
             self.models_order.push_back(sight);
         }
@@ -244,7 +252,7 @@ impl Correlator {
     /// What an earlier sensor found out.
     pub fn recall(&mut self, known: Remembered) {
         let sight = (known.inode, known.stamp);
-        self.remember(sight, &known.path);
+        self.remember(sight, &known.path, true);
         if let Some(entry) = self.models.get_mut(&sight) {
             let model = Arc::make_mut(&mut entry.model);
             model.format = known.format;
@@ -293,6 +301,12 @@ impl Correlator {
                 model.all_globals_safe = all_globals_safe;
                 known.progress = Progress::Done;
             }
+            Word::NotRead { finding } if !known.named => {
+                // Nothing accuses it, and its content can't be read any more.
+                model.class = ContentClass::Data;
+                model.findings = vec![finding];
+                known.progress = Progress::Done;
+            }
             Word::NotRead { finding } => {
                 model.verdict = Verdict::NotRead;
                 model.findings = vec![finding];
@@ -302,6 +316,7 @@ impl Correlator {
         let tell = Tell {
             inode,
             stamp,
+            named: known.named,
             class: match model.class {
                 _ if known.not_model => class::NOT_MODEL,
                 ContentClass::Code => class::CODE,
@@ -332,7 +347,7 @@ impl Correlator {
         for artifact in &pending.load.artifacts {
             let sight = (artifact.inode, artifact.stamp);
             if !self.models.contains_key(&sight) {
-                self.remember(sight, b"");
+                self.remember(sight, b"", artifact.named);
                 looks.push(Look {
                     inode: artifact.inode,
                     stamp: artifact.stamp,
@@ -342,6 +357,7 @@ impl Correlator {
                     cgroup: pending.header.cgroup,
                     cacheable: false,
                     fs_magic: 0,
+                    named: artifact.named,
                 });
             }
         }

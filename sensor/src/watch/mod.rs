@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use sensor_abi::counter::{Counter, LOSS};
+use sensor_abi::counter::{Counter, LOSS, SKIPPED};
 use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{InodeInfo, role};
 use sensor_abi::record::FOLD_TAKE_NS;
@@ -212,8 +212,8 @@ impl Watch {
     /// The scanner's word on a file. Gives the model back where an act left before its verdict.
     pub fn word(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<Arc<Model>> {
         let (tell, late) = self.joined.correlator.looked(inode, stamp, word)?;
-        let Tell { inode, stamp, class, verdict } = tell;
-        let info = InodeInfo { stamp, class, verdict, reserved: [0; 6] };
+        let Tell { inode, stamp, class, verdict, named } = tell;
+        let info = InodeInfo { stamp, class, verdict, named: u8::from(named), reserved: [0; 5] };
         if let Err(error) = self.kernel.set_inode(abi_inode(inode), info) {
             tracing::warn!(%error, "a verdict could not be told to the kernel");
         }
@@ -296,6 +296,13 @@ impl Watch {
             ("marks_dropped", self.kernel.resumed().1),
         ];
         kernel.chain(own).filter(|(_, sum)| *sum > 0).collect()
+    }
+
+    /// What was passed over since the start, per reason, without a claim to be a model.
+    pub fn skipped_sums(&self) -> BTreeMap<&'static str, u64> {
+        let counters = self.kernel.counters();
+        let sums = SKIPPED.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
+        sums.filter(|(_, sum)| *sum > 0).collect()
     }
 
     /// Records that the kernel half sent.
@@ -396,6 +403,7 @@ impl Joined {
             stamp: open.stamp,
             opener: task,
             opened_ns: open.header.time_ns,
+            named: open.named,
             held_ns: open.header.time_ns,
             born: false,
             held: true,

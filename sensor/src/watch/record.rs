@@ -38,6 +38,8 @@ pub struct Open {
     pub writers: u32,
     /// `super_block.s_magic`
     pub fs_magic: u64,
+    /// Its name or place says that it may be a model; else it is one only if its content says so.
+    pub named: bool,
 }
 
 /// An executable as the kernel saw it, and what decides whether its name can be trusted.
@@ -95,6 +97,8 @@ pub struct LoadArtifact {
     pub stamp: ContentStamp,
     pub opener: TaskKey,
     pub opened_ns: u64,
+    /// [`Open::named`]
+    pub named: bool,
     /// The last walk that found the descriptor open.
     pub held_ns: u64,
     /// The process was born in this artifact's window.

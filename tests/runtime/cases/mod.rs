@@ -15,6 +15,9 @@ mod restart;
 mod settings;
 mod system;
 mod verdict;
+mod ways_in;
+mod when;
+mod who;
 
 use crate::harness::Case;
 
@@ -22,6 +25,9 @@ pub fn all() -> Vec<Case> {
     let all = [
         prior::cases(),
         payload::cases(),
+        ways_in::cases(),
+        when::cases(),
+        who::cases(),
         benign::cases(),
         quiet::cases(),
         hostile::cases(),

@@ -45,6 +45,7 @@ pub struct Setup {
     pub instance: Instance,
     pub ready: Option<ReadyFile>,
     pub best_rung: BestRung,
+    pub marks_max: Option<u32>,
     /// Folder of the BPF file system where marks and links are kept.
     pub pin_dir: PathBuf,
 }
@@ -64,7 +65,7 @@ struct Daemon {
 }
 
 pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
-    let Setup { settings, policy, instance, ready, best_rung, pin_dir } = setup;
+    let Setup { settings, policy, instance, ready, best_rung, marks_max, pin_dir } = setup;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -81,11 +82,16 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         sinks.push(Sink::new(output, sink.shape, sink.min_severity)?);
     }
     let host = Host::read().context("this host's name and boot id can't be read")?;
-    let tables = Tables { suffixes: formats::suffixes().map_err(anyhow::Error::msg)?, names: policy.files().names() };
+    let tables = Tables {
+        suffixes: formats::suffixes().map_err(anyhow::Error::msg)?,
+        names: policy.files().names(),
+        carriers: policy.programs().carriers(),
+    };
     let wishes = Wishes {
         candidates_per_s: settings.limits.candidates_per_s,
         load_window_ns: u64::try_from(settings.limits.load_window.as_nanos())?,
         best_rung,
+        marks_max,
     };
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();
@@ -273,6 +279,7 @@ impl Daemon {
         if self.pool.overflows() > 0 {
             losses.insert("scan_queue_full", self.pool.overflows());
         }
+        losses.extend(self.watch.skipped_sums());
         Status {
             schema: "sensor.status/1",
             version: env!("CARGO_PKG_VERSION"),

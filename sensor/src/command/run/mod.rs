@@ -52,6 +52,9 @@ pub struct Args {
     /// Leave better rungs of the attach ladder out, as on a host that refuses them
     #[arg(long, hide = true, default_value = "lsm")]
     best_rung: BestRung,
+    /// Most processes that can be marked at once, instead of one for every pid
+    #[arg(long, hide = true)]
+    marks_max: Option<u32>,
     /// Where marks and links are kept over a restart
     #[arg(long, hide = true, value_name = "DIR", default_value = PIN_DIR)]
     pin_dir: PathBuf,
@@ -111,8 +114,9 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     let instance = Instance::acquire()?;
     let ready = args.ready_file.as_deref().map(ReadyFile::claim).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (best_rung, pin_dir) = (args.best_rung, args.pin_dir);
-    runtime.block_on(daemon::run(daemon::Setup { settings, policy, instance, ready, best_rung, pin_dir }))
+    let Args { best_rung, marks_max, pin_dir, .. } = args;
+    let setup = daemon::Setup { settings, policy, instance, ready, best_rung, marks_max, pin_dir };
+    runtime.block_on(daemon::run(setup))
 }
 
 /// One sentence now instead of the kernel's EPERM later.

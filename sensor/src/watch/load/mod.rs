@@ -31,7 +31,7 @@ use self::attach::Attacher;
 use self::btf::{BtfError, Layout};
 use self::hooks::SECURITY_HOOKS;
 use self::pin::{PinError, Pins};
-use self::plan::{BestRung, Plan};
+use self::plan::{BestRung, Plan, Rung};
 use self::tracepoint::TracepointLink;
 
 /// The kernel half, built from `sensor-ebpf/` by `cargo xtask build-ebpf`.
@@ -80,6 +80,8 @@ pub struct Wishes {
     pub load_window_ns: u64,
     /// Rungs above it are left out: tests of the others, and a way out on a host where a better one misbehaves.
     pub best_rung: BestRung,
+    /// Processes that can be marked at once; one for every pid where it isn't said.
+    pub marks_max: Option<u32>,
 }
 
 /// Tables that are written once, before anything is attached.
@@ -89,11 +91,18 @@ pub struct Tables {
     pub suffixes: Vec<(u64, u8)>,
     /// Names of files that give a payload away ([`sensor_abi::act::place`]).
     pub names: Vec<(u64, u8)>,
+    /// Names of programs that open files for others.
+    pub carriers: Vec<(u64, u8)>,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, best_rung: BestRung::Lsm }
+        Self {
+            candidates_per_s: CANDIDATES_PER_S,
+            load_window_ns: LOAD_WINDOW_NS,
+            best_rung: BestRung::Lsm,
+            marks_max: None,
+        }
     }
 }
 
@@ -167,7 +176,9 @@ impl Kernel {
             resume::sweep(&mut ebpf)?;
         }
 
-        for (name, entries) in [("SUFFIXES", &tables.suffixes), ("NAMES", &tables.names)] {
+        for (name, entries) in
+            [("SUFFIXES", &tables.suffixes), ("NAMES", &tables.names), ("CARRIERS", &tables.carriers)]
+        {
             let mut map: BpfHashMap<_, u64, u8> =
                 BpfHashMap::try_from(ebpf.map_mut(name).ok_or(LoadError::Map(name))?)?;
             for (key, class) in entries {
@@ -192,6 +203,7 @@ impl Kernel {
             hooks: vec![
                 attacher.process("fork", "sched_process_fork", "children of a loader are not followed"),
                 attacher.process("exec", "sched_process_exec", "programs that a loader starts are not seen"),
+                attacher.inherit(),
                 attacher.process("exit", "sched_process_exit", "marks are not freed: the table fills up and says so"),
                 attacher.cgroup("connect4", &cgroup, "IPv4 connections are not seen"),
                 attacher.cgroup("connect6", &cgroup, "IPv6 connections are not seen"),
@@ -355,7 +367,7 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes, pins: Option<&Pins>) -> Res
         .btf(Some(btf))
         .override_global("OFFSETS", layout.offsets.as_bytes(), true)
         .override_global("CONFIG", config.as_bytes(), true)
-        .map_max_entries("TASKS", tasks_max())
+        .map_max_entries("TASKS", wishes.marks_max.unwrap_or_else(tasks_max))
         .load(OBJECT)
         .map_err(|e| LoadError::Object(chain(&e)))
 }
@@ -420,7 +432,7 @@ fn counter(ebpf: &Ebpf, counter: Counter) -> u64 {
 
 /// Acts that the sensor can do by itself, and which hooks have to count them. A hook that doesn't loses its rung.
 fn prove(ebpf: &Ebpf, plan: &mut Plan) {
-    const CANARIES: [(&str, Counter); 10] = [
+    const CANARIES: [(&str, Counter); 12] = [
         ("open", Counter::CanaryOpen),
         ("connect4", Counter::CanaryConnect),
         ("sendmsg4", Counter::CanarySend),
@@ -431,10 +443,13 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
         ("exec", Counter::CanaryExec),
         ("exec_window", Counter::CanaryExecWindow),
         ("exit", Counter::CanaryExit),
+        ("receive", Counter::CanaryReceive),
+        ("inherit", Counter::CanaryInherit),
     ];
     let before = CANARIES.map(|(_, canary)| counter(ebpf, canary));
     let _ = std::fs::File::open("/proc/self/status");
     attach::run_ourselves();
+    attach::pass_to_ourselves();
     let mut no_ipv6 = true;
     for address in ["127.0.0.1:0", "[::1]:0"] {
         if let Ok(socket) = UdpSocket::bind(address)
@@ -447,7 +462,8 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
     }
     for ((event, canary), before) in CANARIES.into_iter().zip(before) {
         let Some(hook) = plan.hook_mut(event) else { continue };
-        if hook.rung.is_none() {
+        // At the edge of system calls nothing that is passed over a socket is seen.
+        if hook.rung.is_none() || (event == "receive" && hook.rung == Some(Rung::Tracepoint)) {
             continue;
         }
         hook.proven = counter(ebpf, canary) > before;

@@ -28,7 +28,7 @@ use thiserror::Error;
 use zerocopy::FromBytes;
 
 /// Maps that are kept. The others hold what is of no use to a later sensor.
-const KEPT: [&str; 6] = ["TASKS", "LOAD_SETS", "INODES", "INODES_MALICIOUS", "EXES", "NEXT_SET"];
+const KEPT: [&str; 8] = ["TASKS", "LOAD_SETS", "THREADS", "PYTHONS", "INODES", "INODES_MALICIOUS", "EXES", "NEXT_SET"];
 /// Those that speak of each other: one of them alone is worth nothing.
 const MARKS: [&str; 3] = ["TASKS", "LOAD_SETS", "NEXT_SET"];
 /// `include/uapi/linux/magic.h`
