@@ -311,7 +311,7 @@ fn names(globs: &[String]) -> Result<GlobSet, globset::Error> {
 }
 
 /// Globs of paths: `*` stays within a component.
-fn paths(globs: &[String]) -> Result<GlobSet, globset::Error> {
+pub fn paths(globs: &[String]) -> Result<GlobSet, globset::Error> {
     set(globs, true)
 }
 

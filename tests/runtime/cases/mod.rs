@@ -7,6 +7,7 @@ mod flood;
 mod hostile;
 mod lifecycle;
 mod neighbour;
+mod network;
 mod payload;
 mod prior;
 mod programs;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         neighbour::cases(),
         flood::cases(),
+        network::cases(),
         restart::cases(),
         lifecycle::after_a_crash(),
     ];
