@@ -12,8 +12,8 @@ use crate::emit::{Area, atomic_add, forget};
 use crate::field::{Address, config};
 use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, lose, needed};
 use crate::repeat::{self, repeat};
-use crate::{file, task};
 use crate::task::now_ns;
+use crate::{file, task};
 
 pub const ARTIFACT_MASK: usize = LOAD_SET_ARTIFACTS_MAX - 1;
 const _: () = assert!(LOAD_SET_ARTIFACTS_MAX.is_power_of_two());

@@ -55,7 +55,7 @@ fn resolver() -> Result<()> {
     if std::fs::metadata(FILE).is_err() {
         // A link into /run, which is empty now.
         let target = std::fs::read_link(FILE).context("there is no /etc/resolv.conf")?;
-        let target = std::path::Path::new("/etc").join(target);
+        let target = Path::new("/etc").join(target);
         std::fs::create_dir_all(target.parent().context("a link to a file")?)?;
         std::fs::write(target, "")?;
     }

@@ -167,13 +167,7 @@ pub const SECURITY_HOOKS: &[SecurityHook] = &[
     SecurityHook::new("file_open", "loads are not seen at all").called("open").required().or(Tracepoints {
         programs: &[(
             "sys_exit_open",
-            &[
-                "sys_exit_openat",
-                "sys_exit_open",
-                "sys_exit_openat2",
-                "sys_exit_open_by_handle_at",
-                "sys_exit_creat",
-            ],
+            &["sys_exit_openat", "sys_exit_open", "sys_exit_openat2", "sys_exit_open_by_handle_at", "sys_exit_creat"],
         )],
         lost: "opens by io_uring and by 32-bit calls are not seen",
     }),
