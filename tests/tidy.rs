@@ -61,6 +61,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "watch::process",
             "watch::record",
             "watch::ring",
+            "watch::sockets",
         ],
     ),
     ("watch::load", &[]),
@@ -70,6 +71,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch::decode", &["event", "watch::record"]),
     ("watch::deed", &["event", "watch::record"]),
     ("watch::dns", &[]),
+    // A part of `watch/mod.rs` of its own: it wires the rooms of sockets.
+    ("watch::sockets", &["event", "watch", "watch::dns", "watch::network", "watch::record"]),
     ("watch::network", &["event", "watch::record"]),
     ("watch::process", &["event", "watch::record"]),
     ("watch::correlate", &["event", "hub", "waiting", "watch::record"]),

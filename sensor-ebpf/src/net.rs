@@ -99,7 +99,7 @@ fn reported(mark: *mut Mark, task: Address, key: TaskKey, who: Who) -> Option<Lo
 }
 
 impl Loader {
-    /// Which artifacts are held now, as [`mark::held`].
+    /// Which artifacts are held now, as [`window::held`].
     #[inline(always)]
     pub fn held(&self) -> u64 {
         // SAFETY: a live map value.
