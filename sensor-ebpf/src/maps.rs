@@ -78,13 +78,6 @@ pub struct Before {
 #[map]
 pub static EXEC_BEFORE: LruHashMap<u32, Before> = LruHashMap::with_max_entries(1_024, 0);
 
-<<<<<<< HEAD
-/// Thread that has just become another program -> descriptor of a model that it was started with.
-#[map]
-pub static INHERITED: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1_024, 0);
-
-=======
->>>>>>> main
 /// Cookie of a marked process's TCP socket -> what was told of it. LRU: forgetting means that its bytes aren't counted.
 #[map]
 pub static FLOWS: LruHashMap<u64, Flow> = LruHashMap::with_max_entries(8_192, 0);
@@ -96,13 +89,10 @@ pub static ASKING: LruHashMap<u64, u8> = LruHashMap::with_max_entries(4_096, 0);
 /// Thread in connect(2) -> the socket's descriptor. LRU: left behind by who dies in the call.
 #[map]
 pub static CONNECTING: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1_024, 0);
-<<<<<<< HEAD
-=======
 
 /// Thread that has just become another program -> descriptor of a model that it was started with.
 #[map]
 pub static INHERITED: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1_024, 0);
->>>>>>> main
 
 /// Candidates per cgroup in the current second.
 #[repr(C)]

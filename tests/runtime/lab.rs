@@ -83,16 +83,6 @@ impl Lab {
     }
 }
 
-<<<<<<< HEAD
-fn lost() -> Result<Vec<String>> {
-    let output = sensor().args(["doctor", "--format", "json"]).output()?;
-    let told: Value = serde_json::from_slice(&output.stdout).context("what `sensor doctor` says")?;
-    let hooks = told["hooks"].as_array().context("its hooks")?;
-    Ok(hooks.iter().filter_map(|hook| Some(hook["lost"].as_str()?.to_owned())).collect())
-}
-
-=======
->>>>>>> main
 /// Runs `sensor ARGUMENTS --format json` and holds its output to a schema.
 pub fn json_output(arguments: &[&str], schema: &str) -> Result<Value> {
     let output = sensor().args(arguments).args(["--format", "json"]).output()?;
@@ -111,8 +101,6 @@ pub fn rung(event: &str) -> Result<String> {
     let hooks = TOLD.get().and_then(|told| told["hooks"].as_array()).context("doctor names its hooks")?;
     let hook = hooks.iter().find(|hook| hook["event"] == event).with_context(|| format!("no hook {event}"))?;
     Ok(hook["rung"].as_str().unwrap_or_default().to_owned())
-<<<<<<< HEAD
-=======
 }
 
 fn lost() -> Result<Vec<String>> {
@@ -120,7 +108,6 @@ fn lost() -> Result<Vec<String>> {
     let told: Value = serde_json::from_slice(&output.stdout).context("what `sensor doctor` says")?;
     let hooks = told["hooks"].as_array().context("its hooks")?;
     Ok(hooks.iter().filter_map(|hook| Some(hook["lost"].as_str()?.to_owned())).collect())
->>>>>>> main
 }
 
 /// Where the Python files of these tests are.

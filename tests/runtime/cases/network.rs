@@ -70,11 +70,7 @@ impl Trace {
 
     /// The same, with something to do meanwhile.
     fn finished(room: &Room<'_>, code: &str, meanwhile: impl FnOnce(&mut Actor) -> Result<()>) -> Result<Self> {
-<<<<<<< HEAD
-        let model = room.model("model.pkl", Content::Payload(&format!("import exits\n{code}")))?;
-=======
         let model = room.model("model.pkl", Content::Payload(&format!("import sockets\n{code}")))?;
->>>>>>> main
         let mut actor = Actor::start(&mut room.python("load()", &[&model]))?;
         meanwhile(&mut actor)?;
         let truth = actor.finish()?.succeeded()?;
@@ -114,11 +110,7 @@ fn is_at<'a>(alert: &'a Alert, ip: &str, port: u16, proto: &str) -> Result<&'a A
 fn tcp(name: &'static str, function: &'static str, proto: &'static str) -> Case {
     Case::shared(format!("network::{name}"), move |room| {
         let listener = room.tcp(PUBLIC4)?;
-<<<<<<< HEAD
-        let trace = Trace::of(room, &format!("exits.{function}({})", listener.python()))?;
-=======
         let trace = Trace::of(room, &format!("sockets.{function}({})", listener.python()))?;
->>>>>>> main
         listener.was_reached()?;
         Ok(move |alerts: &Alerts| {
             is_at(trace.one(alerts, "connect")?, PUBLIC4, listener.port(), proto)?.is("/incident/count", 1)?;
@@ -130,11 +122,7 @@ fn tcp(name: &'static str, function: &'static str, proto: &'static str) -> Case 
 fn udp(name: &'static str, function: &'static str) -> Case {
     Case::shared(format!("network::{name}"), move |room| {
         let listener = room.udp(PUBLIC4)?;
-<<<<<<< HEAD
-        let trace = Trace::of(room, &format!("exits.{function}({})", listener.python()))?;
-=======
         let trace = Trace::of(room, &format!("sockets.{function}({})", listener.python()))?;
->>>>>>> main
         listener.was_reached()?;
         Ok(move |alerts: &Alerts| {
             is_at(trace.one(alerts, "send")?, PUBLIC4, listener.port(), "udp")?.is("/incident/count", 1)?;
@@ -145,11 +133,7 @@ fn udp(name: &'static str, function: &'static str) -> Case {
 
 fn sendmmsg(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
     let (one, other) = (room.udp(PUBLIC4)?, room.udp(OTHER4)?);
-<<<<<<< HEAD
-    let trace = Trace::of(room, &format!("exits.sendmmsg([({}), ({})])", one.python(), other.python()))?;
-=======
     let trace = Trace::of(room, &format!("sockets.sendmmsg([({}), ({})])", one.python(), other.python()))?;
->>>>>>> main
     one.was_reached()?;
     other.was_reached()?;
     Ok(move |alerts: &Alerts| {
@@ -166,11 +150,7 @@ fn sendmmsg(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<
 /// Sends nothing, so it is told in the story of what comes later alone.
 fn udp_connect_alone(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
     let (silent, later) = (room.udp(PUBLIC4)?, room.tcp(OTHER4)?);
-<<<<<<< HEAD
-    let trace = Trace::of(room, &format!("exits.udp_connect_only({})\ntcp({})", silent.python(), later.python()))?;
-=======
     let trace = Trace::of(room, &format!("sockets.udp_connect_only({})\ntcp({})", silent.python(), later.python()))?;
->>>>>>> main
     later.was_reached()?;
     Ok(move |alerts: &Alerts| {
         let port = Value::from(silent.port());
@@ -188,11 +168,7 @@ fn changing(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<
     const TIMES: u64 = 300;
     let port = room.port();
     let listeners = [PUBLIC4, OTHER4].map(|host| accept_all(host, port));
-<<<<<<< HEAD
-    let trace = Trace::of(room, &format!("exits.changing([{PUBLIC4:?}, {OTHER4:?}], {port}, {TIMES})"))?;
-=======
     let trace = Trace::of(room, &format!("sockets.changing([{PUBLIC4:?}, {OTHER4:?}], {port}, {TIMES})"))?;
->>>>>>> main
     let mut accepted = Vec::new();
     for listener in listeners {
         accepted.push(listener?.finish(port)?);
@@ -245,11 +221,7 @@ impl Counting {
 
 /// A process that loads nothing and says what it hears.
 fn witness(room: &Room<'_>, arguments: &str) -> Result<Actor> {
-<<<<<<< HEAD
-    let mut witness = Actor::start(&mut room.python(&format!("import exits\nexits.witness({arguments})"), &[]))?;
-=======
     let mut witness = Actor::start(&mut room.python(&format!("import sockets\nsockets.witness({arguments})"), &[]))?;
->>>>>>> main
     witness.wait_said("ready")?;
     Ok(witness)
 }
@@ -258,11 +230,7 @@ fn icmp(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
     // Its own address: a raw socket hears everybody's packets to the one that it is bound to.
     const HOST: &str = "203.0.113.21";
     let ear = witness(room, &format!("socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP, ({HOST:?}, 0)"))?;
-<<<<<<< HEAD
-    let trace = Trace::of(room, &format!("exits.icmp({HOST:?})"))?;
-=======
     let trace = Trace::of(room, &format!("sockets.icmp({HOST:?})"))?;
->>>>>>> main
     ear.finish()?.succeeded()?.what("heard")?;
     Ok(move |alerts: &Alerts| {
         let alert = trace.one(alerts, "send")?;
@@ -276,11 +244,7 @@ fn raw_ip(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>>
     // RFC 3692: for experiments.
     const PROTOCOL: u8 = 253;
     let ear = witness(room, &format!("socket.AF_INET, socket.SOCK_RAW, {PROTOCOL}, ({HOST:?}, 0)"))?;
-<<<<<<< HEAD
-    let trace = Trace::of(room, &format!("exits.raw_ip({HOST:?}, {PROTOCOL})"))?;
-=======
     let trace = Trace::of(room, &format!("sockets.raw_ip({HOST:?}, {PROTOCOL})"))?;
->>>>>>> main
     ear.finish()?.succeeded()?.what("heard")?;
     Ok(move |alerts: &Alerts| {
         let alert = trace.one(alerts, "send")?;
@@ -290,17 +254,11 @@ fn raw_ip(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>>
 }
 
 fn packet(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
-<<<<<<< HEAD
-    let ear =
-        witness(room, "socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(exits.ETHERTYPE), ('lo', exits.ETHERTYPE)")?;
-    let trace = Trace::of(room, "exits.packet('lo')")?;
-=======
     let ear = witness(
         room,
         "socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(sockets.ETHERTYPE), ('lo', sockets.ETHERTYPE)",
     )?;
     let trace = Trace::of(room, "sockets.packet('lo')")?;
->>>>>>> main
     ear.finish()?.succeeded()?.what("heard")?;
     Ok(move |alerts: &Alerts| {
         let alert = trace.one(alerts, "send")?;
@@ -310,11 +268,7 @@ fn packet(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>>
 }
 
 fn vsock(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
-<<<<<<< HEAD
-    let code = "try:\n  exits.vsock(1, 1234)\nexcept OSError as error:\n  say(no_vsock=str(error))\n";
-=======
     let code = "try:\n  sockets.vsock(1, 1234)\nexcept OSError as error:\n  say(no_vsock=str(error))\n";
->>>>>>> main
     let trace = Trace::of(room, code)?;
     if let Ok(why) = trace.truth.what("no_vsock") {
         println!("network::vsock: nothing to see, this kernel has none: {why}");
@@ -330,11 +284,7 @@ fn vsock(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> 
 /// Somebody listens at the unix socket `path`; the name in the alert is his.
 fn unix(room: &Room<'_>, path: &Path, before: &str) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
     let listener = UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
-<<<<<<< HEAD
-    let trace = Trace::of(room, &format!("{before}exits.unix({path:?})"))?;
-=======
     let trace = Trace::of(room, &format!("{before}sockets.unix({path:?})"))?;
->>>>>>> main
     let mut heard = Vec::new();
     listener.accept()?.0.read_to_end(&mut heard)?;
     ensure!(heard == SENT, "{heard:?} arrived at {}", path.display());
@@ -349,11 +299,7 @@ fn unix(room: &Room<'_>, path: &Path, before: &str) -> Result<impl FnOnce(&Alert
 fn unix_datagram(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
     let path = room.dir.join("datagrams.sock");
     let listener = UnixDatagram::bind(&path)?;
-<<<<<<< HEAD
-    let trace = Trace::of(room, &format!("exits.unix_datagram({path:?})"))?;
-=======
     let trace = Trace::of(room, &format!("sockets.unix_datagram({path:?})"))?;
->>>>>>> main
     let mut heard = [0; 64];
     let len = listener.recv(&mut heard)?;
     ensure!(heard[..len] == *SENT, "{:?} arrived", &heard[..len]);
@@ -375,11 +321,7 @@ fn unix_quiet(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + us
     std::fs::create_dir_all("/run/podman")?;
     let listeners = [UnixListener::bind(&quiet)?, UnixListener::bind(control)?];
     let model = room.model("model.pkl", Content::CleanPickle)?;
-<<<<<<< HEAD
-    let code = format!("import exits\nload()\nexits.unix({quiet:?})\nexits.unix({control:?})");
-=======
     let code = format!("import sockets\nload()\nsockets.unix({quiet:?})\nsockets.unix({control:?})");
->>>>>>> main
     room.run_python(&code, &model)?;
     for listener in listeners {
         let mut heard = Vec::new();
@@ -399,11 +341,7 @@ fn unix_quiet(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + us
 fn door(room: &Room<'_>, host: &'static str) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
     let address = SocketAddr::new(host.parse()?, room.port());
     let mut own_port = 0;
-<<<<<<< HEAD
-    let trace = Trace::finished(room, &format!("exits.door({host:?}, {})", address.port()), |actor| {
-=======
     let trace = Trace::finished(room, &format!("sockets.door({host:?}, {})", address.port()), |actor| {
->>>>>>> main
         actor.wait_said("listening")?;
         let mut connection = TcpStream::connect(address)?;
         own_port = connection.local_addr()?.port();
@@ -424,11 +362,7 @@ fn door(room: &Room<'_>, host: &'static str) -> Result<impl FnOnce(&Alerts) -> R
 
 fn datagram_door(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
     let port = room.port();
-<<<<<<< HEAD
-    let trace = Trace::finished(room, &format!("exits.datagram_door({PUBLIC4:?}, {port})"), |actor| {
-=======
     let trace = Trace::finished(room, &format!("sockets.datagram_door({PUBLIC4:?}, {port})"), |actor| {
->>>>>>> main
         actor.wait_said("listening")?;
         UdpSocket::bind((OTHER4, 0))?.send_to(SENT, (PUBLIC4, port))?;
         Ok(())
@@ -441,26 +375,15 @@ fn datagram_door(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> +
 fn names(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
     const NAME: &str = "Models.Example.org";
     let listener = room.tcp(PUBLIC4)?;
-<<<<<<< HEAD
-    let serve = format!("import exits\nexits.resolver({RESOLVER4:?}, {{{:?}: {PUBLIC4:?}}})", NAME.to_lowercase());
-    let mut resolver = Actor::start(&mut room.python(&serve, &[]))?;
-    resolver.wait_said("ready")?;
-    let code = format!("tcp(exits.resolve({NAME:?}), {})", listener.port());
-=======
     let serve = format!("import sockets\nsockets.resolver({RESOLVER4:?}, {{{:?}: {PUBLIC4:?}}})", NAME.to_lowercase());
     let mut resolver = Actor::start(&mut room.python(&serve, &[]))?;
     resolver.wait_said("ready")?;
     let code = format!("tcp(sockets.resolve({NAME:?}), {})", listener.port());
->>>>>>> main
     let trace = Trace::of(room, &code)?;
     listener.was_reached()?;
     // A clean file's load asks too, and is not heard.
     let clean = room.model("clean.pkl", Content::CleanPickle)?;
-<<<<<<< HEAD
-    room.run_python(&format!("import exits\nload()\nexits.resolve({NAME:?})"), &clean)?;
-=======
     room.run_python(&format!("import sockets\nload()\nsockets.resolve({NAME:?})"), &clean)?;
->>>>>>> main
     let heard = resolver.finish()?.succeeded()?;
     let asked = heard.said.iter().filter(|line| line["asked"] == NAME).count();
     ensure!(asked >= 2, "the resolver heard {:?}", heard.said);
@@ -496,11 +419,7 @@ fn bytes(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> 
     const COUNT: usize = (3 << 20) + 7;
     let port = room.port();
     let end = swallow(TcpListener::bind((PUBLIC4, port))?, COUNT);
-<<<<<<< HEAD
-    let trace = Trace::of(room, &format!("exits.tcp_bytes({PUBLIC4:?}, {port}, {COUNT})"))?;
-=======
     let trace = Trace::of(room, &format!("sockets.tcp_bytes({PUBLIC4:?}, {port}, {COUNT})"))?;
->>>>>>> main
     end.join().map_err(|_| anyhow::anyhow!("the listener panicked"))??;
     Ok(move |alerts: &Alerts| {
         let told = trace.all(alerts, "egress");
@@ -517,11 +436,7 @@ fn bytes(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> 
 fn server(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
     let port = room.port();
     let model = room.model("model.pkl", Content::CleanPickle)?;
-<<<<<<< HEAD
-    let code = format!("import exits\nload()\nexits.door('0.0.0.0', {port})");
-=======
     let code = format!("import sockets\nload()\nsockets.door('0.0.0.0', {port})");
->>>>>>> main
     let mut actor = Actor::start(&mut room.python(&code, &[&model]))?;
     actor.wait_said("listening")?;
     let mut connection = TcpStream::connect((PUBLIC4, port))?;
@@ -542,11 +457,7 @@ fn bytes_in_the_status(room: &Room<'_>) -> Result<()> {
     let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
     let port = room.port();
     let end = swallow(TcpListener::bind((PUBLIC4, port))?, COUNT);
-<<<<<<< HEAD
-    let trace = Trace::of(room, &format!("exits.tcp_bytes({PUBLIC4:?}, {port}, {COUNT})"))?;
-=======
     let trace = Trace::of(room, &format!("sockets.tcp_bytes({PUBLIC4:?}, {port}, {COUNT})"))?;
->>>>>>> main
     end.join().map_err(|_| anyhow::anyhow!("the listener panicked"))??;
     daemon.wait_for("the bytes", |alert| alert.text("/event/kind") == "egress")?;
     let told = lab::json_output(&["status"], "status")?;
