@@ -105,7 +105,7 @@ pub fn rung(event: &str) -> Result<String> {
 
 fn lost() -> Result<Vec<String>> {
     let output = sensor().args(["doctor", "--format", "json"]).output()?;
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).context("what `sensor doctor` says")?;
+    let told: Value = serde_json::from_slice(&output.stdout).context("what `sensor doctor` says")?;
     let hooks = told["hooks"].as_array().context("its hooks")?;
     Ok(hooks.iter().filter_map(|hook| Some(hook["lost"].as_str()?.to_owned())).collect())
 }
