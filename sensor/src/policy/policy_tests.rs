@@ -66,6 +66,7 @@ fn the_embedded_set_is_whole() {
             "unix-after-load",
             "shell-after-load",
             "interpreter-after-load",
+            "memory-program-after-load",
             "program-after-load",
             "ptrace-after-load",
             "kernel-code-after-load",

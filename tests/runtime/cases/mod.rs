@@ -10,6 +10,7 @@ mod neighbour;
 mod network;
 mod payload;
 mod prior;
+mod programs;
 mod quiet;
 mod restart;
 mod settings;
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Case> {
         hostile::cases(),
         evasion::cases(),
         files::cases(),
+        programs::cases(),
         system::cases(),
         verdict::cases(),
         settings::cases(),
