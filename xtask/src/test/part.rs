@@ -35,7 +35,7 @@ pub const ALL: [Part; 12] = [
 const NAMED: [&str; 5] = ["tidy", "cli", "corpus", "runtime", "worker"];
 /// Of these, the ones that need root.
 const AS_ROOT: [&str; 2] = ["worker", "runtime"];
-const MACHINE_LIMIT_S: u64 = 900;
+const MACHINE_LIMIT_S: u64 = 1_800;
 const MACHINE_MEMORY_MIB: u32 = 3072;
 /// What the manifest and the unit grant. `rights` runs the sensor with exactly these, `deploy` looks for them there.
 const CAPABILITIES: [&str; 6] = ["BPF", "PERFMON", "NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH", "SYS_ADMIN"];

@@ -78,7 +78,7 @@ impl Rung {
     fn flags(self) -> &'static [&'static str] {
         match self {
             Self::Lsm => &[],
-            Self::Restricted => &["--without-lsm"],
+            Self::Restricted => &["--best-rung", "tracepoint"],
         }
     }
 }
