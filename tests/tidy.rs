@@ -30,7 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("hub", &[]),
     ("hash", &[]),
     ("walk", &["open"]),
-    ("memory", &[]),
+    ("heap", &[]),
     // What was judged once, and what a name pretends to be.
     ("lock", &[]),
     ("lookalike", &[]),
@@ -100,7 +100,7 @@ const FENCED: &[(&str, &[&str], &str)] = &[
 /// Where the kernel, or another process, is on the other side.
 const UNSAFE: &[&str] = &[
     "sensor-ebpf/src/",
-    "sensor/src/memory.rs",
+    "sensor/src/heap.rs",
     "sensor/src/watch/load/pin.rs",
     "sensor/src/watch/load/tracepoint.rs",
     "sensor/src/watch/ring.rs",

@@ -5,22 +5,21 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
 use sensor_abi::act::{Act, CUT_BASE, CUT_PATH, TEXT};
-use sensor_abi::mark::role;
 use sensor_abi::record::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, kind};
 
 use crate::emit::{self, Area};
 use crate::field::{Address, field};
-use crate::maps::{LOAD_SETS, RING_BULK, SCRATCH_BYTES, TASKS};
-use crate::{file, mark, task, window};
+use crate::maps::{RING_BULK, SCRATCH_BYTES};
+use crate::{file, loader};
 
-/// Somewhere in the tree of mounts.
+/// Somewhere in the tree of mounts: the kernel's `struct path`.
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct Path {
     pub dentry: Address,
     pub mount: Address,
 }
 
-impl Place {
+impl Path {
     pub const NOWHERE: Self = Self { dentry: core::ptr::null(), mount: core::ptr::null() };
 
     /// What a `struct path` points to.
@@ -35,21 +34,15 @@ impl Place {
     }
 }
 
-/// Has the current process a mark, whatever it is worth? All that an act costs everybody else.
-#[inline(always)]
-pub fn is_marked() -> bool {
-    TASKS.get_ptr(task::current_tgid()).is_some()
-}
-
 /// Tells userspace of an act of the current process, if it carries a load. `target` is another process, or 0.
 #[inline(always)]
-pub fn tell(call: u16, target: u32, number: u64, path: Place) {
+pub fn tell(call: u16, target: u32, number: u64, path: Path) {
     sensor_tell(u64::from(call) | u64::from(target) << 32, number, path.dentry as u64, path.mount as u64);
 }
 
 /// The same, with a path as the call named it: `text` in the caller's memory, taken from the folder `base`.
 #[inline(always)]
-pub fn tell_text(call: u16, text: u64, base: Place) {
+pub fn tell_text(call: u16, text: u64, base: Path) {
     sensor_tell_text(u64::from(call), text, base.dentry as u64, base.mount as u64);
 }
 
@@ -98,23 +91,12 @@ pub extern "C" fn sensor_tell_text(call: u64, text: u64, dentry: u64, mount: u64
 /// All but the paths, and where they begin; `None` where the process carries no load that counts.
 #[inline(always)]
 fn begin(call: u16, target: u32, number: u64) -> Option<(Area, u64)> {
-    let (mark, current, key) = mark::find_current()?;
-    // SAFETY: a live map value.
-    if matches!(unsafe { mark::role_of(mark) }, role::READER | role::OWN) {
-        return None;
-    }
-    // SAFETY: as above.
-    let id = unsafe { (*mark).set };
-    let set = LOAD_SETS.get_ptr_mut(id)?;
-    if mark::sensor_counts(id) == 0 {
-        return None;
-    }
-    let held = window::held(current, id, key.start_boottime_ns);
+    let loader = loader::current()?;
+    let held = loader.held();
     let area = Area::claim()?;
     let record: *mut Act = area.record();
-    // SAFETY: the area is larger than the record's fixed part; mark and set are live map values.
+    // SAFETY: the area is larger than the record's fixed part.
     let artifacts = unsafe {
-        task::write_header(&raw mut (*record).header, kind::ACT, current, key);
         (*record).number = number;
         (*record).target = target;
         (*record).call = call;
@@ -122,9 +104,9 @@ fn begin(call: u16, target: u32, number: u64) -> Option<(Area, u64)> {
         (*record).base_len = 0;
         (*record).flags = 0;
         (*record).reserved = 0;
-        emit::write_load(&raw mut (*record).load, mark, set, held as u8, (held >> 8) as u8)
+        loader.write(kind::ACT, held, &raw mut (*record).header, &raw mut (*record).load)
     };
-    let start = emit::write_artifacts(area.bytes(), size_of::<Act>() as u64, set, artifacts);
+    let start = emit::write_artifacts(area.bytes(), size_of::<Act>() as u64, loader.set, artifacts);
     Some((area, emit::forget(start)))
 }
 

@@ -63,6 +63,19 @@ pub fn place_of_mapped(file: Address, mode: u32) -> Option<Place> {
     Some(Place { dentry, mnt: field!(file, backing_path_mnt, Address)?, inode: field!(dentry, dentry_inode, Address)? })
 }
 
+/// What descriptor `fd` of `task` is open on; a negative number is one that nothing is open on.
+#[inline(always)]
+pub fn of_descriptor(task: Address, fd: u32) -> Option<Address> {
+    let files: Address = field!(task, task_files, Address)?;
+    let fdt: Address = field!(files, files_fdt, Address)?;
+    if fd >= field!(fdt, fdt_max_fds, u32)? {
+        return None;
+    }
+    let descriptors: Address = field!(fdt, fdt_fd, Address)?;
+    let file: Address = read(descriptors, fd * 8)?;
+    (!file.is_null()).then_some(file)
+}
+
 #[inline(always)]
 pub fn is_regular(inode: Address) -> bool {
     matches!(field!(inode, inode_mode, u16), Some(mode) if mode & S_IFMT == S_IFREG)

@@ -1,16 +1,14 @@
-//! What a marked process does with sockets: who acts, whom with, and the record of it.
+//! What a marked process does with sockets: whom with, and the record of it.
 
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use sensor_abi::identity::TaskKey;
-use sensor_abi::mark::{LoadSet, Mark, role};
-use sensor_abi::record::{FoldKey, Header, Load, Net};
+use sensor_abi::record::{FoldKey, Net};
 
 use crate::emit::{self, Area};
-use crate::field::{Address, field, read};
-use crate::maps::{LOAD_SETS, RING_BULK, TASKS};
-use crate::task::Who;
-use crate::{mark, task, window};
+use crate::field::{Address, field};
+use crate::loader::Loader;
+use crate::maps::RING_BULK;
+use crate::{file, loader, task};
 
 /// `include/linux/socket.h`
 pub const AF_UNIX: u16 = 1;
@@ -33,15 +31,6 @@ pub const SOCK_RAW: u16 = 3;
 /// The verdict of a cgroup program that lets the call, or the packet, go on.
 pub const PROCEED: i32 = 1;
 
-/// A process whose acts are reported.
-pub struct Loader {
-    pub mark: *mut Mark,
-    pub set: *mut LoadSet,
-    pub task: Address,
-    pub key: TaskKey,
-    who: Who,
-}
-
 /// One end of a connection, or of a datagram's way.
 #[derive(Clone, Copy)]
 pub struct End {
@@ -56,69 +45,7 @@ pub struct End {
     pub bytes: u64,
 }
 
-/// Has the current process a mark? One look-up, before anything else is read.
-#[inline(always)]
-pub fn current_is_marked() -> bool {
-    TASKS.get_ptr(task::current_tgid()).is_some()
-}
-
-/// The current process, if it carries a load and loads for itself.
-#[inline(always)]
-pub fn loader() -> Option<Loader> {
-    let (mark, task, key) = mark::find_current()?;
-    let who = task::who_is_current();
-    reported(mark, task, key, who)
-}
-
-/// The same for programs that have no helpers to ask who is current.
-#[inline(always)]
-pub fn loader_by_memory() -> Option<Loader> {
-    let task = task::current();
-    let mark = TASKS.get_ptr_mut(field!(task, task_tgid, u32)?)?;
-    let key = task::key_of(task)?;
-    // SAFETY: a live map value.
-    if unsafe { (*mark).start_boottime_ns } != key.start_boottime_ns {
-        return None;
-    }
-    reported(mark, task, key, task::who(task))
-}
-
-#[inline(always)]
-fn reported(mark: *mut Mark, task: Address, key: TaskKey, who: Who) -> Option<Loader> {
-    // SAFETY: a live map value.
-    if matches!(unsafe { mark::role_of(mark) }, role::READER | role::OWN) {
-        return None;
-    }
-    // SAFETY: as above.
-    let id = unsafe { (*mark).set };
-    let set = LOAD_SETS.get_ptr_mut(id)?;
-    if mark::sensor_counts(id) == 0 {
-        return None;
-    }
-    Some(Loader { mark, set, task, key, who })
-}
-
 impl Loader {
-    /// Which artifacts are held now, as [`window::held`].
-    #[inline(always)]
-    pub fn held(&self) -> u64 {
-        // SAFETY: a live map value.
-        window::held(self.task, unsafe { (*self.mark).set }, self.key.start_boottime_ns)
-    }
-
-    /// Writes header and load of a record, and gives the number of artifacts that belong behind its fixed part.
-    ///
-    /// # Safety
-    /// Both point to writable memory of their size.
-    #[inline(always)]
-    pub unsafe fn write(&self, kind: u16, held: u64, header: *mut Header, load: *mut Load) -> u64 {
-        // SAFETY: the caller's promise; mark and set are live map values.
-        unsafe {
-            task::write_header_of(header, kind, self.task, self.key, self.who);
-            emit::write_load(load, self.mark, self.set, held as u8, (held >> 8) as u8)
-        }
-    }
-
     /// Writes a [`Net`], and gives the number of artifacts that belong behind it.
     ///
     /// # Safety
@@ -220,16 +147,7 @@ const SOCKFS_MAGIC: u64 = 0x534f_434b;
 /// The socket behind descriptor `fd` of the current process.
 #[inline(always)]
 pub fn socket_of(fd: u32) -> Option<Address> {
-    let files: Address = field!(task::current(), task_files, Address)?;
-    let fdt: Address = field!(files, files_fdt, Address)?;
-    if fd >= field!(fdt, fdt_max_fds, u32)? {
-        return None;
-    }
-    let descriptors: Address = field!(fdt, fdt_fd, Address)?;
-    let file: Address = read(descriptors, fd * 8)?;
-    if file.is_null() {
-        return None;
-    }
+    let file = file::of_descriptor(task::current(), fd)?;
     let inode: Address = field!(file, file_inode, Address)?;
     let sb: Address = field!(inode, inode_sb, Address)?;
     if field!(sb, sb_magic, u64)? != SOCKFS_MAGIC {
@@ -252,5 +170,5 @@ pub fn tell_family(sk: Address, family: u16, what: u16) -> Option<()> {
         cookie: 0,
         bytes: 0,
     };
-    loader()?.tell(what, &end)
+    loader::current()?.tell(what, &end)
 }

@@ -8,7 +8,6 @@
 
 #![forbid(unsafe_code)]
 
-mod command;
 pub mod context;
 mod decoded;
 pub mod finding;
@@ -19,6 +18,7 @@ pub mod policy;
 mod python;
 pub mod report;
 pub mod rule;
+mod shell;
 mod slice;
 mod sniff;
 pub mod source;

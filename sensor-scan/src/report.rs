@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::finding::Finding;
+use crate::policy::Policy;
 use crate::verdict::Verdict;
 
 /// What the file's format can do when it is loaded.
@@ -42,4 +43,12 @@ pub struct Report {
     /// Every global that the file names is listed as safe in the use it is put to (also true where it names none).
     pub all_globals_safe: bool,
     pub elapsed: Duration,
+}
+
+impl Report {
+    /// Orders the findings, and renews the verdict: for whoever added findings, or changed some.
+    pub fn judge(&mut self, policy: &Policy) {
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        self.verdict = Verdict::of(&self.findings, self.coverage.complete, self.all_globals_safe, policy);
+    }
 }

@@ -3,10 +3,13 @@
 //! The interpreter is `SENSOR_PYTHON`, or `python3`. Nothing dangerous runs: the child records each import by an audit
 //! hook, and refuses all but a few harmless ones.
 
+mod random;
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use random::Random;
 use sensor_scan::format::pickle::{self, Dialect, Stream};
 use sensor_scan::source::MemorySource;
 use sensor_scan::{Context, Limits};
@@ -15,7 +18,7 @@ use sensor_scan::{Context, Limits};
 const PROGRAMS: u64 = 5_000;
 
 fn programs() -> u64 {
-    std::env::var("SENSOR_PROGRAMS").ok().and_then(|text| text.parse().ok()).unwrap_or(PROGRAMS)
+    random::programs().unwrap_or(PROGRAMS)
 }
 
 const CHILD: &str = r#"
@@ -52,20 +55,8 @@ for line in sys.stdin:
     print(' '.join(hexed))
 "#;
 
-/// A small deterministic generator (xorshift), so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-
-    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
-        from[self.below(from.len() as u64) as usize]
-    }
+fn pick<'a, T: ?Sized>(random: &mut Random, from: &[&'a T]) -> &'a T {
+    from[random.below(from.len() as u64) as usize]
 }
 
 const MODULES: &[&str] =
@@ -100,7 +91,7 @@ fn text(out: &mut Vec<u8>, random: &mut Random, text: &str) {
 
 /// A program that is likely to run for a while: each step mostly fits the stack.
 fn program(seed: u64) -> Vec<u8> {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed);
     let mut out = Vec::new();
     if random.below(4) > 0 {
         out.extend([0x80, random.below(6) as u8]);
@@ -108,7 +99,7 @@ fn program(seed: u64) -> Vec<u8> {
     for _ in 0..random.below(24) + 2 {
         match random.below(22) {
             0 | 1 => {
-                let (module, name) = (random.pick(MODULES), random.pick(NAMES));
+                let (module, name) = (pick(&mut random, MODULES), pick(&mut random, NAMES));
                 text(&mut out, &mut random, module);
                 if random.below(4) == 0 {
                     out.extend(b"(N1");
@@ -116,8 +107,8 @@ fn program(seed: u64) -> Vec<u8> {
                 text(&mut out, &mut random, name);
                 out.push(0x93);
             }
-            2 | 3 => out.extend(format!("c{}\n{}\n", random.pick(MODULES), random.pick(NAMES)).bytes()),
-            4 => out.extend(format!("(i{}\n{}\n", random.pick(MODULES), random.pick(NAMES)).bytes()),
+            2 | 3 => out.extend(format!("c{}\n{}\n", pick(&mut random, MODULES), pick(&mut random, NAMES)).bytes()),
+            4 => out.extend(format!("(i{}\n{}\n", pick(&mut random, MODULES), pick(&mut random, NAMES)).bytes()),
             5 => out.extend(b")R"),
             6 => out.extend(b")\x81"),
             7 => out.extend(b"}b"),
@@ -127,46 +118,43 @@ fn program(seed: u64) -> Vec<u8> {
             11 => out.extend(format!("p{}\n", random.below(5)).bytes()),
             12 => out.extend(format!("g{}\n", random.below(5)).bytes()),
             13 => out.extend(b"K\x01\x85"),
-            14 => out.extend(random.pick(&[
-                &b"N"[..],
-                b"]",
-                b"}",
-                b")",
-                b"(",
-                b"t",
-                b"l",
-                b"0",
-                b"2",
-                b"1",
-                b"a",
-                b"e",
-                b"u",
-                b"s",
-                b"d",
-                b"R",
-                b"o",
-            ])),
+            14 => out.extend(pick(
+                &mut random,
+                &[
+                    &b"N"[..],
+                    b"]",
+                    b"}",
+                    b")",
+                    b"(",
+                    b"t",
+                    b"l",
+                    b"0",
+                    b"2",
+                    b"1",
+                    b"a",
+                    b"e",
+                    b"u",
+                    b"s",
+                    b"d",
+                    b"R",
+                    b"o",
+                ],
+            )),
             15 => {
                 out.push(0x95);
                 out.extend((random.below(40)).to_le_bytes());
             }
-            16 => out.extend(random.pick(&[
-                &b"I01\n"[..],
-                b"I 7\n",
-                b"I0x10\n",
-                b"L5L\n",
-                b"F1.5\n",
-                b"Fnan\n",
-                b"\x8a\x01\x05",
-                b"M\x01\x00",
-            ])),
+            16 => out.extend(pick(
+                &mut random,
+                &[&b"I01\n"[..], b"I 7\n", b"I0x10\n", b"L5L\n", b"F1.5\n", b"Fnan\n", b"\x8a\x01\x05", b"M\x01\x00"],
+            )),
             17 => {
-                let name = random.pick(NAMES);
+                let name = pick(&mut random, NAMES);
                 text(&mut out, &mut random, name);
             }
             18 => out.extend([0x80, random.below(6) as u8]),
             19 => {
-                let module = random.pick(MODULES);
+                let module = pick(&mut random, MODULES);
                 text(&mut out, &mut random, module);
                 out.push(0x94);
             }
@@ -209,10 +197,6 @@ fn traced(bytes: &[u8]) -> BTreeSet<(String, String)> {
     context.traced().iter().map(|global| (global.module.clone(), global.name.clone())).collect()
 }
 
-fn in_ci() -> bool {
-    std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
-}
-
 #[test]
 fn every_global_that_cpython_imports_is_traced() {
     let python = std::env::var("SENSOR_PYTHON").unwrap_or_else(|_| "python3".to_owned());
@@ -225,7 +209,7 @@ fn every_global_that_cpython_imports_is_traced() {
     let mut child = match child {
         Ok(child) => child,
         Err(error) => {
-            assert!(!in_ci(), "{python}: {error}: set SENSOR_PYTHON to a CPython interpreter");
+            assert!(!random::in_ci(), "{python}: {error}: set SENSOR_PYTHON to a CPython interpreter");
             eprintln!("skipped: {python}: {error}");
             return;
         }

@@ -4,11 +4,14 @@
 //! of its own that calls a function of its own name. Readers: Python's zipfile (`SENSOR_PYTHON`, or `python3`), and
 //! Info-ZIP, 7-Zip and libarchive where they are installed.
 
+mod random;
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use random::Random;
 use sensor_scan::source::MemorySource;
 use sensor_scan::{Limits, Policy, scan};
 
@@ -16,20 +19,7 @@ use sensor_scan::{Limits, Policy, scan};
 const ARCHIVES: u64 = 60;
 
 fn archives() -> u64 {
-    let programs = std::env::var("SENSOR_PROGRAMS").ok().and_then(|text| text.parse::<u64>().ok());
-    programs.map_or(ARCHIVES, |programs| (programs / 100).max(ARCHIVES))
-}
-
-/// Xorshift, so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
+    random::programs().map_or(ARCHIVES, |programs| (programs / 100).max(ARCHIVES))
 }
 
 /// `hidden.run_markNx(N)`, protocol 0, in a text that no reader changes.
@@ -149,12 +139,12 @@ fn taken_out(file: &Path) -> Vec<(&'static str, BTreeSet<u64>)> {
 
 #[test]
 fn whatever_a_reader_takes_out_was_scanned() {
-    let ci = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+    let ci = random::in_ci();
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     let mut next = 0;
     let mut seen = std::collections::BTreeMap::new();
     for seed in 1..=archives() {
-        let bytes = archive(&mut Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), &mut next);
+        let bytes = archive(&mut Random::new(seed), &mut next);
         file.as_file_mut().set_len(0).expect("emptied");
         std::io::Seek::rewind(file.as_file_mut()).expect("rewound");
         file.write_all(&bytes).expect("written");

@@ -101,8 +101,26 @@ impl Entry {
     }
 }
 
+/// The folder that a lock's paths are relative to.
+pub fn folder_of(lock: &Path) -> &Path {
+    lock.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The path of a file as it stands in the lock of folder `base`, which has no links in it. The file's own name may be a
+/// link: what it is called is what is pinned.
+///
+/// # Errors
+/// Where it isn't below the folder, in words.
+pub fn inside(path: &Path, base: &Path) -> Result<PathBuf, String> {
+    let outside = || format!("it is not below the lock's folder {}", base.display());
+    let name = path.file_name().ok_or_else(outside)?;
+    let folder = folder_of(path).canonicalize().map_err(|error| error.to_string())?;
+    let inside = folder.join(name).strip_prefix(base).map(Path::to_owned).map_err(|_| outside())?;
+    if is_plain(&inside) { Ok(inside) } else { Err(outside()) }
+}
+
 /// Nothing but names: no root, no `..`, no `.`, no NUL.
-pub fn is_plain(path: &Path) -> bool {
+fn is_plain(path: &Path) -> bool {
     let plain = path.components().all(|component| matches!(component, Component::Normal(_)));
     plain && !path.as_os_str().is_empty() && !path.as_os_str().as_bytes().contains(&0)
 }
@@ -172,9 +190,8 @@ impl Folder {
     /// # Errors
     /// Of opening it.
     pub fn of(lock: &Path) -> io::Result<Self> {
-        let folder = lock.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::open(folder, flags, Mode::empty())?))
+        Ok(Self(rustix::fs::open(folder_of(lock), flags, Mode::empty())?))
     }
 
     /// A regular file below the folder, and its size. Links are followed as long as they stay below (a hub's cache is

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz` and `cargo xtask differential`: what takes longer than a test run may.
+//! `cargo xtask fuzz`: every parser of hostile bytes, for longer than a test run may take.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -113,24 +113,4 @@ fn seeds() -> Result<Option<PathBuf>> {
         }
     }
     Ok(Some(folder))
-}
-
-/// Compare the scanner with the readers themselves, on many generated programs
-///
-/// The tests do the same with a few thousand.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask differential\n  cargo xtask differential --programs 1000000")]
-pub struct Differential {
-    /// Pickles that are generated and loaded by every reader
-    #[arg(long, default_value_t = 100_000)]
-    programs: u64,
-}
-
-pub fn differential(options: &Differential) -> Result<()> {
-    let mut command = cargo();
-    command
-        .args(["test", "--locked", "--release", "-p", "sensor-scan", "--test", "pickle_oracle", "--test", "zip_oracle"])
-        .args(["--", "--nocapture"])
-        .env("SENSOR_PROGRAMS", options.programs.to_string());
-    run_command(&mut command)
 }

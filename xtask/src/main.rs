@@ -3,6 +3,7 @@
 mod bench;
 mod build_ebpf;
 mod demo;
+mod differential;
 mod fuzz;
 mod image;
 mod setup;
@@ -33,7 +34,7 @@ enum Verb {
     Image(image::Options),
     Demo(demo::Options),
     Fuzz(fuzz::Options),
-    Differential(fuzz::Differential),
+    Differential(differential::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         Verb::Image(options) => image::run(&options),
         Verb::Demo(options) => demo::run(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
-        Verb::Differential(options) => fuzz::differential(&options),
+        Verb::Differential(options) => differential::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

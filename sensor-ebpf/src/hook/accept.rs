@@ -14,13 +14,13 @@ use crate::entry::security_hook;
 use crate::field::{Address, config, field};
 use crate::maps::{RING_BULK, count};
 use crate::net::{self, AF_INET, AF_INET6, End};
-use crate::task;
+use crate::{loader, task};
 
 security_hook! {
     fn sock_graft(sk: Address, _parent: Address) -> void {
         if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanaryAccept);
-        } else if net::current_is_marked() {
+        } else if loader::current_is_marked() {
             let _ = accepted(sk);
         }
     }
@@ -35,7 +35,7 @@ pub fn sys_exit_accept(ctx: TracePointContext) -> u32 {
     if let Ok(fd) = unsafe { ctx.read_at::<i64>(SYS_EXIT_RET) } {
         if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanaryAccept);
-        } else if fd >= 0 && net::current_is_marked() {
+        } else if fd >= 0 && loader::current_is_marked() {
             if let Some(sk) = net::socket_of(fd as u32) {
                 let _ = accepted(sk);
             }
@@ -65,7 +65,7 @@ fn accepted(sk: Address) -> Option<()> {
         cookie: field!(sk, sock_cookie, u64).unwrap_or(0),
         bytes: 0,
     };
-    let loader = net::loader()?;
+    let loader = loader::current()?;
     let area = Area::claim()?;
     let record: *mut Accept = area.record();
     // SAFETY: the area is larger than the record's fixed part.

@@ -5,10 +5,10 @@
 
 use sensor_abi::act::{access, call, place};
 
-use crate::act::{self, Place};
+use crate::act::{self, Path};
 use crate::field::{Address, field, number, offset, read};
 use crate::maps::NAMES;
-use crate::{file, task};
+use crate::{file, loader, task};
 
 /// `include/uapi/linux/magic.h`: PROC_SUPER_MAGIC.
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -28,7 +28,7 @@ pub fn opened(file: Address, mode: u32) {
     if wanted == 0 || mode & (file::FMODE_PATH | file::FMODE_NOACCOUNT) != 0 {
         return;
     }
-    if act::is_marked() {
+    if loader::current_is_marked() {
         sensor_accessed(number(file), u64::from(wanted));
     }
 }
@@ -53,7 +53,7 @@ fn accessed(file: Address, wanted: u8) -> Option<()> {
         return None;
     }
     let about = subject(inode, task::current())?;
-    act::tell(call::OPEN, about, u64::from(found), Place::of_file(file)?);
+    act::tell(call::OPEN, about, u64::from(found), Path::of_file(file)?);
     Some(())
 }
 

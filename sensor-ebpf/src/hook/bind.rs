@@ -11,8 +11,8 @@ use sensor_abi::record::kind;
 
 use crate::field::config;
 use crate::maps::count;
-use crate::net::{self, AF_INET, AF_INET6, End, PROCEED, SOCK_DGRAM};
-use crate::task;
+use crate::net::{AF_INET, AF_INET6, End, PROCEED, SOCK_DGRAM};
+use crate::{loader, task};
 
 #[cgroup_sock(post_bind4)]
 pub fn post_bind4(ctx: SockContext) -> i32 {
@@ -39,7 +39,7 @@ fn bound(ctx: &SockContext, family: u16, canary: Counter) -> i32 {
 
 #[inline(always)]
 fn tell(ctx: &SockContext, family: u16) -> Option<()> {
-    let loader = net::loader()?;
+    let loader = loader::current()?;
     let sock = ctx.sock;
     let mut address = [0u8; 16];
     // SAFETY: as above; members are read one by one, as the verifier demands.

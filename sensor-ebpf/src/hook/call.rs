@@ -8,10 +8,10 @@ use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use sensor_abi::act::call;
 
-use crate::act::{self, Place};
-use crate::field::{Address, field, read};
+use crate::act::{self, Path};
+use crate::field::{Address, field};
 use crate::maps::CALLS;
-use crate::task;
+use crate::{file, loader, task};
 
 /// `include/trace/syscall.h`: the call's number and its arguments, behind the common fields.
 const NUMBER: usize = 8;
@@ -33,7 +33,7 @@ pub fn sys_enter_call(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn entered(ctx: &TracePointContext) -> Option<()> {
-    if !act::is_marked() {
+    if !loader::current_is_marked() {
         return None;
     }
     let task = task::current();
@@ -54,8 +54,8 @@ fn entered(ctx: &TracePointContext) -> Option<()> {
         number = u64::from(becomes_root(task, argument(ctx, shape.user)? as u32)?);
     }
     let path = match shape.file {
-        0 => Place::NOWHERE,
-        which => Place::of_file(file_of(task, argument(ctx, which)? as i32)?)?,
+        0 => Path::NOWHERE,
+        which => Path::of_file(file::of_descriptor(task, argument(ctx, which)? as u32)?)?,
     };
     let target = if shape.process == 0 { 0 } else { process(task, argument(ctx, shape.process)? as u32)? };
     act::tell(shape.call, target, number, path);
@@ -82,24 +82,12 @@ fn becomes_root(task: Address, wanted: u32) -> Option<u32> {
 }
 
 #[inline(always)]
-fn folder(task: Address, descriptor: i32) -> Option<Place> {
+fn folder(task: Address, descriptor: i32) -> Option<Path> {
     if descriptor == AT_FDCWD {
         let fs: Address = field!(task, task_fs, Address)?;
-        return Some(Place { dentry: field!(fs, fs_pwd_dentry, Address)?, mount: field!(fs, fs_pwd_mnt, Address)? });
+        return Some(Path { dentry: field!(fs, fs_pwd_dentry, Address)?, mount: field!(fs, fs_pwd_mnt, Address)? });
     }
-    Place::of_file(file_of(task, descriptor)?)
-}
-
-/// The file that descriptor `descriptor` of `task` is open on.
-#[inline(always)]
-pub fn file_of(task: Address, descriptor: i32) -> Option<Address> {
-    let files: Address = field!(task, task_files, Address)?;
-    let fdt: Address = field!(files, files_fdt, Address)?;
-    if descriptor < 0 || descriptor as u32 >= field!(fdt, fdt_max_fds, u32)? {
-        return None;
-    }
-    let descriptors: Address = field!(fdt, fdt_fd, Address)?;
-    read::<Address>(descriptors, descriptor as u32 * 8).filter(|file| !file.is_null())
+    Path::of_file(file::of_descriptor(task, descriptor as u32)?)
 }
 
 /// A process by the number that the caller knows it by; 0 where that says nothing, outside the initial pid namespace.

@@ -13,7 +13,7 @@ use sensor_abi::record::kind;
 use crate::field::config;
 use crate::maps::count;
 use crate::net::{self, AF_INET, AF_INET6, End, PROCEED};
-use crate::task;
+use crate::{loader, task};
 
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
@@ -38,7 +38,7 @@ pub fn inet(ctx: &SockAddrContext, family: u16, kind: u16, canary: Counter) -> i
 
 #[inline(always)]
 fn acted(ctx: &SockAddrContext, family: u16, kind: u16) -> Option<()> {
-    let loader = net::loader()?;
+    let loader = loader::current()?;
     let addr = ctx.sock_addr;
     let mut address = [0u8; 16];
     // SAFETY: the context is valid for the program's run; members are read one by one, as the verifier demands.

@@ -13,7 +13,7 @@ use sensor_abi::counter::Counter;
 use sensor_abi::mark::role;
 use sensor_abi::record::{EXE_BYTES_MAX, Exec, kind};
 
-use crate::act::{self, Place};
+use crate::act::{self, Path};
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, field};
@@ -134,6 +134,6 @@ fn gained(before: Before, file: Address) -> Option<()> {
     if !became_root && permitted & !before.permitted == 0 {
         return None;
     }
-    act::tell(call::EXEC_GAIN, 0, u64::from(before.euid), Place::of_file(file)?);
+    act::tell(call::EXEC_GAIN, 0, u64::from(before.euid), Path::of_file(file)?);
     Some(())
 }

@@ -12,7 +12,7 @@ use sensor_abi::identity::{InodeKey, TaskKey};
 use sensor_abi::mark::{Mark, role};
 use sensor_abi::record::{Fork, kind};
 
-use crate::act::{self, Place};
+use crate::act::{self, Path};
 use crate::emit::Area;
 use crate::field::{Address, config, field, offset, read};
 use crate::maps::{BPF_NOEXIST, LOAD_SETS, RING_PRIORITY, TASKS, count, lose, needed};
@@ -80,7 +80,7 @@ fn forked(child: Address) -> Option<()> {
     }
     area.send(&RING_PRIORITY, size_of::<Fork>() as u64);
     let namespaces = own_namespaces(creator, child)?;
-    act::tell(call::CLONE, child_key.tgid, namespaces, Place::NOWHERE);
+    act::tell(call::CLONE, child_key.tgid, namespaces, Path::NOWHERE);
     Some(())
 }
 

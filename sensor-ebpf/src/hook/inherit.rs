@@ -144,12 +144,5 @@ fn is_model(descriptors: Address, fd: u32) -> Option<()> {
 /// The current process was started with a model as its descriptor `fd`.
 #[inline(always)]
 fn inherited(fd: u32) -> Option<()> {
-    let files: Address = field!(task::current(), task_files, Address)?;
-    let fdt: Address = field!(files, files_fdt, Address)?;
-    let descriptors: Address = field!(fdt, fdt_fd, Address)?;
-    let file: Address = read(descriptors, (fd & 0xffff) * 8)?;
-    if file.is_null() {
-        return None;
-    }
-    got(file, fd, reason::INHERITED)
+    got(file::of_descriptor(task::current(), fd)?, fd, reason::INHERITED)
 }

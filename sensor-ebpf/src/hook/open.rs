@@ -45,17 +45,7 @@ pub fn sys_exit_open(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn descriptor_opened(fd: u32) -> Option<()> {
-    let files: Address = field!(task::current(), task_files, Address)?;
-    let fdt: Address = field!(files, files_fdt, Address)?;
-    if fd >= field!(fdt, fdt_max_fds, u32)? {
-        return None;
-    }
-    let descriptors: Address = field!(fdt, fdt_fd, Address)?;
-    let file: Address = read(descriptors, fd * 8)?;
-    if file.is_null() {
-        return None;
-    }
-    opened(file, fd)
+    opened(file::of_descriptor(task::current(), fd)?, fd)
 }
 
 /// What an open is about, once it is worth more than one look.

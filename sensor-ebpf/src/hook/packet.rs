@@ -19,7 +19,7 @@ use crate::maps::{ASKING, RING_BULK, SCRATCH_BYTES, count};
 use crate::net::{
     self, AF_INET, AF_INET6, End, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP, PROCEED, SOCK_DGRAM, SOCK_RAW,
 };
-use crate::task;
+use crate::{loader, task};
 
 const DNS_PORT: u16 = 53;
 const UDP_HEADER_BYTES: u32 = 8;
@@ -125,7 +125,7 @@ fn asked(skb: *mut __sk_buff) -> Option<()> {
     if u16::from_be(load(skb, at + 2)?) != DNS_PORT {
         return None;
     }
-    let loader = net::loader_by_memory()?;
+    let loader = loader::from_memory()?;
     // SAFETY: the context is valid for the program's run.
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
     let _ = ASKING.insert(cookie, 1, 0);
@@ -168,7 +168,7 @@ fn raw(skb: *mut __sk_buff, sock_type: u16, protocol: u16) -> Option<()> {
         count(Counter::CanaryPacket);
         return None;
     }
-    let loader = net::loader_by_memory()?;
+    let loader = loader::from_memory()?;
     // SAFETY: the context is valid for the program's run.
     let (family, bytes) = unsafe {
         let family = match (*skb).protocol {

@@ -16,7 +16,7 @@ use super::connect::inet;
 use crate::field::{Address, config, field};
 use crate::maps::count;
 use crate::net::{self, AF_INET, AF_INET6, AF_PACKET, End, IPPROTO_UDP, IPPROTO_UDPLITE, SOCK_DGRAM};
-use crate::task;
+use crate::{loader, task};
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
@@ -34,7 +34,7 @@ pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
     let sent: i32 = ctx.arg(1);
     if task::current_tgid() == config!(own_tgid) {
         count(Counter::CanaryLength);
-    } else if sent >= 0 && net::current_is_marked() {
+    } else if sent >= 0 && loader::current_is_marked() {
         let _ = sent_on(sk, sent as u64);
     }
     0
@@ -56,5 +56,5 @@ fn sent_on(sk: Address, bytes: u64) -> Option<()> {
         return None;
     }
     let cookie: u64 = field!(sk, sock_cookie, u64).unwrap_or(0);
-    net::loader()?.tell(kind::SEND, &End { family, port, sock_type, protocol, address, cookie, bytes })
+    loader::current()?.tell(kind::SEND, &End { family, port, sock_type, protocol, address, cookie, bytes })
 }

@@ -22,13 +22,13 @@ use crate::net::{
     self, AF_INET, AF_INET6, AF_PACKET, AF_UNIX, AF_VSOCK, End, IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP,
     IPPROTO_UDPLITE, SOCK_DGRAM, SOCK_RAW,
 };
-use crate::task;
+use crate::{loader, task};
 
 security_hook! {
     fn socket_connect(socket: Address, address: Address, _len: i32) {
         if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanarySocket);
-        } else if net::current_is_marked() {
+        } else if loader::current_is_marked() {
             let _ = other_connect(socket, address);
         }
     }
@@ -38,7 +38,7 @@ security_hook! {
     fn socket_sendmsg(socket: Address, message: Address, size: u32) {
         if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanaryLength);
-        } else if net::current_is_marked() {
+        } else if loader::current_is_marked() {
             let _ = other_message(socket, message, size);
         }
     }
@@ -108,7 +108,7 @@ fn other_family(socket: Address, sk: Address, family: u16, address: Address, kin
     }
     let cookie: u64 = field!(sk, sock_cookie, u64).unwrap_or(0);
     let end = End { family, port, sock_type, protocol, address: ip, cookie, bytes: u64::from(size) };
-    net::loader()?.tell(kind, &end)
+    loader::current()?.tell(kind, &end)
 }
 
 /// `include/trace/events/syscalls.h`: the first argument of `sys_enter`, behind the common fields and the call's number.
@@ -118,7 +118,7 @@ const SYS_EXIT_RET: usize = 16;
 
 #[tracepoint]
 pub fn sys_enter_connect(ctx: TracePointContext) -> u32 {
-    if net::current_is_marked() {
+    if loader::current_is_marked() {
         // SAFETY: the record of a `sys_enter` tracepoint holds six arguments behind 16 bytes.
         if let Ok(fd) = unsafe { ctx.read_at::<u64>(SYS_ENTER_ARG0) } {
             let _ = CONNECTING.insert(task::current_tid(), fd as u32, 0);
@@ -132,7 +132,7 @@ pub fn sys_exit_connect(ctx: TracePointContext) -> u32 {
     if task::current_tgid() == config!(own_tgid) {
         count(Counter::CanaryUnix);
         count(Counter::CanarySocket);
-    } else if net::current_is_marked() {
+    } else if loader::current_is_marked() {
         // SAFETY: the record of a `sys_exit` tracepoint is 24 bytes.
         if let Ok(ret) = unsafe { ctx.read_at::<i64>(SYS_EXIT_RET) } {
             let _ = connected(ret == 0);

@@ -20,9 +20,10 @@
 use sensor_abi::act::{access, call};
 
 use super::access::meaning;
-use crate::act::{self, Place};
+use crate::act::{self, Path};
 use crate::entry::{Entry, Registers, Typed, security_hook};
 use crate::field::{Address, field, number};
+use crate::loader;
 
 /// `include/linux/ptrace.h`: the check is for more than to look.
 const PTRACE_MODE_ATTACH: u32 = 0x2;
@@ -38,8 +39,8 @@ security_hook! {
 
 #[inline(always)]
 fn reached(child: Address, mode: u32) -> Option<()> {
-    if mode & PTRACE_MODE_ATTACH != 0 && act::is_marked() {
-        act::tell(call::ACCESS, field!(child, task_tgid, u32)?, u64::from(mode), Place::NOWHERE);
+    if mode & PTRACE_MODE_ATTACH != 0 && loader::current_is_marked() {
+        act::tell(call::ACCESS, field!(child, task_tgid, u32)?, u64::from(mode), Path::NOWHERE);
     }
     Some(())
 }
@@ -63,8 +64,8 @@ fn read_by_kernel(file: Address, id: u32) -> Option<()> {
         READING_KEXEC_IMAGE => call::KEXEC,
         _ => return None,
     };
-    if act::is_marked() {
-        act::tell(call, 0, 0, if file.is_null() { Place::NOWHERE } else { Place::of_file(file)? });
+    if loader::current_is_marked() {
+        act::tell(call, 0, 0, if file.is_null() { Path::NOWHERE } else { Path::of_file(file)? });
     }
     Some(())
 }
@@ -89,8 +90,8 @@ security_hook! {
 
 #[inline(always)]
 fn mounted(call: u16, path: Address) -> Option<()> {
-    if act::is_marked() {
-        act::tell(call, 0, 0, Place::of_path(path)?);
+    if loader::current_is_marked() {
+        act::tell(call, 0, 0, Path::of_path(path)?);
     }
     Some(())
 }
@@ -104,8 +105,8 @@ security_hook! {
 #[inline(always)]
 fn changed_user(new: Address, old: Address) -> Option<()> {
     let before = field!(old, cred_euid, u32)?;
-    if before != 0 && field!(new, cred_euid, u32)? == 0 && act::is_marked() {
-        act::tell(call::SETUID, 0, u64::from(before), Place::NOWHERE);
+    if before != 0 && field!(new, cred_euid, u32)? == 0 && loader::current_is_marked() {
+        act::tell(call::SETUID, 0, u64::from(before), Path::NOWHERE);
     }
     Some(())
 }
@@ -131,24 +132,24 @@ security_hook! {
 /// The new name has its folder already, but no inode yet.
 #[inline(always)]
 fn named(call: u16, folder: Address, dentry: Address) -> Option<()> {
-    if act::is_marked() && meaning(dentry) & access::WRITE != 0 {
+    if loader::current_is_marked() && meaning(dentry) & access::WRITE != 0 {
         let dentry = number(dentry) as Address;
-        act::tell(call, 0, 0, Place { dentry, mount: field!(folder, path_mnt, Address)? });
+        act::tell(call, 0, 0, Path { dentry, mount: field!(folder, path_mnt, Address)? });
     }
     Some(())
 }
 
 #[inline(always)]
 fn unshares(flags: u64) {
-    if act::is_marked() {
-        act::tell(call::UNSHARE, 0, flags, Place::NOWHERE);
+    if loader::current_is_marked() {
+        act::tell(call::UNSHARE, 0, flags, Path::NOWHERE);
     }
 }
 
 #[inline(always)]
 fn enters() {
-    if act::is_marked() {
-        act::tell(call::SETNS, 0, 0, Place::NOWHERE);
+    if loader::current_is_marked() {
+        act::tell(call::SETNS, 0, 0, Path::NOWHERE);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::emit::Area;
 use crate::field::{config, field};
 use crate::maps::{FLOWS, RING_BULK, count};
 use crate::net::{self, AF_INET, AF_INET6, End, IPPROTO_TCP, SOCK_STREAM};
-use crate::task;
+use crate::{loader, task};
 
 /// `include/uapi/linux/bpf.h`
 const TCP_CONNECT_CB: u32 = 3;
@@ -61,7 +61,7 @@ fn is_own() -> bool {
 
 #[inline(always)]
 fn connects(ctx: &SockOpsContext) -> Option<()> {
-    let loader = net::loader_by_memory()?;
+    let loader = loader::from_memory()?;
     call_back(ctx);
     follow(ctx, loader.key);
     Some(())
@@ -73,7 +73,7 @@ fn listens(ctx: &SockOpsContext) -> Option<()> {
         count(Counter::CanarySockops);
         return None;
     }
-    let loader = net::loader_by_memory()?;
+    let loader = loader::from_memory()?;
     call_back(ctx);
     let family = ctx.family() as u16;
     let mut address = [0u8; 16];

@@ -13,13 +13,13 @@ use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, config, field, offset};
 use crate::maps::{RING_BULK, count};
-use crate::{net, task};
+use crate::{loader, task};
 
 security_hook! {
     fn unix_stream_connect(_socket: Address, peer: Address, _new: Address) {
         if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanaryUnix);
-        } else if net::current_is_marked() {
+        } else if loader::current_is_marked() {
             let _ = reached(peer);
         }
     }
@@ -27,7 +27,7 @@ security_hook! {
 
 security_hook! {
     fn unix_may_send(_socket: Address, other: Address) {
-        if net::current_is_marked() {
+        if loader::current_is_marked() {
             if let Some(peer) = field!(other, socket_sk, Address) {
                 let _ = reached(peer);
             }
@@ -50,7 +50,7 @@ pub fn reached(peer: Address) -> Option<()> {
         return None;
     }
     let len = (len - FAMILY_BYTES).min(UNIX_NAME_BYTES_MAX as u32 - 1);
-    let loader = net::loader()?;
+    let loader = loader::current()?;
     let area = Area::claim()?;
     let record: *mut Unix = area.record();
     // SAFETY: the area is larger than the record's fixed part, `len` below the name's size; the source is checked.

@@ -3,9 +3,9 @@
 //! References: ELF, PE and Mach-O magic numbers; Cosmopolitan's APE specification (`ape/specification.md`), which
 //! llamafile uses: a PE header that is also the start of a shell script.
 
-use crate::command::{self, Command};
 use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
+use crate::shell::{self, Command};
 use crate::slice::{for_each_piece, read};
 
 /// The start of an APE: a DOS header that a shell reads as an assignment.
@@ -65,7 +65,7 @@ pub fn ape(piece: &Piece<'_>, context: &mut Context<'_>) {
         context.report(finding.at(8).loaders(&["the shell, when the file is started"]));
     }
     let script = String::from_utf8_lossy(&head).replace('\0', "\n");
-    if let Some((what, line)) = script.lines().find_map(|line| match command::judge(line) {
+    if let Some((what, line)) = script.lines().find_map(|line| match shell::judge(line) {
         Command::Payload(what) => Some((what, line)),
         _ => None,
     }) {

@@ -5,9 +5,9 @@ use super::judge::{Judge, When};
 use super::module::Scope;
 use super::value::{DECODED, NETWORK, SECRET, VARIABLE, Value, What};
 use super::{Found, Role};
-use crate::command::{self, Command};
 use crate::finding::Severity;
 use crate::rule::globals;
+use crate::shell::{self, Command};
 
 /// Shown of a command or a piece of code.
 const SHOWN_CHARS: usize = 200;
@@ -64,7 +64,7 @@ impl Judge<'_> {
                 let writes = mode.and_then(Value::as_text).is_some_and(|mode| mode.contains(['w', 'a', 'x', '+']));
                 let path = first.as_text();
                 if !writes {
-                    let secret = path.is_some_and(|path| command::secret_path(&path)) && !is_passwd_only(&first);
+                    let secret = path.is_some_and(|path| shell::secret_path(&path)) && !is_passwd_only(&first);
                     let severity = if self.role() == Role::Loose { Severity::Low } else { Severity::Medium };
                     if secret && when != When::Script {
                         self.report(severity, line, scope, "reads a file of secrets".to_owned(), shown(&first));
@@ -97,7 +97,7 @@ impl Judge<'_> {
 
     fn command(&self, when: When, words: Option<String>, origin: u8) -> (Severity, String, String) {
         let detail = words.as_deref().map(cut).unwrap_or_default();
-        let judged = words.as_deref().map(command::judge);
+        let judged = words.as_deref().map(shell::judge);
         if let Some(Command::Payload(what)) = judged {
             return (self.scaled(when, Severity::High), format!("runs a command that {what}"), detail);
         }
@@ -217,7 +217,7 @@ impl Judge<'_> {
                 if self.role() != Role::Loose && when == When::Import { Severity::Low } else { Severity::Info };
             return (severity, what.to_owned(), detail);
         };
-        if command::startup_path(path) {
+        if shell::startup_path(path) {
             return (self.scaled(when, Severity::High), format!("{what} that others run later"), detail);
         }
         let away = path.starts_with(['/', '~', '\\']) || path.contains("..") || path.get(1..3) == Some(":\\");

@@ -8,8 +8,8 @@ use super::module::{AT_IMPORT, AT_USE, Action, MODULE, Module, Scope, ScopeKind}
 use super::tree::{Argument, Id, Node};
 use super::value::{DECODED, DYNAMIC, NETWORK, Origin, SECRET, VARIABLE, Value, What, module_of};
 use super::{Found, Role, fold};
-use crate::command;
 use crate::finding::Severity;
+use crate::shell;
 
 /// What one file may cost, source within source included.
 #[derive(Debug, Clone, Copy)]
@@ -316,9 +316,7 @@ impl<'a> Judge<'a> {
         };
         let from = match effect::of(&callee) {
             Some(Act::Network) => NETWORK,
-            Some(Act::Open)
-                if plain.first().and_then(Value::as_text).is_some_and(|path| command::secret_path(&path)) =>
-            {
+            Some(Act::Open) if plain.first().and_then(Value::as_text).is_some_and(|path| shell::secret_path(&path)) => {
                 SECRET
             }
             _ => decodes(&callee),

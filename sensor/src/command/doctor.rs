@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::Format;
 use super::run::PIN_DIR;
 use crate::escape;
 use crate::watch::load::pin::Pins;
@@ -33,13 +34,6 @@ pub struct Args {
     /// Where marks and links would be kept
     #[arg(long, hide = true, value_name = "DIR", default_value = PIN_DIR)]
     pin_dir: PathBuf,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-enum Format {
-    #[default]
-    Human,
-    Json,
 }
 
 /// What no host sees with this version.

@@ -9,3 +9,13 @@ pub mod scan;
 pub mod status;
 pub mod verify;
 pub mod worker;
+
+/// How a verb says what it found, where it has no shapes of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// For a person.
+    #[default]
+    Human,
+    /// One JSON document.
+    Json,
+}

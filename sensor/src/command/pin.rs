@@ -52,8 +52,7 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 fn pin(args: &Args) -> Result<ExitCode, LockError> {
-    let base = args.lock.parent().filter(|base| !base.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let base = base.canonicalize()?;
+    let base = lock::folder_of(&args.lock).canonicalize()?;
     let mut lock = if args.lock.exists() { Lock::read(&args.lock)? } else { Lock::default() };
     let before = lock.clone();
     let (mut malicious, mut undone) = (false, false);
@@ -78,13 +77,23 @@ fn pin(args: &Args) -> Result<ExitCode, LockError> {
                 continue;
             }
         };
-        match relative(&path, &base).map_or_else(Pinned::Failed, |inside| judge(&folder, &inside, &path, named)) {
+        let inside = match lock::inside(&path, &base) {
+            Ok(inside) => inside,
+            Err(why) => {
+                eprintln!("sensor: {}: {}", shown(&path), escape::terminal(why.as_bytes()));
+                undone = true;
+                continue;
+            }
+        };
+        match judge(&folder, &inside, &path, named) {
             Pinned::Other => {}
-            Pinned::Entry(entry) => insert(&mut lock, &path, &base, entry),
+            Pinned::Entry(entry) => {
+                lock.0.insert(inside, entry);
+            }
             Pinned::Incomplete(entry) => {
                 eprintln!("sensor: {}: not read completely: pinned as {}", shown(&path), entry.verdict);
                 undone = true;
-                insert(&mut lock, &path, &base, entry);
+                lock.0.insert(inside, entry);
             }
             Pinned::Malicious => {
                 eprintln!("sensor: {}: malicious, and not pinned: see `sensor scan --explain`", shown(&path));
@@ -106,22 +115,6 @@ fn pin(args: &Args) -> Result<ExitCode, LockError> {
         (false, true) => 2,
         (false, false) => 0,
     }))
-}
-
-fn insert(lock: &mut Lock, path: &Path, base: &Path, entry: Entry) {
-    if let Ok(inside) = relative(path, base) {
-        lock.0.insert(inside, entry);
-    }
-}
-
-/// The path as it stands in the lock. The file's own name may be a link: what it is called is what is pinned.
-fn relative(path: &Path, base: &Path) -> Result<PathBuf, String> {
-    let outside = || format!("it is not below the lock's folder {}", shown(base));
-    let name = path.file_name().ok_or_else(outside)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = folder.canonicalize().map_err(|error| error.to_string())?;
-    let inside = folder.join(name).strip_prefix(base).map(Path::to_owned).map_err(|_| outside())?;
-    if lock::is_plain(&inside) { Ok(inside) } else { Err(outside()) }
 }
 
 fn judge(folder: &Folder, inside: &Path, path: &Path, named: bool) -> Pinned {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use sensor_scan::rule::{self, Manual};
 use serde_json::{Value, json};
 
+use super::Format;
 use crate::escape;
 use crate::policy::Policy;
 use crate::policy::destination::Network;
@@ -45,13 +46,6 @@ enum What {
         /// Folders of `*.yaml` files; none: the rules that the program carries
         folders: Vec<PathBuf>,
     },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-enum Format {
-    #[default]
-    Human,
-    Json,
 }
 
 pub fn run(args: Args) -> ExitCode {

@@ -140,14 +140,12 @@ pub fn run(mut args: Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let well_known = match &args.well_known {
-        None => Ok(WellKnown::embedded()),
-        Some(file) => list::text(file, LIST_BYTES_MAX)
-            .map_err(|error| error.to_string())
-            .and_then(|text| WellKnown::parse(&text))
-            .map_err(|error| format!("{}: {error}", escape::terminal(file.as_os_str().as_encoded_bytes()))),
-    };
-    let well_known = match well_known {
+    let well_known = args.well_known.as_ref().map(|file| {
+        let text = list::text(file, LIST_BYTES_MAX).map_err(|error| error.to_string());
+        text.and_then(|text| WellKnown::parse(&text))
+            .map_err(|error| format!("{}: {error}", escape::terminal(file.as_os_str().as_encoded_bytes())))
+    });
+    let well_known = match well_known.transpose() {
         Ok(well_known) => well_known,
         Err(error) => {
             eprintln!("sensor: {error}");
@@ -161,7 +159,7 @@ pub fn run(mut args: Args) -> ExitCode {
     let progress = progress(&args, targets.len());
     let mut output = Output { writer: Some(writer(&args)), progress };
     let mut tally = Tally::default();
-    let run = examine::Run { args: &args, judge: &judge, well_known: &well_known };
+    let run = examine::Run { args: &args, judge: &judge, well_known };
     examine_all(&run, &targets, |target, outcome| tally.take(&args, target, outcome, &mut output));
     tally.summary.elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     output.end(&tally.summary);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use super::Format;
 use crate::{escape, health};
 
 /// Is a sensor running on this host, and does it see what it should?
@@ -22,13 +23,6 @@ pub struct Args {
     /// How to say it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-enum Format {
-    #[default]
-    Human,
-    Json,
 }
 
 pub fn run(args: Args) -> ExitCode {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sensor_scan::source::FileSource;
 use serde::Serialize;
 
+use super::Format;
 use crate::lock::{self, Entry, Folder, Lock};
 use crate::walk::{self, Target};
 use crate::{escape, hash};
@@ -33,13 +34,6 @@ pub struct Args {
     /// Shape of the output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-enum Format {
-    #[default]
-    Human,
-    Json,
 }
 
 /// One file that isn't as it should be.
@@ -95,7 +89,7 @@ fn select<'a>(args: &Args, lock: &'a Lock) -> Result<(Vec<Wanted<'a>>, Vec<Misma
     if args.paths.is_empty() {
         return Ok((lock.0.iter().collect(), Vec::new()));
     }
-    let base = args.lock.parent().filter(|base| !base.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let base = lock::folder_of(&args.lock);
     let base = base.canonicalize().map_err(|error| format!("{}: {error}", shown(base)))?;
     let mut below = BTreeSet::new();
     for path in &args.paths {
@@ -112,12 +106,7 @@ fn select<'a>(args: &Args, lock: &'a Lock) -> Result<(Vec<Wanted<'a>>, Vec<Misma
             Target::Skipped { path, why } | Target::Failed { path, why } => (path, why),
             Target::Stdin => return Err("standard input is in no lock".to_owned()),
         };
-        let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let inside = parent
-            .canonicalize()
-            .ok()
-            .and_then(|folder| Some(folder.join(path.file_name()?).strip_prefix(&base).ok()?.to_owned()));
-        if inside.as_ref().is_some_and(|inside| lock.0.contains_key(inside)) {
+        if lock::inside(&path, &base).is_ok_and(|inside| lock.0.contains_key(&inside)) {
             continue;
         }
         let name = path.file_name().unwrap_or_default().as_bytes();

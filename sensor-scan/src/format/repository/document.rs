@@ -1,11 +1,11 @@
 //! What people are told to run: instructions, scripts and notebooks.
 
 use super::requirement;
-use crate::command::{self, Command};
 use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
 use crate::format::json::Json;
 use crate::python::{self, Role};
+use crate::shell::{self, Command};
 
 /// Cells of a notebook.
 const CELLS_MAX: usize = 20_000;
@@ -51,11 +51,11 @@ pub fn script(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
 
 fn command(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
     let joined = text.replace("\\\n", " ");
-    let judged = joined.lines().find_map(|line| match command::judge(line) {
+    let judged = joined.lines().find_map(|line| match shell::judge(line) {
         Command::Payload(what) => Some((what, line)),
         _ => None,
     });
-    let judged = judged.or_else(|| match command::judge(text) {
+    let judged = judged.or_else(|| match shell::judge(text) {
         Command::Payload(what) => Some((what, text.trim())),
         _ => None,
     });
@@ -133,7 +133,7 @@ fn cell_source(piece: &Piece<'_>, text: &str, source: &mut String, context: &mut
 }
 
 fn shell_command(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
-    let what = match command::judge(text) {
+    let what = match shell::judge(text) {
         Command::Payload(what) => format!("a notebook runs a command that {what}"),
         Command::Unknown if outside(text) => "a notebook runs a command on files that are not its own".to_owned(),
         Command::Installs => match requirement::judge(text) {
@@ -165,7 +165,7 @@ fn outside(text: &str) -> bool {
         let mut words = line.split_whitespace();
         let first = words.next().unwrap_or_default();
         !TIDY.contains(&first)
-            && matches!(command::judge(line), Command::Unknown)
+            && matches!(shell::judge(line), Command::Unknown)
             && words.any(|word| {
                 (word.starts_with('/') || word.starts_with('~')) && !OWN.iter().any(|own| word.starts_with(own))
             })

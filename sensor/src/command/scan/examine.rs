@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use sensor_scan::source::{FileSource, MemorySource};
@@ -29,7 +30,16 @@ pub struct Outcome {
 pub struct Run<'a> {
     pub args: &'a Args,
     pub judge: &'a Judge,
-    pub well_known: &'a WellKnown,
+    /// The caller's list instead of the embedded one.
+    pub well_known: Option<WellKnown>,
+}
+
+impl Run<'_> {
+    /// The embedded list is read when a repository first asks for it: most files have none.
+    fn well_known(&self) -> &WellKnown {
+        static EMBEDDED: LazyLock<WellKnown> = LazyLock::new(WellKnown::embedded);
+        self.well_known.as_ref().unwrap_or(&EMBEDDED)
+    }
 }
 
 pub fn target(target: &Target, run: &Run<'_>) -> Outcome {
@@ -73,38 +83,34 @@ fn stdin(run: &Run<'_>) -> Outcome {
         let report = &mut outcome.examined.report;
         report.findings.push(finding.text("limit", "max_stdin").number("value", run.args.max_stdin));
         report.coverage.complete = false;
-        report.verdict = Verdict::of(&report.findings, false, report.all_globals_safe, &run.judge.for_file(b"-", None));
+        report.judge(&run.judge.for_file(b"-", None));
         outcome.examined.sha256 = None;
     }
     outcome
 }
 
 fn examined(path: &[u8], source: &dyn Source, run: &Run<'_>) -> Outcome {
-    let Run { args, judge, well_known } = run;
+    let Run { args, judge, .. } = run;
     let sha256 = if args.hash || judge.asks_for_hashes() { hash::sha256(source, None) } else { None };
     let policy = judge.for_file(path, sha256.as_deref());
     // A scanner that falls over has said nothing of the file: that is not clean.
     let mut report = catch_unwind(AssertUnwindSafe(|| sensor_scan::scan(source, judge.limits(), &policy)))
         .unwrap_or_else(|_| nothing("the scanner failed on this file: please report it", source.len()));
-    let before = report.findings.len();
-    report.findings.extend(identity(path, &report, well_known));
-    if report.findings.len() > before {
-        report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        report.verdict = Verdict::of(&report.findings, report.coverage.complete, report.all_globals_safe, &policy);
-    }
-    judge.excuse(path, sha256.as_deref(), &mut report, &policy);
+    report.findings.extend(identity(path, &report, run));
+    judge.excuse(path, sha256.as_deref(), &mut report.findings);
+    report.judge(&policy);
     let sha256 = sha256.filter(|_| args.hash);
     Outcome { examined: Examined { path: path.to_vec(), sha256, report }, failed: false }
 }
 
 /// What the file's place says of it: whose name its repository imitates, and what could be loaded instead.
-fn identity(path: &[u8], report: &Report, well_known: &WellKnown) -> Vec<Finding> {
+fn identity(path: &[u8], report: &Report, run: &Run<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if report.content == Content::NotModel || path == b"-" {
         return findings;
     }
     if let Some((repo, _)) = hub::identity(path)
-        && let Some(Imitation { of, how }) = well_known.imitation(&repo)
+        && let Some(Imitation { of, how }) = run.well_known().imitation(&repo)
     {
         let severity = match how {
             How::LooksTheSame | How::OneEditAndKnownModel => Severity::Medium,

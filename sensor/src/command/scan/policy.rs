@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sensor_scan::policy::Names;
 use sensor_scan::rule::globals::Level;
-use sensor_scan::{Evidence, Limits, Policy, Report, Severity, Verdict};
+use sensor_scan::{Evidence, Finding, Limits, Policy, Severity};
 use serde::Deserialize;
 
 use super::list;
@@ -221,11 +221,10 @@ impl Judge {
         policy
     }
 
-    /// Takes what is excused out of the verdict; it stays in the report as a note that says why.
-    pub fn excuse(&self, path: &[u8], sha256: Option<&str>, report: &mut Report, policy: &Policy) {
+    /// Makes notes of the findings that are excused, which say why; the verdict is the caller's to renew.
+    pub fn excuse(&self, path: &[u8], sha256: Option<&str>, findings: &mut [Finding]) {
         let now = Timestamp::now().as_nanosecond();
-        let mut excused = false;
-        for finding in &mut report.findings {
+        for finding in findings {
             let fits = |exception: &&Exception| {
                 exception.finding == finding.id
                     && !exception.expires.is_over(now)
@@ -236,12 +235,6 @@ impl Judge {
             let was = std::mem::replace(&mut finding.severity, Severity::Info).name().to_owned();
             finding.evidence.insert("excused", Evidence::Text(exception.reason.clone()));
             finding.evidence.insert("excused_severity", Evidence::Text(was));
-            excused = true;
-        }
-        if excused {
-            report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-            let Report { findings, coverage, all_globals_safe, .. } = report;
-            report.verdict = Verdict::of(findings, coverage.complete, *all_globals_safe, policy);
         }
     }
 
@@ -291,6 +284,7 @@ impl LimitsEntry {
 #[cfg(test)]
 mod tests {
     use sensor_scan::source::MemorySource;
+    use sensor_scan::{Report, Verdict};
 
     use super::*;
 
@@ -301,7 +295,8 @@ mod tests {
         let judge = Judge::from_text(policy).unwrap();
         let policy = judge.for_file(path.as_bytes(), sha256);
         let mut report = sensor_scan::scan(&MemorySource::new(OURS, b"m.pkl"), judge.limits(), &policy);
-        judge.excuse(path.as_bytes(), sha256, &mut report, &policy);
+        judge.excuse(path.as_bytes(), sha256, &mut report.findings);
+        report.judge(&policy);
         report
     }
 

@@ -90,7 +90,8 @@ fn peer_scan(peer: &Peer, path: &Path) -> Command {
         "modelaudit" => command.arg("scan"),
         _ => command.arg("--check-safety"),
     };
-    command.arg(path);
+    // Some write a report of their own where they stand.
+    command.arg(path).current_dir(folder());
     command
 }
 

@@ -1,0 +1,84 @@
+//! Who acts: a process that carries a load, loads for itself, and so is reported.
+
+use sensor_abi::identity::TaskKey;
+use sensor_abi::mark::{LoadSet, Mark, role};
+use sensor_abi::record::{Header, Load};
+
+use crate::field::{Address, field};
+use crate::maps::{LOAD_SETS, TASKS};
+use crate::task::Who;
+use crate::{emit, mark, task, window};
+
+/// A process whose acts are reported.
+pub struct Loader {
+    pub mark: *mut Mark,
+    pub set: *mut LoadSet,
+    pub task: Address,
+    pub key: TaskKey,
+    who: Who,
+}
+
+/// Has the current process a mark, whatever it is worth? One look-up, before anything else is read: all that an act costs
+/// everybody else.
+#[inline(always)]
+pub fn current_is_marked() -> bool {
+    TASKS.get_ptr(task::current_tgid()).is_some()
+}
+
+/// The current process, if it carries a load and loads for itself.
+#[inline(always)]
+pub fn current() -> Option<Loader> {
+    let (mark, task, key) = mark::find_current()?;
+    let who = task::who_is_current();
+    reported(mark, task, key, who)
+}
+
+/// The same for programs that have no helpers to ask who is current.
+#[inline(always)]
+pub fn from_memory() -> Option<Loader> {
+    let task = task::current();
+    let mark = TASKS.get_ptr_mut(field!(task, task_tgid, u32)?)?;
+    let key = task::key_of(task)?;
+    // SAFETY: a live map value.
+    if unsafe { (*mark).start_boottime_ns } != key.start_boottime_ns {
+        return None;
+    }
+    reported(mark, task, key, task::who(task))
+}
+
+#[inline(always)]
+fn reported(mark: *mut Mark, task: Address, key: TaskKey, who: Who) -> Option<Loader> {
+    // SAFETY: a live map value.
+    if matches!(unsafe { mark::role_of(mark) }, role::READER | role::OWN) {
+        return None;
+    }
+    // SAFETY: as above.
+    let id = unsafe { (*mark).set };
+    let set = LOAD_SETS.get_ptr_mut(id)?;
+    if mark::sensor_counts(id) == 0 {
+        return None;
+    }
+    Some(Loader { mark, set, task, key, who })
+}
+
+impl Loader {
+    /// Which artifacts are held now, as [`window::held`].
+    #[inline(always)]
+    pub fn held(&self) -> u64 {
+        // SAFETY: a live map value.
+        window::held(self.task, unsafe { (*self.mark).set }, self.key.start_boottime_ns)
+    }
+
+    /// Writes header and load of a record, and gives the number of artifacts that belong behind its fixed part.
+    ///
+    /// # Safety
+    /// Both point to writable memory of their size.
+    #[inline(always)]
+    pub unsafe fn write(&self, kind: u16, held: u64, header: *mut Header, load: *mut Load) -> u64 {
+        // SAFETY: the caller's promise; mark and set are live map values.
+        unsafe {
+            task::write_header_of(header, kind, self.task, self.key, self.who);
+            emit::write_load(load, self.mark, self.set, held as u8, (held >> 8) as u8)
+        }
+    }
+}
