@@ -90,9 +90,7 @@ fn connects<R: Reach>(socket: Address) -> Option<bool> {
         return None;
     }
     Some(match member!(R, sk, sock_family, u16)? {
-        AF_INET | AF_INET6 => {
-            !is_the_pairs(member!(R, socket, socket_type, u16)?, member!(R, sk, sock_protocol, u16)?)
-        }
+        AF_INET | AF_INET6 => !is_the_pairs(member!(R, socket, socket_type, u16)?, member!(R, sk, sock_protocol, u16)?),
         AF_PACKET | AF_VSOCK => true,
         _ => false,
     })

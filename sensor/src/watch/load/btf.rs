@@ -91,14 +91,8 @@ impl<'a> Btf<'a> {
         let types = header + word(bytes, 8)? as usize;
         let types_end = types + word(bytes, 12)? as usize;
         let strings = header + word(bytes, 16)? as usize;
-        let mut btf = Self {
-            bytes,
-            strings,
-            types: Vec::new(),
-            structs: HashMap::new(),
-            has_loop: false,
-            has_known_task: false,
-        };
+        let mut btf =
+            Self { bytes, strings, types: Vec::new(), structs: HashMap::new(), has_loop: false, has_known_task: false };
         let mut at = types;
         while at < types_end {
             btf.types.push(at as u32);

@@ -175,7 +175,7 @@ impl Kernel {
             Err(PinError::Taken(root)) => return Err(LoadError::Taken(PinError::Taken(root))),
             Err(error) => (None, vec![format!("marks are lost when the sensor ends: {error}")]),
         };
-        let suffix_multiplier = suffix::multiplier(&tables.suffixes).ok_or(LoadError::Suffixes(tables.suffixes.len()))?;
+        let suffix_multiplier = suffix::multiplier(&tables.suffixes)?;
         let mut ebpf = create(&btf, layout, wishes, suffix_multiplier, pins.as_ref())?;
         if pins.as_ref().is_some_and(|pins| pins.stale) {
             resume::sweep(&mut ebpf)?;

@@ -28,17 +28,8 @@ use thiserror::Error;
 use zerocopy::FromBytes;
 
 /// Maps that are kept. The others hold what is of no use to a later sensor.
-const KEPT: [&str; 9] = [
-    "TASKS",
-    "LOAD_SETS",
-    "THREADS",
-    "PYTHONS",
-    "INODES",
-    "INODES_MALICIOUS",
-    "INODE_SLOTS",
-    "EXES",
-    "NEXT_SET",
-];
+const KEPT: [&str; 9] =
+    ["TASKS", "LOAD_SETS", "THREADS", "PYTHONS", "INODES", "INODES_MALICIOUS", "INODE_SLOTS", "EXES", "NEXT_SET"];
 /// Those that speak of each other: one of them alone is worth nothing.
 const MARKS: [&str; 3] = ["TASKS", "LOAD_SETS", "NEXT_SET"];
 /// The same of files.

@@ -10,16 +10,17 @@ const MAP: &str = "SUFFIXES";
 /// Multipliers that are tried: a few hundred do for all names that the rules have.
 const MULTIPLIERS_MAX: u64 = 1 << 16;
 
-/// A number by which no two keys want the same slot; `None` where there are too many of them.
-pub fn multiplier(suffixes: &[(u64, u8)]) -> Option<u64> {
+/// A number by which no two keys want the same slot; an error where there are too many of them.
+pub fn multiplier(suffixes: &[(u64, u8)]) -> Result<u64, LoadError> {
     // Odd numbers all over the range: multiples of the golden ratio (Knuth, The Art of Computer Programming, 6.4).
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut taken = vec![0; SUFFIX_SLOTS as usize];
-    (1..=MULTIPLIERS_MAX).find_map(|turn| {
+    let found = (1..=MULTIPLIERS_MAX).find_map(|turn| {
         let multiplier = GOLDEN.wrapping_mul(2 * turn + 1);
         let mut is_free = |key| std::mem::replace(&mut taken[suffix_slot(key, multiplier) as usize], turn) != turn;
         suffixes.iter().all(|(key, _)| is_free(*key)).then_some(multiplier)
-    })
+    });
+    found.ok_or(LoadError::Suffixes(suffixes.len()))
 }
 
 /// Writes the table, before anything is attached.
@@ -50,6 +51,6 @@ mod tests {
     #[test]
     fn too_many_keys_have_none() {
         let suffixes: Vec<(u64, u8)> = (1..=u64::from(SUFFIX_SLOTS) + 1).map(|key| (key, 1)).collect();
-        assert_eq!(multiplier(&suffixes), None);
+        assert!(multiplier(&suffixes).is_err());
     }
 }
