@@ -180,7 +180,6 @@ impl Kernel {
         if pins.as_ref().is_some_and(|pins| pins.stale) {
             resume::sweep(&mut ebpf)?;
         }
-
         suffix::write(&mut ebpf, &tables.suffixes, suffix_multiplier)?;
         for (name, entries) in [("NAMES", &tables.names), ("CARRIERS", &tables.carriers)] {
             let mut map: BpfHashMap<_, u64, u8> =
