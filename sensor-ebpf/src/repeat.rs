@@ -6,6 +6,7 @@ use core::ffi::{c_long, c_void};
 
 use aya_ebpf::helpers::generated::bpf_loop;
 
+use crate::emit::forget;
 use crate::field::config;
 
 /// What a step answers.
@@ -33,6 +34,8 @@ pub unsafe fn repeat<T, const UNROLLED_MAX: u32>(times: u32, on: &mut T, step: S
         if config!(has_loop) != 0 {
             bpf_loop(times, step as *mut c_void, context, 0);
         } else {
+            // The compiler must not conclude from `times` that the other limit is never met: the verifier can't.
+            let times = forget(u64::from(times)) as u32;
             for i in 0..UNROLLED_MAX {
                 if i >= times || step(i, context) != GO_ON {
                     break;

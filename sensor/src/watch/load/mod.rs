@@ -6,7 +6,9 @@ pub mod btf;
 mod hooks;
 pub mod plan;
 mod tracepoint;
+mod without_loops;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
@@ -28,6 +30,7 @@ use self::btf::{BtfError, Layout};
 use self::hooks::SECURITY_HOOKS;
 use self::plan::{BestRung, Plan};
 use self::tracepoint::TracepointLink;
+use self::without_loops::without_loops;
 
 /// The kernel half, built from `sensor-ebpf/` by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("SENSOR_EBPF_OBJECT"));
@@ -288,12 +291,16 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes) -> Result<Ebpf, LoadError> 
         load_window_ns: wishes.load_window_ns,
         argument_registers: ARGUMENT_REGISTERS,
     };
+    let object = match layout.has_loop {
+        true => Cow::Borrowed(OBJECT),
+        false => Cow::Owned(without_loops(OBJECT).ok_or_else(|| LoadError::Object("not an object".to_owned()))?),
+    };
     EbpfLoader::new()
         .btf(Some(btf))
         .override_global("OFFSETS", layout.offsets.as_bytes(), true)
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("TASKS", tasks_max())
-        .load(OBJECT)
+        .load(&object)
         .map_err(|e| LoadError::Object(chain(&e)))
 }
 
