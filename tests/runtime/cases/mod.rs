@@ -6,6 +6,7 @@ mod flood;
 mod hostile;
 mod lifecycle;
 mod neighbour;
+mod paths;
 mod payload;
 mod prior;
 mod quiet;
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Case> {
         evasion::cases(),
         verdict::cases(),
         settings::cases(),
+        paths::cases(),
         lifecycle::cases(),
         neighbour::cases(),
         flood::cases(),
