@@ -34,10 +34,10 @@ pub unsafe fn repeat<T, const UNROLLED_MAX: u32>(times: u32, on: &mut T, step: S
         if config!(has_loop) != 0 {
             bpf_loop(times, step as *mut c_void, context, 0);
         } else {
-            // The compiler must not conclude from `times` that the other limit is never met: the verifier can't.
-            let times = forget(u64::from(times)) as u32;
             for i in 0..UNROLLED_MAX {
-                if i >= times || step(i, context) != GO_ON {
+                // Forgotten at each turn, so that the compiler can't make one limit of two: the verifier counts the
+                // turns by the one that it knows.
+                if i >= forget(u64::from(times)) as u32 || step(i, context) != GO_ON {
                     break;
                 }
             }
