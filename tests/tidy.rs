@@ -52,6 +52,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "hub",
             "watch::correlate",
             "watch::decode",
+            "watch::deed",
             "watch::load",
             "watch::process",
             "watch::record",
@@ -62,6 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch::ring", &[]),
     ("watch::record", &["event"]),
     ("watch::decode", &["event", "watch::record"]),
+    ("watch::deed", &["event", "watch::record"]),
     ("watch::process", &["event", "watch::record"]),
     ("watch::correlate", &["event", "hub", "waiting", "watch::record"]),
     // Out of the house: they see what they print and nothing of how it came about.

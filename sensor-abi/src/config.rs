@@ -83,6 +83,35 @@ offsets! {
     sock_v6_daddr: "sock_common"."skc_v6_daddr";
     msghdr_name: "msghdr"."msg_name";
     msghdr_namelen: "msghdr"."msg_namelen";
+    /// The process that an inode of procfs is about; null where it is about none.
+    proc_pid: "proc_inode"."pid";
+    proc_inode: "proc_inode"."vfs_inode";
+    /// `struct pid *[PIDTYPE_MAX]`
+    signal_pids: "signal_struct"."pids";
+    task_thread_pid: "task_struct"."thread_pid";
+    /// `struct upid []`: the number in the initial namespace first.
+    pid_numbers: "pid"."numbers";
+    pid_level: "pid"."level";
+    path_mnt: "path"."mnt";
+    path_dentry: "path"."dentry";
+    task_fs: "task_struct"."fs";
+    fs_pwd_mnt: "fs_struct"."pwd.mnt";
+    fs_pwd_dentry: "fs_struct"."pwd.dentry";
+    task_cred: "task_struct"."cred";
+    cred_uid: "cred"."uid";
+    cred_suid: "cred"."suid";
+    cred_euid: "cred"."euid";
+    cred_effective: "cred"."cap_effective";
+    cred_permitted: "cred"."cap_permitted";
+    cred_user_ns: "cred"."user_ns";
+    task_nsproxy: "task_struct"."nsproxy";
+    nsproxy_uts: "nsproxy"."uts_ns";
+    nsproxy_ipc: "nsproxy"."ipc_ns";
+    nsproxy_mnt: "nsproxy"."mnt_ns";
+    nsproxy_pid: "nsproxy"."pid_ns_for_children";
+    nsproxy_net: "nsproxy"."net_ns";
+    nsproxy_time: "nsproxy"."time_ns";
+    nsproxy_cgroup: "nsproxy"."cgroup_ns";
 }
 
 /// What this run of the kernel half does.

@@ -6,6 +6,7 @@
 
 #![no_std]
 
+pub mod act;
 pub mod config;
 pub mod counter;
 pub mod identity;

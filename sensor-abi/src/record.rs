@@ -34,6 +34,8 @@ pub mod kind {
     pub const CONNECT: u16 = 5;
     /// A datagram of a marked process: [`super::Net`].
     pub const SEND: u16 = 6;
+    /// Any other act of a marked process: [`crate::act::Act`].
+    pub const ACT: u16 = 16;
 }
 
 /// A [`Header::uid`] that isn't known; never a user's (`INVALID_UID`).

@@ -28,6 +28,14 @@ pub fn loaded<T: Copy>(constant: &'static T) -> T {
 /// A kernel address. Never followed without a checked read.
 pub type Address = *const u8;
 
+/// An address as a number. What a hook is handed has a type that the verifier knows, and functions that it checks by
+/// themselves take numbers only; what was copied has none.
+#[inline(always)]
+pub fn number(address: Address) -> u64 {
+    let typed = address as u64;
+    read((&raw const typed).cast(), 0).unwrap_or(0)
+}
+
 /// `$offset` of [`Offsets`] on this kernel.
 macro_rules! offset {
     ($name:ident) => {

@@ -110,13 +110,19 @@ pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
 ///
 /// The walk crosses mounts up to the root of the mount tree that the file was reached through (`fs/d_path.c`:
 /// `prepend_path`), so a container's path is the container's own.
-#[inline(never)]
+#[inline(always)]
 pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> u64 {
     let (Some(dentry), Some(vfsmount)) =
         (field!(file, file_path_dentry, Address), field!(file, file_path_mnt, Address))
     else {
         return start | TRUNCATED;
     };
+    write_path_at(bytes, start, dentry, vfsmount, bytes_max)
+}
+
+/// [`write_path`] of what is at `dentry` in `vfsmount`.
+#[inline(never)]
+pub fn write_path_at(bytes: *mut u8, start: u64, dentry: Address, vfsmount: Address, bytes_max: u64) -> u64 {
     let mut climb = Climb { dentry, vfsmount, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
     // SAFETY: the step takes a `Climb`.
     unsafe { repeat::<_, PATH_STEPS_UNROLLED_MAX>(PATH_STEPS_MAX, &mut climb, climb_step) };

@@ -2,6 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use sensor_abi::act::{CALLS_MAX, NAMES_MAX, Shape};
 use sensor_abi::counter::{COUNTERS as COUNTERS_LEN, Counter, LossKey};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, LoadSet, Mark};
@@ -35,13 +36,34 @@ pub static EXES: LruHashMap<InodeKey, u8> = LruHashMap::with_max_entries(4_096, 
 #[map]
 pub static SUFFIXES: HashMap<u64, u8> = HashMap::with_max_entries(256, 0);
 
+/// Key of a name, as in `SUFFIXES` -> what it means when a marked process opens a file of that name or below such a
+/// folder ([`sensor_abi::act::place`]). Written at start.
+#[map]
+pub static NAMES: HashMap<u64, u8> = HashMap::with_max_entries(NAMES_MAX, 0);
+
 /// Last regular file that a process of the sensor's own opened: how userspace proves that it scanned the right inode.
 #[map]
 pub static OWN_OPENS: LruHashMap<u32, InodeKey> = LruHashMap::with_max_entries(256, 0);
 
-/// Thread that is about to exec -> artifacts held then (close-on-exec hides them later).
+/// Number of a system call -> what its arguments say. Written at start.
 #[map]
-pub static EXEC_HELD: LruHashMap<u32, u8> = LruHashMap::with_max_entries(1_024, 0);
+pub static CALLS: HashMap<u32, Shape> = HashMap::with_max_entries(CALLS_MAX, 0);
+
+/// What a thread that is about to exec has, and may have no longer or have more of afterwards.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Before {
+    /// Artifacts that it holds: close-on-exec hides them later.
+    pub held: u32,
+    /// Its effective user.
+    pub euid: u32,
+    /// Its permitted capabilities.
+    pub permitted: u64,
+}
+
+/// Thread that is about to exec -> what it has. LRU: forgetting is an exec judged as shortly after the load.
+#[map]
+pub static EXEC_BEFORE: LruHashMap<u32, Before> = LruHashMap::with_max_entries(1_024, 0);
 
 /// Candidates per cgroup in the current second.
 #[repr(C)]

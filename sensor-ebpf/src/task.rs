@@ -85,7 +85,7 @@ pub unsafe fn write_header(header: *mut Header, kind: u16, task: Address, key: T
 #[inline(always)]
 pub unsafe fn write_ancestors(ancestors: *mut [TaskKey; ANCESTORS_MAX], task: Address) {
     // SAFETY: the caller's promise.
-    unsafe { *ancestors = [TaskKey { start_boottime_ns: 0, tgid: 0, reserved: 0 }; ANCESTORS_MAX] };
+    unsafe { core::ptr::write_bytes(ancestors, 0, 1) };
     let mut at = task;
     for i in 0..ANCESTORS_MAX {
         let Some(parent) = field!(at, task_real_parent, Address) else { return };

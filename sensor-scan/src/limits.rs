@@ -17,7 +17,7 @@ pub struct Limits {
     pub ratio_max: u64,
     /// Pickle opcodes over all streams of the file.
     pub opcodes_max: u64,
-    /// Values that one pickle stream's machine keeps.
+    /// Values that one pickle stream's machine keeps; from half of them on it forgets harmless ones that are out of sight.
     pub values_max: u64,
     /// Nested streams (pickles in pickles) over the file.
     pub nested_streams_max: u64,
@@ -35,7 +35,7 @@ impl Default for Limits {
             window_bytes_max: 64 << 20,
             ratio_max: 1_000,
             opcodes_max: 400_000_000,
-            values_max: 8_000_000,
+            values_max: 2_000_000,
             nested_streams_max: 10_000,
             findings_per_id_max: 20,
             time_max: Duration::from_secs(120),

@@ -32,7 +32,7 @@ pub fn is_model_name(name: &[u8]) -> bool {
 
 /// Whether a file that is `format` may well be called so.
 pub fn agrees(name: &[u8], format: &str) -> bool {
-    if TEXTS.contains(&format) {
+    if BY_NAME.contains(&format) {
         return true; // recognised by their names
     }
     let lower = name.to_ascii_lowercase();
@@ -42,7 +42,7 @@ pub fn agrees(name: &[u8], format: &str) -> bool {
         Some(Claim::Format(claimed)) => claimed == format,
         Some(Claim::Unsupported(claimed, _)) => claimed == format,
         Some(Claim::Pickled | Claim::Vague) => true,
-        None => !data,
+        None => !data || TEXTS.contains(&format),
     }
 }
 
@@ -74,8 +74,24 @@ const SKIPPED: &[&[u8]] = &[
     b"incomplete",
 ];
 
+/// Models that are texts, and are called like any other text.
+const TEXTS: &[&str] = &[
+    "xgboost",
+    "catboost",
+    "lightgbm",
+    "keras-config",
+    "skops-schema",
+    "orbax",
+    "mxnet-symbol",
+    "jinja",
+    "pmml",
+    "openvino",
+    "tf-graph",
+    "caffe",
+];
+
 /// Files of a repository that are read because of their names.
-const TEXTS: &[&str] = &["json", "yaml", "python", "notebook", "markdown", "script", "requirements", "shard-index"];
+const BY_NAME: &[&str] = &["json", "yaml", "python", "notebook", "markdown", "script", "requirements", "shard-index"];
 
 /// Suffixes of things that are no models at all.
 const DATA: &[&str] = &[
@@ -114,26 +130,26 @@ const CLAIMS: &[(&str, Claim)] = &[
     ("hdf5", Claim::Format("hdf5")),
     ("keras", Claim::Format("keras")),
     ("skops", Claim::Format("skops")),
-    ("pb", Claim::Unsupported("protobuf", Content::Code)),
+    ("pb", Claim::Vague),
     ("onnx", Claim::Format("onnx")),
     ("gguf", Claim::Format("gguf")),
     ("ggml", Claim::Unsupported("ggml", Content::Data)),
-    ("tflite", Claim::Unsupported("tflite", Content::Unknown)),
-    ("pte", Claim::Unsupported("executorch", Content::Unknown)),
-    ("msgpack", Claim::Unsupported("msgpack", Content::Unknown)),
+    ("tflite", Claim::Format("tflite")),
+    ("pte", Claim::Format("executorch")),
+    ("msgpack", Claim::Format("msgpack")),
     ("cbm", Claim::Format("catboost")),
     ("ubj", Claim::Format("xgboost")),
-    ("pmml", Claim::Unsupported("pmml", Content::Unknown)),
-    ("mlmodel", Claim::Unsupported("coreml", Content::Unknown)),
-    ("engine", Claim::Unsupported("tensorrt", Content::Code)),
-    ("plan", Claim::Unsupported("tensorrt", Content::Code)),
-    ("rds", Claim::Unsupported("rds", Content::Code)),
-    ("rdata", Claim::Unsupported("rdata", Content::Code)),
-    ("t7", Claim::Unsupported("torch7", Content::Code)),
-    ("pdmodel", Claim::Unsupported("paddle", Content::Code)),
+    ("pmml", Claim::Format("pmml")),
+    ("mlmodel", Claim::Format("coreml")),
+    ("engine", Claim::Format("tensorrt")),
+    ("plan", Claim::Format("tensorrt")),
+    ("rds", Claim::Format("rds")),
+    ("rdata", Claim::Format("rds")),
+    ("t7", Claim::Format("torch7")),
+    ("pdmodel", Claim::Format("paddle")),
     ("pdiparams", Claim::Unsupported("paddle", Content::Data)),
     ("llamafile", Claim::Unsupported("llamafile", Content::Code)),
-    ("dnn", Claim::Unsupported("cntk", Content::Code)),
+    ("dnn", Claim::Format("cntk")),
 ];
 
 #[cfg(test)]

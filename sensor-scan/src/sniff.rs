@@ -2,7 +2,10 @@
 
 use crate::context::Piece;
 use crate::format::compressed::{self, codec::Codec};
-use crate::format::{booster, gguf, hdf5, jinja, json_model, keras, npy, onnx, sevenz, stream, tar, torch_legacy, zip};
+use crate::format::{
+    booster, foreign, gguf, hdf5, jinja, json_model, keras, msgpack, npy, onnx, rds, sevenz, stream, tar, tensorflow,
+    tflite, torch_legacy, xml, zip,
+};
 use crate::name::{self, Claim};
 use crate::report::Content;
 use crate::slice::read;
@@ -38,6 +41,15 @@ pub enum Reader {
     Ubjson,
     LightGbm,
     XgboostBinary,
+    TensorFlow(tensorflow::Kind),
+    /// The same graphs as text.
+    TensorFlowText,
+    TfLite,
+    MsgPack,
+    Rds,
+    /// XML, of which some is a model.
+    Xml,
+    Foreign(foreign::Kind),
 }
 
 /// What bytes are that no reader accepts.
@@ -117,13 +129,18 @@ pub fn readers(piece: &Piece<'_>, tail_bytes: usize) -> Vec<Reader> {
 /// Formats that can't be mistaken for each other.
 fn model(head: &[u8], piece: &Piece<'_>) -> Option<Reader> {
     let window = Window::new(piece.source);
-    let claims: [(Reader, bool); 6] = [
+    let claims: [(Reader, bool); 11] = [
         (Reader::Gguf, head.starts_with(gguf::MAGIC)),
         (Reader::CatBoost, head.starts_with(booster::CATBOOST_MAGIC)),
         (Reader::Ubjson, booster::claims_ubjson(head)),
         (Reader::LightGbm, booster::claims_lightgbm(head)),
         (Reader::XgboostBinary, booster::claims_xgboost_binary(head)),
         (Reader::JsonModel, json_model::claims(head)),
+        (Reader::TensorFlowText, tensorflow::claims_text(head, piece.source.name())),
+        (Reader::TfLite, tflite::claims(head)),
+        (Reader::MsgPack, msgpack::claims(head)),
+        (Reader::Rds, rds::claims(head)),
+        (Reader::Xml, xml::claims(head)),
     ];
     if let Some((reader, _)) = claims.into_iter().find(|(_, claims)| *claims) {
         return Some(reader);
@@ -135,7 +152,11 @@ fn model(head: &[u8], piece: &Piece<'_>) -> Option<Reader> {
     if onnx::claims(&window) {
         return Some(Reader::Onnx);
     }
-    keras::claims(&window).then_some(Reader::KerasMetadata)
+    if keras::claims(&window) {
+        return Some(Reader::KerasMetadata);
+    }
+    let graph = tensorflow::claims(&window).map(Reader::TensorFlow);
+    graph.or_else(|| foreign::claims(&window, head, piece.source.name()).map(Reader::Foreign))
 }
 
 fn is_safetensors(head: &[u8], len: u64) -> bool {
@@ -190,15 +211,9 @@ const UNSUPPORTED: &[(usize, &[u8], &str, Content)] = &[
     (0, b"lmgg", "ggml", Content::Data),
     (0, b"tjgg", "ggml", Content::Data),
     (0, b"fmgg", "ggml", Content::Data),
-    (4, b"TFL3", "tflite", Content::Unknown),
-    (4, b"ET12", "executorch", Content::Unknown),
     (0, b"Rar!\x1a\x07", "rar", Content::Unknown),
     (0, b"MZqFpD='", "llamafile", Content::Code),
     (0, b"jartsr='", "llamafile", Content::Code),
-    (0, b"RDX2\n", "rdata", Content::Code),
-    (0, b"RDX3\n", "rdata", Content::Code),
-    (0, b"X\n\0\0\0\x02", "rds", Content::Code),
-    (0, b"X\n\0\0\0\x03", "rds", Content::Code),
     (0, b"ftrt", "tensorrt", Content::Code),
     (0, b"ptrt", "tensorrt", Content::Code),
 ];
@@ -248,6 +263,13 @@ pub fn sniff(source: &dyn Source) -> (&'static str, Content) {
         Some(Reader::Jinja) => ("jinja", Content::Data),
         Some(Reader::Hdf5) => ("hdf5", Content::Code),
         Some(Reader::KerasMetadata) => ("keras-metadata", Content::Code),
+        Some(Reader::TensorFlow(tensorflow::Kind::Fingerprint)) => ("tf-fingerprint", Content::NotModel),
+        Some(Reader::TensorFlow(_) | Reader::TensorFlowText) => ("savedmodel", Content::Code),
+        Some(Reader::TfLite) => ("tflite", Content::Data),
+        Some(Reader::MsgPack) => ("msgpack", Content::Data),
+        Some(Reader::Rds) => ("rds", Content::Code),
+        Some(Reader::Xml) => ("xml", Content::NotModel),
+        Some(Reader::Foreign(kind)) => kind.seen(),
         Some(Reader::JsonModel) => ("json", Content::NotModel),
         Some(Reader::CatBoost) => ("catboost", Content::Data),
         Some(Reader::Ubjson | Reader::XgboostBinary) => ("xgboost", Content::Data),

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
 use crate::event::{
-    Action, Basis, Bytes, ContentClass, EventKind, Family, Model, ModelFinding, Process, Proto, Severity, Verdict,
+    Access, Action, Basis, Bytes, ContentClass, EventKind, Family, Model, ModelFinding, Process, Proto, Severity,
+    Verdict,
 };
 
 /// `schema` of every alert.
@@ -101,6 +102,25 @@ pub enum Detail {
         family: Family,
         #[serde(skip_serializing_if = "Option::is_none")]
         domain: Option<String>,
+    },
+    File {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_b64: Option<String>,
+        access: Access,
+        /// Id of the entry in `rules/files.toml`.
+        file: String,
+    },
+    System {
+        op: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_b64: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        target_pid: Option<u32>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        namespaces: Vec<&'static str>,
     },
     Loss {
         reason: &'static str,
@@ -216,6 +236,21 @@ pub enum MomentDetail {
         port: Option<u16>,
         proto: Proto,
     },
+    File {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_b64: Option<String>,
+        access: Access,
+    },
+    System {
+        op: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_b64: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        target_pid: Option<u32>,
+    },
 }
 
 /// The host that speaks.
@@ -250,6 +285,15 @@ pub fn text(bytes: &[u8]) -> (String, Option<String>) {
         Ok(text) => (text.to_owned(), None),
         Err(_) => (String::from_utf8_lossy(bytes).into_owned(), Some(BASE64.encode(bytes))),
     }
+}
+
+/// [`text`], where there is any.
+pub fn some_text(bytes: &[u8]) -> (Option<String>, Option<String>) {
+    if bytes.is_empty() {
+        return (None, None);
+    }
+    let (text, base64) = text(bytes);
+    (Some(text), base64)
 }
 
 /// The bytes that [`text`] was made from.

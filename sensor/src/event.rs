@@ -244,7 +244,42 @@ pub enum EventKind {
     Send,
     /// A datagram to a configured resolver.
     Dns,
+    /// A file that gives a payload away was read or written.
+    File,
+    /// Another process's memory or descriptors.
+    Ptrace,
+    /// Code for the kernel.
+    Kmod,
+    Mount,
+    Privilege,
+    Namespace,
     Loss,
+}
+
+/// `event.access`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    Read,
+    /// Opened for writing, created, or put in place.
+    Write,
+}
+
+/// An act on the system itself: another process, the kernel, mounts, privileges, namespaces.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Deed {
+    /// [`EventKind::Ptrace`], `Kmod`, `Mount`, `Privilege` or `Namespace`.
+    pub kind: EventKind,
+    /// `event.op`: a stable word.
+    pub op: &'static str,
+    /// What was loaded, mounted on, or executed; empty where there is none.
+    pub path: Bytes,
+    /// Another process, in the initial pid namespace.
+    pub target: Option<u32>,
+    /// The other process runs the very program that this one runs: MPI, UCX and torch share memory so.
+    pub peer: bool,
+    /// `event.namespaces`
+    pub namespaces: Vec<&'static str>,
 }
 
 /// What was done.
@@ -261,6 +296,12 @@ pub enum ActKind {
     Connect(Destination),
     /// A datagram.
     Send(Destination),
+    /// A file that gives a payload away.
+    File {
+        path: Bytes,
+        access: Access,
+    },
+    System(Deed),
 }
 
 /// Who the acting process is to the sensor (DESIGN 3).

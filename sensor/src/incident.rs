@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use crate::event::{Act, ActKind, Action, Destination, Family, InodeKey, Loss, Model, Severity, TaskKey};
+use crate::event::{Act, ActKind, Action, Destination, EventKind, Family, InodeKey, Loss, Model, Severity, TaskKey};
 
 /// Incidents that are open at the same time. Full: the sixteenth that was quiet for longest gives way.
 pub const INCIDENTS_MAX: usize = 4096;
@@ -33,6 +33,10 @@ pub enum Object {
     /// Path of the program.
     Program(Vec<u8>),
     Model(InodeKey),
+    /// Path of a file that was read or written.
+    File(Vec<u8>),
+    /// Acts on the system, by their kind.
+    System(EventKind),
     /// Why something was lost, and of which cgroup.
     Loss(&'static str, Option<u64>),
     /// All that is beyond [`INCIDENTS_PER_ORIGIN_RULE_MAX`].
@@ -51,6 +55,8 @@ impl Object {
             }
             ActKind::Exec { exe, .. } => Self::Program(exe.clone()),
             ActKind::Connect(destination) | ActKind::Send(destination) => Self::of_destination(destination),
+            ActKind::File { path, .. } => Self::File(path.clone()),
+            ActKind::System(deed) => Self::System(deed.kind),
         }
     }
 

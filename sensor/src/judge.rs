@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::alert::{self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program};
-use crate::event::{Act, ActKind, Action, Basis, Bytes, EventKind, Loss, Model, TaskKey, Verdict};
+use crate::event::{Act, ActKind, Action, Basis, Bytes, Deed, EventKind, Loss, Model, TaskKey, Verdict};
 use crate::incident::{self, Incidents, Key, Line, Object, Sighting, Subject};
 use crate::policy::{Judgement, Notice, Policy, rule};
 use crate::timeline::{MOMENT_ARGV_MAX, MOMENT_TEXT_BYTES_MAX, Story, Timelines, What};
@@ -201,7 +201,7 @@ impl Judge {
             id: line.id.clone(),
             time: alert::time(time_unix_ns),
             severity: line.severity,
-            rule: self.rule(&line.rule),
+            rule: self.rule(line),
             action: line.action,
             update: line.update.then_some(true),
             event,
@@ -222,13 +222,19 @@ impl Judge {
         }
     }
 
-    fn rule(&self, id: &str) -> alert::Rule {
+    fn rule(&self, line: &Line) -> alert::Rule {
+        let id = &*line.rule;
         let known: Option<&rule::Rule> = self.policy.rules().iter().find(|rule| rule.id == id).map(Arc::as_ref);
+        let mut attack = known.map(|rule| rule.attack.clone()).unwrap_or_default();
+        if let Subject::Act { act, .. } = &line.subject {
+            let more = self.policy.techniques(act).iter().filter(|id| !attack.contains(id)).cloned();
+            attack.extend(more.collect::<Vec<_>>());
+        }
         alert::Rule {
             id: id.to_owned(),
             name: known.map(|rule| rule.name.clone()).unwrap_or_default(),
             severity: known.map_or(crate::event::Severity::Medium, rule::Rule::nominal_severity),
-            attack: known.map(|rule| rule.attack.clone()).unwrap_or_default(),
+            attack,
             atlas: known.map(|rule| rule.atlas.clone()).unwrap_or_default(),
         }
     }
@@ -241,7 +247,7 @@ impl Judge {
             kind: self.policy.sight(act).kind,
             in_load,
             basis: artifact.and_then(|artifact| artifact.basis),
-            detail: detail(&act.kind),
+            detail: self.detail(&act.kind),
         };
         let process = &act.lineage.process;
         let process = AlertProcess {
@@ -257,6 +263,32 @@ impl Judge {
                 .collect(),
         };
         (event, Some(process), artifact.map(|artifact| AlertModel::new(&artifact.model)))
+    }
+
+    fn detail(&self, kind: &ActKind) -> Detail {
+        match kind {
+            ActKind::ModelOpen => Detail::Open {},
+            ActKind::Exec { exe, argv, argv_truncated } => {
+                let (exe, exe_b64) = alert::text(exe);
+                Detail::Exec { exe, exe_b64, argv: Argv::new(argv, *argv_truncated, alert::ARGV_BYTES_MAX) }
+            }
+            ActKind::Connect(to) | ActKind::Send(to) => Detail::Network {
+                ip: to.ip.map(|ip| ip.to_canonical()),
+                port: to.port,
+                proto: to.proto,
+                family: to.family,
+                domain: to.domain.clone(),
+            },
+            ActKind::File { path, access } => {
+                let file = self.policy.files().group(path, *access).map_or(String::new(), |group| group.id.clone());
+                let (path, path_b64) = alert::text(path);
+                Detail::File { path, path_b64, access: *access, file }
+            }
+            ActKind::System(Deed { op, path, target, namespaces, .. }) => {
+                let (path, path_b64) = alert::some_text(path);
+                Detail::System { op, path, path_b64, target_pid: *target, namespaces: namespaces.clone() }
+            }
+        }
     }
 }
 
@@ -285,23 +317,6 @@ fn sighting(act: &Arc<Act>, judgement: &Judgement) -> Option<Sighting> {
     })
 }
 
-fn detail(kind: &ActKind) -> Detail {
-    match kind {
-        ActKind::ModelOpen => Detail::Open {},
-        ActKind::Exec { exe, argv, argv_truncated } => {
-            let (exe, exe_b64) = alert::text(exe);
-            Detail::Exec { exe, exe_b64, argv: Argv::new(argv, *argv_truncated, alert::ARGV_BYTES_MAX) }
-        }
-        ActKind::Connect(to) | ActKind::Send(to) => Detail::Network {
-            ip: to.ip.map(|ip| ip.to_canonical()),
-            port: to.port,
-            proto: to.proto,
-            family: to.family,
-            domain: to.domain.clone(),
-        },
-    }
-}
-
 fn moments(story: &Story) -> Vec<Moment> {
     story
         .moments
@@ -316,6 +331,14 @@ fn moments(story: &Story) -> Vec<Moment> {
                 What::Exec { exe, argv, cut } => (EventKind::Exec, exec_moment(exe, argv, *cut)),
                 What::Network { kind, proto, ip, port } => {
                     (*kind, MomentDetail::Network { ip: ip.map(|ip| ip.to_canonical()), port: *port, proto: *proto })
+                }
+                What::File { path, access } => {
+                    let (path, path_b64) = alert::text(path);
+                    (EventKind::File, MomentDetail::File { path, path_b64, access: *access })
+                }
+                What::System { kind, op, path, target } => {
+                    let (path, path_b64) = alert::some_text(path);
+                    (*kind, MomentDetail::System { op, path, path_b64, target_pid: *target })
                 }
             };
             Moment {

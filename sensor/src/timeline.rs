@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::event::{Act, ActKind, Artifact, Bytes, EventKind, Model, Proto, TaskKey};
+use crate::event::{Access, Act, ActKind, Artifact, Bytes, Deed, EventKind, Model, Proto, TaskKey};
 
 /// Loads that are told at the same time.
 pub const STORIES_MAX: usize = 1024;
@@ -35,6 +35,8 @@ pub enum What {
     Load { sight: u64, model: Arc<Model> },
     Exec { exe: Bytes, argv: Vec<Bytes>, cut: bool },
     Network { kind: EventKind, proto: Proto, ip: Option<IpAddr>, port: Option<u16> },
+    File { path: Bytes, access: Access },
+    System { kind: EventKind, op: &'static str, path: Bytes, target: Option<u32> },
 }
 
 impl What {
@@ -89,6 +91,10 @@ impl Timelines {
             ActKind::Exec { exe, argv, argv_truncated } => little_exec(exe, argv, *argv_truncated),
             ActKind::Connect(to) | ActKind::Send(to) => {
                 What::Network { kind, proto: to.proto, ip: to.ip, port: to.port }
+            }
+            ActKind::File { path, access } => What::File { path: little(path), access: *access },
+            ActKind::System(Deed { kind, op, path, target, .. }) => {
+                What::System { kind: *kind, op, path: little(path), target: *target }
             }
         };
         story.add(Moment { boottime_ns: act.time_boottime_ns, pid, what, count: act.times });
@@ -178,8 +184,11 @@ impl Story {
     }
 }
 
+fn little(text: &[u8]) -> Bytes {
+    text[..text.len().min(MOMENT_TEXT_BYTES_MAX)].to_vec()
+}
+
 fn little_exec(exe: &[u8], argv: &[Bytes], truncated: bool) -> What {
-    let little = |text: &[u8]| text[..text.len().min(MOMENT_TEXT_BYTES_MAX)].to_vec();
     let cut =
         truncated || argv.len() > MOMENT_ARGV_MAX || argv.iter().any(|argument| argument.len() > MOMENT_TEXT_BYTES_MAX);
     What::Exec {

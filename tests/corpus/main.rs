@@ -49,6 +49,7 @@ const READ_MALICIOUS: &[&str] = &[
     "parser",
     "polyglot",
     "safetensors",
+    "tensorflow",
     "torch",
     "zip",
 ];
@@ -72,6 +73,9 @@ const READ_BENIGN: &[&str] = &[
     "cat-json",
     "xgb-ubj",
     "lgb-txt",
+    "savedmodel",
+    "tflite",
+    "pmml",
 ];
 
 fn in_ci() -> bool {

@@ -8,14 +8,16 @@
 
 use aya_ebpf::macros::{btf_tracepoint, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
+use sensor_abi::act::call;
 use sensor_abi::counter::Counter;
 use sensor_abi::mark::role;
 use sensor_abi::record::{EXE_BYTES_MAX, Exec, kind};
 
+use crate::act::{self, Place};
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, field};
-use crate::maps::{EXEC_HELD, LOAD_SETS, RING_PRIORITY, TASKS, count, needed};
+use crate::maps::{Before, EXEC_BEFORE, LOAD_SETS, RING_PRIORITY, TASKS, count, needed};
 use crate::{file, mark, task};
 
 security_hook! {
@@ -40,13 +42,8 @@ fn about_to_exec() -> Option<()> {
     }
     // SAFETY: a live map value.
     let held = mark::held(current, unsafe { (*mark).set }, key.start_boottime_ns) as u8;
-    let tid = task::current_tid();
-    if held == 0 {
-        // An earlier exec of this thread may have failed and left its answer.
-        let _ = EXEC_HELD.remove(tid);
-    } else {
-        let _ = EXEC_HELD.insert(tid, held, 0);
-    }
+    let (euid, permitted) = privileges(current)?;
+    let _ = EXEC_BEFORE.insert(task::current_tid(), Before { held: u32::from(held), euid, permitted }, 0);
     Some(())
 }
 
@@ -80,9 +77,10 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     // SAFETY: as above.
     let set = LOAD_SETS.get_ptr_mut(unsafe { (*mark).set })?;
     // SAFETY: plain bytes.
-    let held = unsafe { EXEC_HELD.get(old_pid) }.copied().unwrap_or(0);
-    if held != 0 {
-        let _ = EXEC_HELD.remove(old_pid);
+    let before = unsafe { EXEC_BEFORE.get(old_pid) }.copied();
+    let held = before.map_or(0, |before| before.held as u8);
+    if before.is_some() {
+        let _ = EXEC_BEFORE.remove(old_pid);
         // SAFETY: as above. The new program began inside the window, as a child would have.
         unsafe { (*mark).born |= held };
     }
@@ -116,5 +114,24 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
         (*record).truncated = (exe >> 32 & 1) as u16 * 2 | (argv >> 32 & 1) as u16 * 4;
     }
     area.send(&RING_PRIORITY, end);
+    gained(before?, file)
+}
+
+/// Effective user and permitted capabilities.
+#[inline(always)]
+fn privileges(task: Address) -> Option<(u32, u64)> {
+    let cred: Address = field!(task, task_cred, Address)?;
+    Some((field!(cred, cred_euid, u32)?, field!(cred, cred_permitted, u64)?))
+}
+
+/// The program gave its caller what it had not: a setuid bit, or capabilities of the file.
+#[inline(always)]
+fn gained(before: Before, file: Address) -> Option<()> {
+    let (euid, permitted) = privileges(task::current())?;
+    let became_root = euid == 0 && before.euid != 0;
+    if !became_root && permitted & !before.permitted == 0 {
+        return None;
+    }
+    act::tell(call::EXEC_GAIN, 0, u64::from(before.euid), Place::of_file(file)?);
     Some(())
 }

@@ -5,13 +5,15 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use sensor_abi::act::{call, namespace};
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::TaskKey;
 use sensor_abi::mark::{Mark, role};
 use sensor_abi::record::{Fork, kind};
 
+use crate::act::{self, Place};
 use crate::emit::Area;
-use crate::field::{Address, config, field};
+use crate::field::{Address, config, field, offset, read};
 use crate::maps::{BPF_NOEXIST, LOAD_SETS, RING_PRIORITY, TASKS, count, lose, needed};
 use crate::{mark, task};
 
@@ -70,7 +72,38 @@ fn forked(child: Address) -> Option<()> {
         (*record).child = child_key;
     }
     area.send(&RING_PRIORITY, size_of::<Fork>() as u64);
+    let namespaces = own_namespaces(creator, child)?;
+    act::tell(call::CLONE, child_key.tgid, namespaces, Place::NOWHERE);
     Some(())
+}
+
+/// The namespaces that `child` has for itself; `None` where it has none.
+#[inline(always)]
+fn own_namespaces(creator: Address, child: Address) -> Option<u64> {
+    let cred = |task: Address| field!(task, task_cred, Address);
+    let user = |task: Address| field!(cred(task)?, cred_user_ns, u64);
+    let mut own = 0;
+    if user(creator)? != user(child)? {
+        own |= namespace::USER;
+    }
+    let (old, new) = (field!(creator, task_nsproxy, Address)?, field!(child, task_nsproxy, Address)?);
+    if old != new {
+        let members = [
+            (offset!(nsproxy_uts), namespace::UTS),
+            (offset!(nsproxy_ipc), namespace::IPC),
+            (offset!(nsproxy_mnt), namespace::MNT),
+            (offset!(nsproxy_pid), namespace::PID),
+            (offset!(nsproxy_net), namespace::NET),
+            (offset!(nsproxy_time), namespace::TIME),
+            (offset!(nsproxy_cgroup), namespace::CGROUP),
+        ];
+        for (offset, bit) in members {
+            if read::<u64>(old, offset)? != read::<u64>(new, offset)? {
+                own |= bit;
+            }
+        }
+    }
+    (own != 0).then_some(own)
 }
 
 /// Gives the process `key` the mark that it inherits, whose share of the set is counted already. False where there is

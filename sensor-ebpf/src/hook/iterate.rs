@@ -7,9 +7,9 @@ use core::ffi::c_void;
 
 use sensor_abi::record::{NO_FD, reason};
 
-use super::open::{Opened, model_opened, why};
+use super::open::{model_opened, why};
 use crate::field::{Address, field};
-use crate::{file, task};
+use crate::file;
 
 /// `struct bpf_iter__task_file`
 #[repr(C)]
@@ -70,5 +70,6 @@ fn found(task: Address, file: Address, fd: u32, reason: u8, skip: u32) -> Option
     }
     let inode: Address = field!(file, file_inode, Address)?;
     why(file, inode)?;
-    model_opened(&Opened { task, key: task::key_of(task)?, file, inode, fd, reason, is_current: false })
+    model_opened(file, task, fd, reason, false);
+    Some(())
 }

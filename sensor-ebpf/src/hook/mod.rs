@@ -1,5 +1,7 @@
 //! One file per kernel event. Each entry point is a few lines; a hook that fails on its own lets the kernel go on.
 
+mod access;
+mod call;
 mod canary;
 mod connect;
 mod exec;
@@ -9,3 +11,4 @@ mod iterate;
 mod open;
 mod send;
 mod socket;
+mod system;

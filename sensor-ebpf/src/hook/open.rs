@@ -12,9 +12,10 @@ use sensor_abi::mark::{Artifact, InodeInfo, class, role, suffix, verdict};
 use sensor_abi::name::suffix_len;
 use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, UNKNOWN_UID, kind, reason};
 
+use super::access;
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
-use crate::field::{Address, config, field, read};
+use crate::field::{Address, config, field, number, read};
 use crate::file::{self, Name};
 use crate::maps::{
     CANDIDATE_RATES, EXES, INODES, INODES_MALICIOUS, OWN_OPENS, RING_PRIORITY, Rate, SUFFIXES, count, lose,
@@ -58,20 +59,38 @@ fn descriptor_opened(fd: u32) -> Option<()> {
 }
 
 /// What an open is about, once it is worth more than one look.
-pub struct Opened {
-    pub task: Address,
-    pub key: TaskKey,
-    pub file: Address,
-    pub inode: Address,
-    pub fd: u32,
-    pub reason: u8,
+struct Opened {
+    task: Address,
+    key: TaskKey,
+    file: Address,
+    inode: Address,
+    fd: u32,
+    reason: u8,
     /// The arguments can be read: `task` is the current one.
-    pub is_current: bool,
+    is_current: bool,
+}
+
+impl Opened {
+    /// `why` as [`model_opened`] packs it.
+    #[inline(always)]
+    fn of(file: u64, task: u64, why: u64) -> Option<Self> {
+        let (file, task) = (file as Address, task as Address);
+        Some(Self {
+            task,
+            key: task::key_of(task)?,
+            file,
+            inode: field!(file, file_inode, Address)?,
+            fd: why as u32,
+            reason: (why >> 32) as u8,
+            is_current: why >> 40 & 1 != 0,
+        })
+    }
 }
 
 #[inline(always)]
 fn opened(file: Address, fd: u32) -> Option<()> {
     let mode: u32 = field!(file, file_mode, u32)?;
+    access::opened(file, mode);
     if mode & file::FMODE_READ == 0
         || mode & (file::FMODE_PATH | file::FMODE_CREATED | file::FMODE_NOACCOUNT) != 0
         || (mode & file::FMODE_WRITE != 0 && field!(file, file_flags, u32)? & file::O_TRUNC != 0)
@@ -83,8 +102,60 @@ fn opened(file: Address, fd: u32) -> Option<()> {
     }
     let inode: Address = field!(file, file_inode, Address)?;
     let reason = why(file, inode)?;
-    let task = task::current();
-    model_opened(&Opened { task, key: task::key_of(task)?, file, inode, fd, reason, is_current: true })
+    model_opened(file, task::current(), fd, reason, true);
+    Some(())
+}
+
+/// Process `task` has what may be a model open, as descriptor `fd`: marks it, and tells userspace what it needs to know
+/// about both. `is_current`: it is the one that runs, so its arguments can be read.
+#[inline(always)]
+pub fn model_opened(file: Address, task: Address, fd: u32, reason: u8, is_current: bool) {
+    let why = u64::from(fd) | u64::from(reason) << 32 | u64::from(is_current) << 40;
+    let (file, task) = (number(file), number(task));
+    let news = sensor_load(file, task, why);
+    if news != 0 {
+        sensor_announce(file, task, why, news);
+    }
+}
+
+/// [`load`], and what is to be announced, or 0. A function of its own, as [`sensor_announce`] is, so that the stack of
+/// neither is part of every open's, nor of the other's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_load(file: u64, task: u64, why: u64) -> u64 {
+    Opened::of(file, task, why).and_then(|opened| load(&opened)).map_or(0, News::pack)
+}
+
+/// [`announce`] of what [`sensor_load`] answered.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_announce(file: u64, task: u64, why: u64, news: u64) -> u64 {
+    if let Some(opened) = Opened::of(file, task, why) {
+        announce(&opened, &News::unpack(news));
+    }
+    0
+}
+
+/// What userspace has to hear of an open.
+struct News {
+    /// [`class`] of the content, as far as it is known.
+    class: u8,
+    /// [`role`] of the executable.
+    decided: u8,
+    /// The process was not marked before.
+    is_new: bool,
+}
+
+impl News {
+    #[inline(always)]
+    fn pack(self) -> u64 {
+        u64::from(self.class) | u64::from(self.decided) << 8 | u64::from(self.is_new) << 16 | 1 << 32
+    }
+
+    #[inline(always)]
+    fn unpack(packed: u64) -> Self {
+        Self { class: packed as u8, decided: (packed >> 8) as u8, is_new: packed >> 16 & 1 != 0 }
+    }
 }
 
 /// Is this name, its place, or the inode a reason to look? The order is that of cost.
@@ -146,9 +217,9 @@ fn lookup(key: &InodeKey) -> Option<InodeInfo> {
     unsafe { INODES_MALICIOUS.get(key).or_else(|| INODES.get(key)).copied() }
 }
 
-/// Marks the process and tells userspace what it needs to know about both.
+/// Marks the process.
 #[inline(always)]
-pub fn model_opened(opened: &Opened) -> Option<()> {
+fn load(opened: &Opened) -> Option<News> {
     let inode = file::key_of(opened.inode)?;
     if opened.is_current && mark::current_is_own() {
         let _ = OWN_OPENS.insert(opened.key.tgid, inode, 0);
@@ -170,7 +241,7 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
             known = info.class != class::UNKNOWN || info.verdict != verdict::NONE;
         }
     }
-    let (exe_file, exe) = mark::exe_of(opened.task)?;
+    let (_, exe) = mark::exe_of(opened.task)?;
     // SAFETY: plain bytes.
     let decided = unsafe { EXES.get(exe) }.copied().unwrap_or(role::UNDECIDED);
     if decided == role::READER {
@@ -193,11 +264,14 @@ pub fn model_opened(opened: &Opened) -> Option<()> {
     if limited || (added == Added::Again && known) {
         return None;
     }
-    let sent = send(opened, inode, stamp, class, exe_file, exe, decided, is_new);
-    if sent.is_none() {
+    Some(News { class, decided, is_new })
+}
+
+#[inline(always)]
+fn announce(opened: &Opened, news: &News) {
+    if send(opened, news).is_none() {
         lose(Counter::ReadFailed);
     }
-    sent
 }
 
 /// May this inode be sent as a candidate now? Remembers that it was.
@@ -233,16 +307,8 @@ fn allowed(inode: InodeKey, stamp: ContentStamp) -> bool {
 }
 
 #[inline(always)]
-fn send(
-    opened: &Opened,
-    inode: InodeKey,
-    stamp: ContentStamp,
-    class: u8,
-    exe_file: Address,
-    exe: InodeKey,
-    decided: u8,
-    is_new: bool,
-) -> Option<()> {
+fn send(opened: &Opened, news: &News) -> Option<()> {
+    let (exe_file, exe) = mark::exe_of(opened.task)?;
     let exe_inode: Address = field!(exe_file, file_inode, Address)?;
     let exe_dentry: Address = field!(exe_file, file_path_dentry, Address)?;
     let exe_dir: Address = field!(exe_dentry, dentry_parent, Address)?;
@@ -253,6 +319,7 @@ fn send(
     let exe_is_bound = field!(exe_mount, vfsmount_root, Address)? == exe_dentry;
     let sb: Address = field!(opened.inode, inode_sb, Address)?;
     let mm: Address = field!(opened.task, task_mm, Address)?;
+    let (inode, stamp) = (file::key_of(opened.inode)?, file::stamp_of(opened.inode)?);
     let area = Area::claim()?;
     let record: *mut Open = area.record();
     let bytes = area.bytes();
@@ -277,9 +344,9 @@ fn send(
         (*record).exe_dir_mode = field!(exe_dir_inode, inode_mode, u16).map_or(u32::MAX, u32::from);
         (*record).fd = opened.fd;
         (*record).reason = opened.reason;
-        (*record).class = class;
+        (*record).class = news.class;
         (*record).pad = 0;
-        (*record).role = decided;
+        (*record).role = news.decided;
         task::write_ancestors(&raw mut (*record).ancestors, opened.task);
         (*record).fs_magic = field!(sb, sb_magic, u64).unwrap_or(0);
         (*record).writers = file::writers_of(opened.inode);
@@ -289,13 +356,14 @@ fn send(
     let path = emit::forget(file::write_path(bytes, fixed, opened.file, PATH_BYTES_MAX as u64));
     let path_end = path & 0xffff;
     // Who a marked process is was said when it was marked, or when it was executed since.
-    let exe_path = if is_new {
+    let exe_path = if news.is_new {
         emit::forget(file::write_path(bytes, path_end, exe_file, EXE_BYTES_MAX as u64))
     } else {
         path_end | file::TRUNCATED
     };
     let exe_end = exe_path & 0xffff;
-    let argv = if is_new && opened.is_current { emit::write_argv(bytes, exe_end, mm) } else { exe_end | emit::CUT };
+    let argv =
+        if news.is_new && opened.is_current { emit::write_argv(bytes, exe_end, mm) } else { exe_end | emit::CUT };
     let end = argv & 0xffff;
     // SAFETY: as above.
     unsafe {

@@ -3,6 +3,8 @@
 pub mod booster;
 pub mod compressed;
 pub mod executable;
+pub mod flatbuffer;
+pub mod foreign;
 pub mod gguf;
 pub mod hdf5;
 pub mod jinja;
@@ -10,18 +12,23 @@ pub mod json;
 pub mod json_model;
 pub mod keras;
 pub mod marshal;
+pub mod msgpack;
 pub mod npy;
 pub mod onnx;
 pub mod pickle;
 pub mod protobuf;
+pub mod rds;
 pub mod repository;
 pub mod safetensors;
 pub mod sevenz;
 pub mod skops;
 pub mod stream;
 pub mod tar;
+pub mod tensorflow;
 pub mod text;
+pub mod tflite;
 pub mod torch_legacy;
+pub mod xml;
 pub mod zip;
 
 use crate::context::{Context, Piece};
@@ -179,6 +186,13 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::Jinja => jinja::scan(piece, context),
             Reader::Hdf5 => Some(hdf5::scan(piece, context)),
             Reader::KerasMetadata => Some(keras::scan(piece, context)),
+            Reader::TensorFlow(kind) => Some(tensorflow::scan(piece, *kind, context)),
+            Reader::TensorFlowText => tensorflow::scan_text(piece, context),
+            Reader::TfLite => Some(tflite::scan(piece, context)),
+            Reader::MsgPack => msgpack::scan(piece, context),
+            Reader::Rds => Some(rds::scan(piece, context)),
+            Reader::Xml => xml::scan(piece, context),
+            Reader::Foreign(kind) => Some(foreign::scan(piece, *kind, context)),
             Reader::JsonModel => json_model::scan(piece, context),
             Reader::CatBoost => Some(booster::scan_catboost(piece, context)),
             Reader::Ubjson => Some(booster::scan_ubjson(piece, context)),
@@ -186,7 +200,10 @@ fn read(piece: &Piece<'_>, readers: &[Reader], context: &mut Context<'_>) -> Opt
             Reader::XgboostBinary => Some(booster::scan_xgboost_binary(piece, context)),
         });
     }
-    if let [first, second, ..] = seen[..] {
+    // TFLite appends an archive of labels to the model, which is how its metadata are specified.
+    if let [first, second, ..] = seen[..]
+        && (first.format, second.format) != ("tflite", "zip")
+    {
         let finding =
             Finding::new("SNS-307", Severity::Medium, "the same bytes are two formats: readers see different files");
         let finding = finding.text("first", first.format).text("second", second.format);

@@ -25,6 +25,9 @@ pub struct Exception {
     /// Path of the program: the one that was started, else the acting one.
     #[serde(default)]
     pub exe: Option<Pattern>,
+    /// Path of the file that was read or written.
+    #[serde(default)]
+    pub file: Option<Pattern>,
     /// Container image. Never fits where the image isn't known.
     #[serde(default)]
     pub image: Option<Pattern>,
@@ -59,9 +62,10 @@ impl Exception {
             .destination
             .as_ref()
             .is_none_or(|place| place.cidr.is_none() && place.port.is_none() && place.domain.is_none());
-        let conditions = [self.path.is_some(), self.exe.is_some(), self.image.is_some(), self.sha256.is_some()];
+        let conditions =
+            [self.path.is_some(), self.exe.is_some(), self.file.is_some(), self.image.is_some(), self.sha256.is_some()];
         if destination_is_empty && !conditions.contains(&true) {
-            return Some("an exception needs a condition: path, exe, image, sha256 or destination".into());
+            return Some("an exception needs a condition: path, exe, file, image, sha256 or destination".into());
         }
         let is_hash = |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if self.sha256.as_ref().is_some_and(|text| !is_hash(text)) {
@@ -84,6 +88,10 @@ impl Exception {
         !self.is_expired(act.time_unix_ns)
             && self.path.as_ref().is_none_or(|path| path.is_match(&artifact.model.path))
             && self.exe.as_ref().is_none_or(|pattern| pattern.is_match(exe))
+            && self.file.as_ref().is_none_or(|pattern| match &act.kind {
+                ActKind::File { path, .. } => pattern.is_match(path),
+                _ => false,
+            })
             // No act carries its image yet, so such an exception excuses nothing.
             && self.image.is_none()
             && self.sha256.as_ref().is_none_or(|wanted| {
@@ -98,7 +106,7 @@ impl Exception {
 fn destination_of(kind: &ActKind) -> Option<&Destination> {
     match kind {
         ActKind::Connect(destination) | ActKind::Send(destination) => Some(destination),
-        ActKind::ModelOpen | ActKind::Exec { .. } => None,
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod destination;
 pub mod exception;
+pub mod files;
 pub mod formats;
 pub mod program;
 pub mod rule;
@@ -15,18 +16,21 @@ use std::sync::Arc;
 
 use destination::{Class, Destinations, Network};
 use exception::Exception;
+use files::{Files, What};
 use program::{Kind, Programs, Started};
 use rule::{Rule, RuleFile};
 use severity::{Effect, Row, Table};
 
-use crate::event::{Act, ActKind, Artifact, Destination, EventKind, Proto, Role, Severity};
+use crate::event::{Act, ActKind, Artifact, Deed, Destination, EventKind, Proto, Role, Severity};
 
 /// The rules that the program carries: `(file name, text)`.
-const EMBEDDED: [(&str, &str); 4] = [
+const EMBEDDED: [(&str, &str); 6] = [
+    ("file-after-load.yaml", include_str!("../../../rules/file-after-load.yaml")),
     ("loss.yaml", include_str!("../../../rules/loss.yaml")),
     ("model-opened.yaml", include_str!("../../../rules/model-opened.yaml")),
     ("network-after-load.yaml", include_str!("../../../rules/network-after-load.yaml")),
     ("program-after-load.yaml", include_str!("../../../rules/program-after-load.yaml")),
+    ("system-after-load.yaml", include_str!("../../../rules/system-after-load.yaml")),
 ];
 
 /// Rules that a set may hold.
@@ -66,6 +70,7 @@ pub struct Sight {
     effect: Option<Effect>,
     program: Option<Kind>,
     class: Option<Class>,
+    file: Option<What>,
     known_service: bool,
     /// A UDP connect sends nothing: it stands in the timeline, no rule sees it.
     pub timeline_only: bool,
@@ -84,6 +89,7 @@ pub struct Policy {
     table: Table,
     destinations: Destinations,
     programs: Programs,
+    files: Files,
     rules: Vec<Arc<Rule>>,
 }
 
@@ -105,8 +111,15 @@ impl Policy {
         let mut rules: Vec<Rule> = Vec::new();
         let mut first_in: HashMap<String, String> = HashMap::new();
         let mut scoped: Vec<(String, Exception)> = Vec::new();
+        let mut known_files = Files::embedded().map_err(PolicyError::Embedded)?;
         for (name, text) in files {
-            let RuleFile { rules: more, exceptions } = rule::parse(name, text).map_err(PolicyError::Rule)?;
+            let RuleFile { rules: more, exceptions, files: entries } =
+                rule::parse(name, text).map_err(PolicyError::Rule)?;
+            for entry in entries {
+                let place = entry.referenced;
+                let at = |error| PolicyError::Rule(format!("{name}:{}:{}: {error}", place.line(), place.column()));
+                known_files.add(entry.value).map_err(at)?;
+            }
             for rule in more {
                 let rule = rule.value;
                 if let Some(first) = first_in.insert(rule.id.clone(), name.clone()) {
@@ -132,6 +145,7 @@ impl Policy {
             table: Table::embedded().map_err(PolicyError::Embedded)?,
             destinations: Destinations::embedded(network).map_err(PolicyError::Embedded)?,
             programs: Programs::embedded().map_err(PolicyError::Embedded)?,
+            files: known_files,
             rules: rules.into_iter().map(Arc::new).collect(),
         })
     }
@@ -139,6 +153,19 @@ impl Policy {
     /// The lists of programs, for whoever decides roles.
     pub fn programs(&self) -> &Programs {
         &self.programs
+    }
+
+    /// The files that give a payload away, for whoever watches them.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Techniques that an act's own object adds to those of its rule.
+    pub fn techniques(&self, act: &Act) -> &[String] {
+        match &act.kind {
+            ActKind::File { path, access } => self.files.group(path, *access).map_or(&[], |group| &group.attack),
+            _ => &[],
+        }
     }
 
     /// Exceptions over all rules, by their reasons.
@@ -191,6 +218,7 @@ impl Policy {
             effect: None,
             program: None,
             class: None,
+            file: None,
             known_service: false,
             timeline_only: false,
         };
@@ -203,6 +231,11 @@ impl Policy {
             }
             ActKind::Connect(destination) => self.sight_of_destination(destination, EventKind::Connect),
             ActKind::Send(destination) => self.sight_of_destination(destination, EventKind::Send),
+            ActKind::File { path, access } => {
+                let what = self.files.group(path, *access).map(|group| group.what);
+                Sight { kind: EventKind::File, effect: what.map(What::effect), file: what, ..none }
+            }
+            ActKind::System(deed) => Sight { kind: deed.kind, effect: effect_of(deed), ..none },
         }
     }
 
@@ -215,6 +248,7 @@ impl Policy {
             effect: Some(if dns { Effect::Dns } else { class.effect() }),
             program: None,
             class: Some(class),
+            file: None,
             known_service: self.destinations.is_known_service(destination),
             timeline_only: kind == EventKind::Connect && destination.proto == Proto::Udp,
         }
@@ -235,7 +269,9 @@ impl Policy {
             ActKind::Connect(destination) | ActKind::Send(destination) => Some(destination),
             _ => None,
         };
-        if !rule.is_about(sight.kind, sight.program, act.role) || !rule.fits_place(destination.zip(sight.class)) {
+        if !rule.is_about(sight.kind, sight.program, sight.file, act.role)
+            || !rule.fits_place(destination.zip(sight.class))
+        {
             return None;
         }
         subjects(act)
@@ -277,6 +313,19 @@ impl Policy {
             .filter(|rule| rule.what.contains(&EventKind::Loss))
             .map(|rule| (Arc::clone(rule), rule.severity_from(table)))
             .collect()
+    }
+}
+
+/// What an act on the system is to the severity table.
+fn effect_of(deed: &Deed) -> Option<Effect> {
+    match deed.kind {
+        EventKind::Ptrace if deed.peer => Some(Effect::Peer),
+        EventKind::Ptrace => Some(Effect::Ptrace),
+        EventKind::Kmod => Some(Effect::Kmod),
+        EventKind::Mount => Some(Effect::Mount),
+        EventKind::Privilege => Some(Effect::Privilege),
+        EventKind::Namespace => Some(Effect::Namespace),
+        _ => None,
     }
 }
 

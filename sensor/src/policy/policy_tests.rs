@@ -50,6 +50,10 @@ fn the_embedded_set_is_whole() {
     assert_eq!(
         ids,
         [
+            "credential-read-after-load",
+            "token-read-after-load",
+            "persistence-after-load",
+            "process-memory-after-load",
             "loss",
             "malicious-model-opened",
             "suspicious-model-opened",
@@ -59,6 +63,11 @@ fn the_embedded_set_is_whole() {
             "shell-after-load",
             "interpreter-after-load",
             "program-after-load",
+            "ptrace-after-load",
+            "kernel-code-after-load",
+            "mount-after-load",
+            "privilege-after-load",
+            "namespace-after-load",
         ]
     );
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules");

@@ -10,6 +10,7 @@ use serde_saphyr::Spanned;
 
 use super::destination::{Class, within_domain};
 use super::exception::{DestinationPattern, Exception};
+use super::files::{Entry, What};
 use super::program::Kind;
 use crate::event::{Action, Artifact, ContentClass, Destination, EventKind, Role, Severity, Verdict};
 
@@ -25,6 +26,9 @@ pub struct RuleFile {
     /// Exceptions to rules of any file.
     #[serde(default)]
     pub exceptions: Vec<Spanned<Exception>>,
+    /// More files that give a payload away.
+    #[serde(default)]
+    pub files: Vec<Spanned<Entry>>,
 }
 
 /// One detection.
@@ -39,6 +43,9 @@ pub struct Rule {
     /// With `exec`: the kinds of program.
     #[serde(default)]
     pub program: Vec<Kind>,
+    /// With `file`: what the file is.
+    #[serde(default)]
+    pub file: Vec<What>,
     #[serde(default)]
     pub who: Who,
     /// With a destination.
@@ -102,9 +109,10 @@ pub struct Place {
 
 impl Rule {
     /// Is this rule about such an act at all?
-    pub fn is_about(&self, kind: EventKind, program: Option<Kind>, role: Role) -> bool {
+    pub fn is_about(&self, kind: EventKind, program: Option<Kind>, file: Option<What>, role: Role) -> bool {
         self.what.contains(&kind)
             && any_or(&self.program, |wanted| Some(*wanted) == program)
+            && any_or(&self.file, |wanted| Some(*wanted) == file)
             && any_or(&self.who.role, |wanted| *wanted == role)
     }
 
@@ -155,6 +163,9 @@ impl Rule {
         }
         if !self.program.is_empty() && !has(&[EventKind::Exec]) {
             return Some("`program` needs `exec` in `what`".into());
+        }
+        if !self.file.is_empty() && !has(&[EventKind::File]) {
+            return Some("`file` needs `file` in `what`".into());
         }
         if !self.place.is_any() && !has(&[EventKind::Connect, EventKind::Send, EventKind::Dns]) {
             return Some("`where` needs `connect`, `send` or `dns` in `what`".into());

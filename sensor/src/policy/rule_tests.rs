@@ -134,12 +134,12 @@ fn severity_is_the_tables_unless_the_rule_says_so() {
 #[test]
 fn a_rule_is_about_kinds_programs_and_roles() {
     let any = rule("");
-    assert!(any.is_about(EventKind::Exec, Some(Kind::Shell), Role::Loader));
-    assert!(!any.is_about(EventKind::Connect, None, Role::Loader));
+    assert!(any.is_about(EventKind::Exec, Some(Kind::Shell), None, Role::Loader));
+    assert!(!any.is_about(EventKind::Connect, None, None, Role::Loader));
     let shells = rule("    program: [shell]\n    who: { role: [loader] }\n");
-    assert!(shells.is_about(EventKind::Exec, Some(Kind::Shell), Role::Loader));
-    assert!(!shells.is_about(EventKind::Exec, Some(Kind::Interpreter), Role::Loader));
-    assert!(!shells.is_about(EventKind::Exec, Some(Kind::Shell), Role::Reader));
+    assert!(shells.is_about(EventKind::Exec, Some(Kind::Shell), None, Role::Loader));
+    assert!(!shells.is_about(EventKind::Exec, Some(Kind::Interpreter), None, Role::Loader));
+    assert!(!shells.is_about(EventKind::Exec, Some(Kind::Shell), None, Role::Reader));
 }
 
 #[test]

@@ -65,11 +65,16 @@ pub enum Effect {
     Unix,
     Dns,
     Credential,
+    /// A credential that client libraries read in ordinary use.
+    Token,
     Persistence,
     Ptrace,
+    /// Memory of a process that runs the same program.
+    Peer,
     Kmod,
     Mount,
     Privilege,
+    Namespace,
     ImportDangerous,
     Import,
     Tamper,
@@ -77,7 +82,7 @@ pub enum Effect {
 }
 
 impl Effect {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 28] = [
         Self::Shell,
         Self::Interpreter,
         Self::Program,
@@ -94,11 +99,14 @@ impl Effect {
         Self::Unix,
         Self::Dns,
         Self::Credential,
+        Self::Token,
         Self::Persistence,
         Self::Ptrace,
+        Self::Peer,
         Self::Kmod,
         Self::Mount,
         Self::Privilege,
+        Self::Namespace,
         Self::ImportDangerous,
         Self::Import,
         Self::Tamper,
@@ -112,6 +120,7 @@ impl Effect {
 struct Modifier {
     louder: i8,
     quieter: i8,
+    outside: i8,
     info: bool,
     grave: bool,
     born: bool,
@@ -223,7 +232,8 @@ impl Table {
         if !row.is_lenient() {
             return louder;
         }
-        let placed = louder.moved(-modifier.quieter);
+        let outside = if column == Column::Window { 0 } else { modifier.outside };
+        let placed = louder.moved(-modifier.quieter - outside);
         if !known_service {
             return placed;
         }

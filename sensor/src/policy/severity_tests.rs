@@ -56,6 +56,22 @@ fn metadata_and_what_else_no_model_needs_is_one_step_louder_but_for_data() {
 }
 
 #[test]
+fn what_client_libraries_read_in_ordinary_use_tells_only_inside_the_window() {
+    check(
+        &[Token],
+        [[Critical, Critical, Critical], [Critical, Critical, High], [Critical, Low, Info], [Low, Info, Info]],
+    );
+}
+
+#[test]
+fn namespaces_are_a_base_cell() {
+    check(
+        &[Namespace],
+        [[Critical, Critical, High], [Critical, High, Medium], [High, Medium, Info], [Medium, Low, Low]],
+    );
+}
+
+#[test]
 fn private_is_one_step_quieter_where_nothing_was_found() {
     check(&[Private], [[Critical, Critical, High], [Critical, High, Medium], [Medium, Low, Info], [Info, Info, Info]]);
 }

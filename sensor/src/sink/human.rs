@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::alert::{Alert, AlertModel, AlertProcess, Argv, Detail, Moment, MomentDetail, Program, exact};
 use crate::escape;
-use crate::event::{Basis, EventKind, Severity, Verdict};
+use crate::event::{Access, Basis, EventKind, Severity, Verdict};
 
 /// Findings that are shown; the count of the others follows.
 const FINDINGS_SHOWN_MAX: usize = 5;
@@ -120,7 +120,7 @@ fn summary(alert: &Alert) -> String {
         .process
         .as_ref()
         .map_or_else(String::new, |process| format!("{} (pid {})", name_of(&process.program), process.program.pid));
-    let file = alert.model.as_ref().map_or_else(String::new, |model| {
+    let file_of_load = alert.model.as_ref().map_or_else(String::new, |model| {
         let path = show_exact(&model.path, model.path_b64.as_deref());
         format!("{path} ({})", verdict_words(model.verdict))
     });
@@ -130,11 +130,11 @@ fn summary(alert: &Alert) -> String {
         (false, _) => "after the load of",
     };
     match &alert.event.detail {
-        Detail::Open {} => format!("{who} opened {file}"),
+        Detail::Open {} => format!("{who} opened {file_of_load}"),
         Detail::Exec { exe, exe_b64, argv } => {
             let program = command(exe, exe_b64.as_deref(), argv);
             // The process that was started is the one that acts.
-            format!("{program} was started (pid {}) {when} {file}", pid_of(alert))
+            format!("{program} was started (pid {}) {when} {file_of_load}", pid_of(alert))
         }
         Detail::Network { ip, port, domain, proto, family } => {
             let verb = match alert.event.kind {
@@ -144,7 +144,17 @@ fn summary(alert: &Alert) -> String {
             };
             let to = address(*ip, *port, &format!("a {} address", word(family)));
             let name = domain.as_ref().map_or(String::new(), |domain| format!(" [{}]", show(domain)));
-            format!("{who} {verb} {to}{name} ({}) {when} {file}", word(proto))
+            format!("{who} {verb} {to}{name} ({}) {when} {file_of_load}", word(proto))
+        }
+        Detail::File { path, path_b64, access, file } => {
+            let path = show_exact(path, path_b64.as_deref());
+            let verb = if *access == Access::Write { "wrote" } else { "read" };
+            format!("{who} {verb} {path} ({}) {when} {file_of_load}", show(file))
+        }
+        Detail::System { op, path, path_b64, target_pid, namespaces } => {
+            let deed = deed_words(alert.event.kind, op, path.as_deref(), path_b64.as_deref(), *target_pid);
+            let kinds = if namespaces.is_empty() { String::new() } else { format!(" ({})", namespaces.join(", ")) };
+            format!("{who} {deed}{kinds} {when} {file_of_load}")
         }
         Detail::Loss { reason, count, cgroup } => {
             let of = cgroup.as_ref().map_or(String::new(), |id| format!(" of cgroup {id}"));
@@ -231,9 +241,46 @@ fn moment_words(moment: &Moment) -> String {
             };
             format!("{verb} {} ({})", address(*ip, *port, "without an address"), word(proto))
         }
+        MomentDetail::File { path, path_b64, access } => {
+            format!("{} {}", word(access), show_exact(path, path_b64.as_deref()))
+        }
+        MomentDetail::System { op, path, path_b64, target_pid } => {
+            deed_words(moment.kind, op, path.as_deref(), path_b64.as_deref(), *target_pid)
+        }
     };
     let times = moment.count.map_or(String::new(), |count| format!(", {count} times"));
     format!("{:>+9} ms  pid {}  {what}{times}", moment.t_ms, moment.pid)
+}
+
+/// What was done to the system, as the rest of a sentence.
+fn deed_words(kind: EventKind, op: &str, path: Option<&str>, path_b64: Option<&str>, target: Option<u32>) -> String {
+    let what = match (kind, op) {
+        (EventKind::Ptrace, "attach") => "attached to",
+        (EventKind::Ptrace, "read_memory") => "read the memory of",
+        (EventKind::Ptrace, "write_memory") => "wrote into the memory of",
+        (EventKind::Ptrace, "take_descriptor") => "took a descriptor of",
+        (EventKind::Ptrace, _) => "reached into",
+        (EventKind::Kmod, "kexec") => "loaded another kernel",
+        (EventKind::Kmod, _) => "loaded code into the kernel",
+        (EventKind::Mount, "pivot_root") => "changed its root to",
+        (EventKind::Mount, _) => "mounted something on",
+        (EventKind::Privilege, "exec") => "gained privileges by executing",
+        (EventKind::Privilege, _) => "became root",
+        (EventKind::Namespace, "enter") => "entered another namespace",
+        (EventKind::Namespace, "clone") => "made a child in new namespaces",
+        _ => "made new namespaces for itself",
+    };
+    let mut text = what.to_owned();
+    match (kind, target) {
+        (EventKind::Ptrace, Some(pid)) => text.push_str(&format!(" process {pid}")),
+        (EventKind::Ptrace, None) => text.push_str(" another process"),
+        _ => {}
+    }
+    if let Some(path) = path {
+        text.push(' ');
+        text.push_str(&show_exact(path, path_b64));
+    }
+    text
 }
 
 fn address(ip: Option<std::net::IpAddr>, port: Option<u16>, without: &str) -> String {

@@ -4,12 +4,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sensor_abi::ABI_VERSION;
+use sensor_abi::act::{self as raw_act, CUT_BASE, CUT_PATH, TEXT};
 use sensor_abi::mark::LOAD_SET_ARTIFACTS_MAX;
 use sensor_abi::record::{self as raw, kind};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
-use super::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
+use super::record::{Act, Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
 use crate::event::{Bytes, InodeKey, TaskKey};
 
 /// Bytes that are no record. Counted, never fatal.
@@ -52,8 +53,41 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
                 Record::Connect { header, load, net, repeats }
             })
         }
+        kind::ACT => act(bytes),
         other => Err(DecodeError::Kind(other)),
     }
+}
+
+fn act(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let (fixed, rest) = raw_act::Act::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+    let (load, rest) = load(&fixed.load, rest)?;
+    let (path, rest) = split(rest, fixed.path_len)?;
+    let (base, _) = split(rest, fixed.base_len)?;
+    let path = if fixed.flags & TEXT == 0 {
+        join(path, fixed.flags & CUT_PATH != 0)
+    } else {
+        resolve(path, join(base, fixed.flags & CUT_BASE != 0))
+    };
+    let act =
+        Act { call: fixed.call, number: fixed.number, target: Some(fixed.target).filter(|tgid| *tgid != 0), path };
+    Ok(Record::Act { header: header(&fixed.header), load, act })
+}
+
+/// The path that `text` names from the folder `base`, as far as text alone says: links on the way aren't followed.
+fn resolve(text: &[u8], base: Bytes) -> Bytes {
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    let mut path = if text.first() == Some(&b'/') { Vec::new() } else { base };
+    for part in text.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => path.truncate(path.iter().rposition(|byte| *byte == b'/').unwrap_or(0)),
+            part => {
+                path.push(b'/');
+                path.extend_from_slice(part);
+            }
+        }
+    }
+    path
 }
 
 fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
@@ -195,6 +229,15 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_a_call_was_given_is_taken_from_its_folder() {
+        let resolved = |text: &str, base: &str| String::from_utf8(resolve(text.as_bytes(), base.into())).unwrap();
+        assert_eq!(resolved("/etc/cron.d/x\0", "/home"), "/etc/cron.d/x");
+        assert_eq!(resolved("../a/./b//c", "/home/u"), "/home/a/b/c");
+        assert_eq!(resolved("../../../etc/x", "/home"), "/etc/x");
+        assert_eq!(resolved("", "/home"), "/home");
+    }
+
+    #[test]
     fn a_mapped_address_is_ipv4() {
         let mut fixed = raw::Net { family: AF_INET6, ..raw::Net::default() };
         fixed.address = "::ffff:203.0.113.9".parse::<Ipv6Addr>().unwrap().octets();
@@ -211,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(kind in 0u16..8, mut bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
+        fn no_bytes_panic(kind in 0u16..18, mut bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
             if bytes.len() >= 4 {
                 bytes[..2].copy_from_slice(&ABI_VERSION.to_ne_bytes());
                 bytes[2..4].copy_from_slice(&kind.to_ne_bytes());

@@ -5,6 +5,7 @@
 
 mod correlate;
 mod decode;
+mod deed;
 pub mod load;
 mod process;
 pub mod record;
@@ -25,12 +26,12 @@ pub use sensor_abi::ABI_VERSION;
 
 pub use self::correlate::{Look, Sums, Word};
 use self::load::plan::Plan;
-use self::load::{Kernel, LoadError, OwnOpens, Wishes};
+use self::load::{Kernel, LoadError, OwnOpens, Tables, Wishes};
 use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
 use self::ring::Stream;
-use crate::event::{Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role};
+use crate::event::{Access, Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role};
 
 /// Records that are taken from one ring before somebody else gets a turn.
 const BATCH_RECORDS_MAX: usize = 512;
@@ -49,6 +50,15 @@ pub enum Ask {
 /// How an executable's role is decided.
 pub type Decide = Box<dyn Fn(&Executable) -> Role + Send>;
 
+/// Does a file at this path give its user away?
+pub type Telling = Box<dyn Fn(&[u8], Access) -> bool + Send>;
+
+/// What the policy says about the records.
+pub struct Deciders {
+    pub role: Decide,
+    pub telling: Telling,
+}
+
 /// The runtime half.
 pub struct Watch {
     kernel: Kernel,
@@ -63,7 +73,7 @@ pub struct Watch {
 struct Joined {
     processes: Processes,
     correlator: Correlator,
-    decide: Decide,
+    deciders: Deciders,
     asks: Vec<Ask>,
     /// Roles that the kernel has to hear.
     roles: Vec<(InodeKey, Role)>,
@@ -88,20 +98,20 @@ fn ns(clock: ClockId) -> i128 {
 impl Watch {
     /// Loads the kernel half and attaches it. Needs a tokio runtime.
     ///
-    /// `suffixes` are the names that are a reason to look; an act waits `scan_wait` for its file's verdict.
+    /// An act waits `scan_wait` for its file's verdict.
     pub fn start(
         wishes: Wishes,
-        suffixes: &[(u64, u8)],
+        tables: &Tables,
         scan_wait: Duration,
-        decide: Decide,
+        deciders: Deciders,
     ) -> Result<(Self, OwnOpens), LoadError> {
-        let (kernel, rings, own_opens, plan) = Kernel::load(wishes, suffixes)?;
+        let (kernel, rings, own_opens, plan) = Kernel::load(wishes, tables)?;
         let reactor = |error: std::io::Error| LoadError::Object(error.to_string());
         let scan_wait_ns = u64::try_from(scan_wait.as_nanos()).unwrap_or(u64::MAX);
         let joined = Joined {
             processes: Processes::default(),
             correlator: Correlator::new(scan_wait_ns),
-            decide,
+            deciders,
             asks: Vec::new(),
             roles: Vec::new(),
         };
@@ -307,6 +317,22 @@ impl Joined {
                     self.acted(header, load, ActKind::Send(to), repeats);
                 }
             }
+            Record::Act { header, load, act } => {
+                for mut kind in deed::kinds(act) {
+                    let counts = match &mut kind {
+                        ActKind::File { path, access } => (self.deciders.telling)(path, *access),
+                        ActKind::System(deed) => {
+                            let same = deed.target.is_some_and(|tgid| self.processes.is_peer(header.task, tgid));
+                            deed.peer = same && deed.op != "attach";
+                            true
+                        }
+                        _ => true,
+                    };
+                    if counts {
+                        self.acted(header.clone(), load.clone(), kind, Repeats::once(header.time_ns));
+                    }
+                }
+            }
         }
     }
 
@@ -319,7 +345,7 @@ impl Joined {
         }
         self.processes.descends(task, &open.ancestors);
         if open.role == role::UNDECIDED && !open.exe.path.is_empty() {
-            let decided = (self.decide)(&open.exe);
+            let decided = (self.deciders.role)(&open.exe);
             self.correlator.decided(open.exe.inode, decided);
             self.roles.push((open.exe.inode, decided));
         }

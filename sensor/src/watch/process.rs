@@ -171,6 +171,13 @@ impl Processes {
         wanted
     }
 
+    /// Does the process that last started under `tgid` run the very program that `task` runs, for the same user?
+    pub fn is_peer(&self, task: TaskKey, tgid: u32) -> bool {
+        let entry = |key: TaskKey| self.entries.get(&Id::from(key)).filter(|entry| !entry.exe.is_empty());
+        let other = self.latest.get(&tgid).copied().and_then(entry);
+        entry(task).zip(other).is_some_and(|(one, other)| one.exe == other.exe && one.uid == other.uid)
+    }
+
     /// Is everything known of the chain of `task` that can be?
     pub fn is_known(&self, task: TaskKey) -> bool {
         self.chain(task).iter().all(|id| self.entries.get(id).is_none_or(|entry| entry.told))

@@ -118,6 +118,18 @@ pub struct Net {
     pub protocol: u16,
 }
 
+/// An act that is neither a load, a program nor a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Act {
+    /// [`sensor_abi::act::call`]
+    pub call: u16,
+    pub number: u64,
+    /// Another process, in the initial pid namespace.
+    pub target: Option<u32>,
+    /// Empty where there is none.
+    pub path: Bytes,
+}
+
 /// How many acts a record stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeats {
@@ -140,6 +152,7 @@ pub enum Record {
     Exit { header: Header },
     Connect { header: Header, load: Load, net: Net, repeats: Repeats },
     Send { header: Header, load: Load, net: Net, repeats: Repeats },
+    Act { header: Header, load: Load, act: Act },
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod benign;
 mod evasion;
+mod files;
 mod flood;
 mod hostile;
 mod lifecycle;
@@ -11,6 +12,7 @@ mod payload;
 mod prior;
 mod quiet;
 mod settings;
+mod system;
 mod verdict;
 
 use crate::harness::Case;
@@ -23,6 +25,8 @@ pub fn all() -> Vec<Case> {
         quiet::cases(),
         hostile::cases(),
         evasion::cases(),
+        files::cases(),
+        system::cases(),
         verdict::cases(),
         settings::cases(),
         paths::cases(),

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the sensor costs, at its start and while it runs.
 
 mod overhead;
+mod scan;
 mod start;
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use anyhow::Result;
 /// Measure the sensor
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask bench start\n  cargo xtask bench overhead\n  cargo xtask bench overhead --check"
+    after_help = "Examples:\n  cargo xtask bench start\n  cargo xtask bench overhead\n  cargo xtask bench overhead --check\n  cargo xtask bench scan --corpus ../corpus"
 )]
 pub struct Options {
     #[command(subcommand)]
@@ -19,11 +20,13 @@ pub struct Options {
 enum What {
     Start(start::Options),
     Overhead(overhead::Options),
+    Scan(scan::Options),
 }
 
 pub fn run(options: &Options) -> Result<()> {
     match &options.what {
         What::Start(options) => start::run(options),
         What::Overhead(options) => overhead::run(options),
+        What::Scan(options) => scan::run(options),
     }
 }

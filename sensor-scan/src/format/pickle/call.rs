@@ -28,6 +28,10 @@ impl Machine<'_, '_, '_> {
             Some(Node::Global { index }) => self.call_global(callee, index, args, chain),
             Some(Node::Object { .. }) => self.call_object(callee, args, chain),
             _ if callee == Id::UNKNOWN => self.unresolved(callee, args, "what is called cannot be resolved"),
+            _ if callee == Id::LOST => {
+                self.lost_matters();
+                Id::UNKNOWN
+            }
             // Data is not callable: every reader raises here.
             _ => Id::UNKNOWN,
         }
@@ -50,6 +54,10 @@ impl Machine<'_, '_, '_> {
                 self.check_unlisted_arguments(callee, args);
             }
             return self.arena.object(What::Result, callee, args, flags.of_instance());
+        }
+        if args == Id::LOST || self.arena.children(args).contains(&Id::LOST) {
+            // With what it is called decides, and that is gone.
+            self.lost_matters();
         }
         if via == Via::Dunder {
             let text = format!("{} is called: it leads out of its object", self.name_of(callee));

@@ -44,6 +44,8 @@ pub struct Machine<'s, 'c, 'l> {
     pub(super) globals: Globals,
     pub(super) mode: Mode,
     pub(super) stack: Vec<Id>,
+    /// What APPENDS and SETITEMS took off the stack.
+    batch: Vec<Id>,
     pub(super) marks: Vec<usize>,
     pub(super) memo: Memo,
     pub(super) previous: Memo,
@@ -68,8 +70,10 @@ pub struct Machine<'s, 'c, 'l> {
     /// What was reported and is not reported again.
     pub(super) odd: Odd,
     pub(super) dups: u32,
-    /// The arena ran full, reported once.
-    full: bool,
+    /// A value that was not kept was needed: reported once.
+    pub(super) full: bool,
+    /// Values in the arena at which the machine forgets what it can.
+    pub(super) forget_at: u64,
     /// The last two texts, for names after the arena is full.
     pub(super) recent: [Range; 2],
 }
@@ -77,7 +81,8 @@ pub struct Machine<'s, 'c, 'l> {
 impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
     pub fn new(stream: &'s Stream<'s>, context: &'c mut Context<'l>, mode: Mode) -> Self {
         let cursor = Cursor::new(stream.source, stream.start, stream.end, mode.frames);
-        let arena = Arena::new(context.limits.values_max);
+        let values_max = context.limits.values_max;
+        let arena = Arena::new(values_max);
         Self {
             stream,
             context,
@@ -86,6 +91,7 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             globals: Globals::default(),
             mode,
             stack: Vec::new(),
+            batch: Vec::new(),
             marks: Vec::new(),
             memo: Memo::default(),
             previous: Memo::default(),
@@ -103,6 +109,7 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             odd: Odd::default(),
             dups: 0,
             full: false,
+            forget_at: values_max / 2,
             recent: [Range { start: 0, len: 0 }; 2],
         }
     }
@@ -124,28 +131,6 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             }
             self.step(opcode)?;
         }
-    }
-
-    #[cold]
-    pub(super) fn budget(&mut self) -> Result<(), Break> {
-        let member = self.stream.member.as_deref();
-        if self.context.opcodes_left < CLOCK_OPCODES {
-            self.context.opcodes_left = 0;
-            let max = self.context.limits.opcodes_max;
-            self.context.limit_reached("opcodes_max", max, member, Some(self.at));
-            return Err(Break::Limit);
-        }
-        self.context.opcodes_left -= CLOCK_OPCODES;
-        let stack = (self.stack.len() + self.marks.len() + self.memo.sparse.len()) as u64;
-        if stack > self.context.limits.values_max {
-            self.context.limit_reached("values_max", self.context.limits.values_max, member, Some(self.at));
-            return Err(Break::Limit);
-        }
-        if self.arena.full() && !self.full {
-            self.full = true;
-            self.context.limit_reached("values_max", self.context.limits.values_max, member, Some(self.at));
-        }
-        if self.context.expired() { Err(Break::Limit) } else { Ok(()) }
     }
 
     pub(super) fn step(&mut self, opcode: u8) -> Result<(), Break> {
@@ -238,13 +223,17 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             }
             op::APPENDS | op::ADDITEMS | op::SETITEMS => {
                 let from = self.pop_mark()?;
-                let items = self.stack.split_off(from);
+                // One allocation for all of a stream's batches.
+                let mut items = std::mem::take(&mut self.batch);
+                items.clear();
+                items.extend(self.stack.drain(from.min(self.stack.len())..));
                 let target = self.top()?;
                 if opcode == op::SETITEMS {
                     self.set_items(target, items.get(..items.len() & !1).unwrap_or_default());
                 } else {
                     self.append(target, &items);
                 }
+                self.batch = items;
             }
             op::LIST => self.box_of_mark(Kind::List)?,
             op::DICT => self.box_of_mark(Kind::Dict)?,

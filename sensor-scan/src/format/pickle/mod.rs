@@ -6,6 +6,7 @@
 
 mod array;
 mod attribute;
+mod budget;
 mod call;
 mod code;
 mod cursor;

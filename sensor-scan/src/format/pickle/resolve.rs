@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::cursor::{Break, Range};
 use super::machine::{Machine, NAME_BYTES_MAX};
-use super::value::{Flags, Id, Node, What};
+use super::value::{Flags, Id, Moved, Node, What};
 use crate::finding::{Evidence, Severity};
 use crate::rule::globals::{self, Does, Level, Rule};
 
@@ -99,6 +99,14 @@ impl Globals {
 
     pub fn imports(&self) -> u64 {
         self.imports
+    }
+
+    /// Nodes were moved.
+    pub fn moved(&mut self, moved: &Moved) {
+        self.by_operands.clear();
+        for id in self.by_name.values_mut() {
+            *id = moved.new_place(*id);
+        }
     }
 
     /// Nodes were thrown away.
@@ -271,10 +279,14 @@ impl Machine<'_, '_, '_> {
             (Some(module), Some(name)) => {
                 self.global(&String::from_utf8_lossy(&module), &String::from_utf8_lossy(&name))
             }
-            _ if self.arena.full() && (module == Id::DATA || name == Id::DATA) => {
+            _ if self.arena.full() && (module == Id::LOST || name == Id::LOST) => {
                 // No room was left for the texts: the last two are the operands of any ordinary producer.
                 let [module, name] = self.recent_texts();
                 self.global_of_ranges(module, name);
+                return Ok(Id::UNKNOWN);
+            }
+            _ if module == Id::LOST || name == Id::LOST => {
+                self.lost_matters();
                 return Ok(Id::UNKNOWN);
             }
             _ => {

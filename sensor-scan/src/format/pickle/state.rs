@@ -77,6 +77,9 @@ impl Machine<'_, '_, '_> {
 
     /// SETITEM, SETITEMS: keys and values in turn.
     pub(super) fn set_items(&mut self, target: Id, items: &[Id]) {
+        if target == Id::LOST {
+            return self.change_lost(items);
+        }
         match self.arena.extend(target, items) {
             Some(late) => {
                 if late {
@@ -91,6 +94,9 @@ impl Machine<'_, '_, '_> {
 
     /// APPEND, APPENDS, ADDITEMS.
     pub(super) fn append(&mut self, target: Id, items: &[Id]) {
+        if target == Id::LOST {
+            return self.change_lost(items);
+        }
         match self.arena.extend(target, items) {
             Some(late) => {
                 if late {
@@ -99,6 +105,13 @@ impl Machine<'_, '_, '_> {
                 self.check_size(target);
             }
             None => self.change_object(target, items, "elements are added to"),
+        }
+    }
+
+    /// A container that was forgotten gets elements: plain data changes nothing.
+    fn change_lost(&mut self, items: &[Id]) {
+        if self.flags_of(items) != Flags::NONE {
+            self.lost_matters();
         }
     }
 

@@ -4,7 +4,11 @@
 //! aliasing is the point of most evasions. Every container carries the union of its contents' [`Flags`], so no question
 //! about a value has to walk it.
 
+mod forget;
+
 use super::cursor::Range;
+
+pub use forget::Moved;
 
 /// Children that a mutable container keeps; flags cover all of them.
 const CHILDREN_MAX: usize = 4096;
@@ -28,6 +32,8 @@ impl Id {
     pub const BUFFER: Self = Self(5);
     /// No value: a free slot.
     pub const EMPTY: Self = Self(6);
+    /// Plain data that was forgotten (see [`Arena::forget`]).
+    pub const LOST: Self = Self(7);
 
     pub fn int(value: i64) -> Self {
         match u32::try_from(value) {
@@ -197,16 +203,21 @@ pub struct Arena {
 }
 
 /// Bytes of computed text in all.
-const OWNED_BYTES_MAX: usize = 32 << 20;
+const OWNED_BYTES_MAX: usize = 8 << 20;
 
 impl Arena {
     pub fn new(max: u64) -> Self {
         Self { max: max.min(u64::from(SMALL_INT - FIRST_NODE) / 2), ..Self::default() }
     }
 
-    /// No more values are kept: new ones degrade to [`Id::DATA`] or [`Id::UNKNOWN`].
+    /// No more values are kept: new ones degrade to [`Id::LOST`] or [`Id::UNKNOWN`].
     pub fn full(&self) -> bool {
         self.used >= self.max
+    }
+
+    /// Values, by what they take.
+    pub fn used(&self) -> u64 {
+        self.used
     }
 
     /// More than half of the room is taken.
@@ -229,13 +240,13 @@ impl Arena {
     pub fn text(&mut self, text: Text, range: Range) -> Id {
         match u32::try_from(range.len) {
             Ok(len) if !self.full() => self.push(Node::Text { text, len, start: range.start }, 0),
-            _ => Id::DATA,
+            _ => Id::LOST,
         }
     }
 
     pub fn owned_text(&mut self, text: Text, bytes: Vec<u8>) -> Id {
         if self.full() || self.owned_bytes + bytes.len() > OWNED_BYTES_MAX {
-            return Id::DATA;
+            return Id::LOST;
         }
         self.owned_bytes += bytes.len() + 16;
         self.owned.push(bytes.into_boxed_slice());
@@ -261,7 +272,7 @@ impl Arena {
     pub fn tuple(&mut self, items: &[Id]) -> Id {
         let flags = self.flags_of_all(items);
         if self.full() {
-            return if flags == Flags::NONE { Id::DATA } else { self.degraded(flags) };
+            return Self::degraded(flags);
         }
         let mut tuple = Tuple { start: self.items.len() as u32, len: items.len() as u32, weight: 1, depth: 1, flags };
         for &item in items {
@@ -277,7 +288,7 @@ impl Arena {
 
     pub fn new_box(&mut self, kind: Kind) -> Id {
         if self.full() {
-            return Id::DATA;
+            return Id::LOST;
         }
         self.boxes.push(Shared { weight: 1, depth: 1, ..Shared::default() });
         self.push(Node::Box { kind, index: self.boxes.len() as u32 - 1 }, 2)
@@ -286,7 +297,7 @@ impl Arena {
     pub fn object(&mut self, what: What, callee: Id, args: Id, flags: Flags) -> Id {
         let flags = flags.inherited();
         if self.full() {
-            return self.degraded(flags);
+            return Self::degraded(flags);
         }
         self.capture(args);
         self.objects.push(Object { what, callee, args, state: Id::NONE, flags });
@@ -294,8 +305,8 @@ impl Arena {
     }
 
     /// What is left of a value when the arena is full.
-    fn degraded(&mut self, flags: Flags) -> Id {
-        if flags == Flags::NONE { Id::DATA } else { Id::UNKNOWN }
+    fn degraded(flags: Flags) -> Id {
+        if flags == Flags::NONE { Id::LOST } else { Id::UNKNOWN }
     }
 
     pub fn as_object(&self, id: Id) -> Option<&Object> {

@@ -18,10 +18,10 @@ use crate::health::{self, Counts, Instance, ReadyFile, Status};
 use crate::judge::Judge;
 use crate::policy::{Policy, formats};
 use crate::sink::{Output, Sink, file, stdout};
-use crate::watch::load::Wishes;
 use crate::watch::load::plan::BestRung;
+use crate::watch::load::{Tables, Wishes};
 use crate::watch::record::Executable;
-use crate::watch::{Ask, Decide, Watch, boottime_ns};
+use crate::watch::{Ask, Decide, Deciders, Watch, boottime_ns};
 use crate::worker::child::locate::is_local;
 use crate::worker::pool::{PoolConfig, ScanPool};
 
@@ -74,7 +74,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         sinks.push(Sink::new(output, sink.shape, sink.min_severity)?);
     }
     let host = Host::read().context("this host's name and boot id can't be read")?;
-    let suffixes = formats::suffixes().map_err(anyhow::Error::msg)?;
+    let tables = Tables { suffixes: formats::suffixes().map_err(anyhow::Error::msg)?, names: policy.files().names() };
     let wishes = Wishes {
         candidates_per_s: settings.limits.candidates_per_s,
         load_window_ns: u64::try_from(settings.limits.load_window.as_nanos())?,
@@ -82,8 +82,8 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     };
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();
-    let (scan_wait, decide) = (settings.scan_wait, decide(Arc::clone(&policy)));
-    let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &suffixes, scan_wait, decide));
+    let (scan_wait, deciders) = (settings.scan_wait, deciders(&policy));
+    let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &tables, scan_wait, deciders));
     let (watch, mut own_opens) = started.await??;
     say_plan(&watch);
     let rules = policy.rules().len();
@@ -284,6 +284,14 @@ impl Daemon {
             },
             losses,
         }
+    }
+}
+
+fn deciders(policy: &Arc<Policy>) -> Deciders {
+    let files = policy.files().clone();
+    Deciders {
+        role: decide(Arc::clone(policy)),
+        telling: Box::new(move |path, access| files.group(path, access).is_some()),
     }
 }
 

@@ -68,7 +68,7 @@ impl Attacher<'_> {
                 }
             }
         }
-        if let Some(below) = wanted.below {
+        if let Some(below) = wanted.below.filter(|_| !wanted.below_is_last || self.runs_at_calls_only()) {
             let attached = self.tracepoint(below.program, "syscalls", below.names, &mut hook);
             hook.settle(Rung::Tracepoint, attached, below.lost);
         }
@@ -104,7 +104,7 @@ impl Attacher<'_> {
 
     /// Does this rung run here? Asked once, by an act of our own that it has to count: an LSM program loads and attaches
     /// without an error where `bpf` isn't in `lsm=`, and never runs.
-    fn runs(&mut self, rung: Rung) -> bool {
+    pub fn runs(&mut self, rung: Rung) -> bool {
         let known = self.ladder.iter().find(|state| state.rung == rung).map(|state| state.why_not.is_none());
         known.unwrap_or_else(|| {
             let why_not = self.canary(rung).err();
@@ -112,6 +112,11 @@ impl Attacher<'_> {
             self.ladder.push(RungState { rung, why_not });
             runs
         })
+    }
+
+    /// No better rung runs: then the open hook is at the edge of system calls, and they are slow already.
+    pub fn runs_at_calls_only(&mut self) -> bool {
+        !SECURITY_RUNGS.into_iter().any(|rung| self.runs(rung))
     }
 
     fn canary(&mut self, rung: Rung) -> Result<(), String> {
@@ -159,7 +164,7 @@ impl Attacher<'_> {
     }
 
     /// One program on several tracepoints; those that are missing are said in `hook`, all missing is an error.
-    fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
+    pub fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
         let tracefs = self.tracefs.get_or_insert_with(|| Tracefs::open().map_err(|e| format!("tracefs: {e}")));
         let tracefs = tracefs.as_ref().map_err(Clone::clone)?;
         let loaded: &mut TracePoint = self
@@ -168,7 +173,9 @@ impl Attacher<'_> {
             .ok_or_else(|| format!("no program {program} in the object"))?
             .try_into()
             .map_err(|e: ProgramError| say(&e))?;
-        loaded.load().map_err(|e| say(&e))?;
+        if loaded.fd().is_err() {
+            loaded.load().map_err(|e| say(&e))?;
+        }
         let fd = loaded.fd().map_err(|e| say(&e))?;
         let mut missing = Vec::new();
         for name in names {

@@ -1,5 +1,7 @@
 //! The hooks on the kernel's security functions, as data: a line here, a `security_hook!` in the kernel half.
 
+use super::system;
+
 /// A hook on kernel function `security_NAME`.
 #[derive(Debug, Clone, Copy)]
 pub struct SecurityHook {
@@ -11,6 +13,8 @@ pub struct SecurityHook {
     /// What this host does not see where no rung takes it.
     pub lost: &'static str,
     pub below: Option<Tracepoints>,
+    /// Only where no better rung runs at all: a tracepoint of one system call slows all of them down.
+    pub below_is_last: bool,
 }
 
 /// What stands in for a hook at the edge of system calls.
@@ -25,7 +29,7 @@ pub struct Tracepoints {
 
 impl SecurityHook {
     const fn new(name: &'static str, lost: &'static str) -> Self {
-        Self { name, event: name, required: false, lost, below: None }
+        Self { name, event: name, required: false, lost, below: None, below_is_last: false }
     }
 
     const fn called(self, event: &'static str) -> Self {
@@ -39,7 +43,15 @@ impl SecurityHook {
     const fn or(self, below: Tracepoints) -> Self {
         Self { below: Some(below), ..self }
     }
+
+    /// The same calls by the program that reads their arguments.
+    const fn or_calls(self, names: &'static [&'static str], lost: &'static str) -> Self {
+        Self { below_is_last: true, ..self.or(Tracepoints { program: system::PROGRAM, names, lost }) }
+    }
 }
+
+const NAMES_AS_WRITTEN: &str =
+    "names are those that the caller wrote: links on the way aren't followed; 32-bit calls are not seen";
 
 /// In the order of attaching: what begins a load comes last, so that nothing that the load does is missed.
 pub const SECURITY_HOOKS: &[SecurityHook] = &[
@@ -58,9 +70,66 @@ pub const SECURITY_HOOKS: &[SecurityHook] = &[
         names: &["sys_enter_execve", "sys_enter_execveat"],
         lost: "a program that a loader runs in its own place by a 32-bit call counts as started shortly after the load",
     }),
+    SecurityHook::new(
+        "path_rename",
+        "a file that is put in place by rename, so that it runs without the loader, is not seen",
+    )
+    .called("rename")
+    .or_calls(&["sys_enter_rename", "sys_enter_renameat", "sys_enter_renameat2"], NAMES_AS_WRITTEN),
+    SecurityHook::new(
+        "path_link",
+        "a file that is put in place by link, so that it runs without the loader, is not seen",
+    )
+    .called("link")
+    .or_calls(&["sys_enter_link", "sys_enter_linkat"], NAMES_AS_WRITTEN),
+    SecurityHook::new(
+        "path_symlink",
+        "a link that is put in place, so that its file runs without the loader, is not seen",
+    )
+    .called("symlink")
+    .or_calls(&["sys_enter_symlink", "sys_enter_symlinkat"], NAMES_AS_WRITTEN),
+    SecurityHook::new(
+        "ptrace_access_check",
+        "a loader that reaches into other processes is seen only if it opens their memory",
+    )
+    .called("ptrace")
+    .or_calls(
+        &["sys_enter_ptrace", "sys_enter_process_vm_readv", "sys_enter_process_vm_writev", "sys_enter_pidfd_getfd"],
+        "of reaching into other processes, tries that are refused count too; a container's process ids are not \
+             translated, and 32-bit calls are not seen",
+    ),
+    SecurityHook::new("kernel_read_file", "kernel modules that a loader loads from files are not seen")
+        .called("module_file")
+        .or_calls(
+            &["sys_enter_finit_module", "sys_enter_kexec_file_load"],
+            "of kernel modules, tries that are refused count too, and 32-bit calls are not seen",
+        ),
+    SecurityHook::new("kernel_load_data", "kernel modules that a loader loads from its memory are not seen")
+        .called("module_data")
+        .or_calls(
+            &["sys_enter_init_module", "sys_enter_kexec_load"],
+            "of kernel modules, tries that are refused count too, and 32-bit calls are not seen",
+        ),
+    SecurityHook::new("sb_mount", "what a loader mounts is not seen")
+        .called("mount")
+        .or_calls(&["sys_enter_mount"], "of mounts, tries that are refused count too, and 32-bit calls are not seen"),
+    SecurityHook::new("move_mount", "mounts that a loader moves into place are not seen").or_calls(
+        &["sys_enter_move_mount"],
+        "of moved mounts, tries that are refused count too, and 32-bit calls are not seen",
+    ),
+    SecurityHook::new("sb_pivotroot", "a loader that takes another root is not seen").called("pivot_root").or_calls(
+        &["sys_enter_pivot_root"],
+        "of changed roots, tries that are refused count too, and 32-bit calls are not seen",
+    ),
+    SecurityHook::new("task_fix_setuid", "a loader that becomes root by setuid(2) is not seen; by a program, it is")
+        .called("privilege")
+        .or_calls(
+            &["sys_enter_setuid", "sys_enter_setreuid", "sys_enter_setresuid"],
+            "a 32-bit loader that becomes root by setuid(2) is not seen; by a program, it is",
+        ),
     SecurityHook::new("file_open", "loads are not seen at all").called("open").required().or(Tracepoints {
         program: "sys_exit_open",
-        names: &["sys_exit_openat", "sys_exit_open", "sys_exit_openat2"],
+        names: &["sys_exit_openat", "sys_exit_open", "sys_exit_openat2", "sys_exit_creat"],
         lost: "opens by io_uring, by open_by_handle_at and by 32-bit calls are not seen",
     }),
 ];

@@ -5,6 +5,7 @@ mod attach;
 pub mod btf;
 mod hooks;
 pub mod plan;
+mod system;
 mod tracepoint;
 mod without_loops;
 
@@ -78,6 +79,15 @@ pub struct Wishes {
     pub best_rung: BestRung,
 }
 
+/// Tables that are written once, before anything is attached.
+#[derive(Debug, Clone, Default)]
+pub struct Tables {
+    /// Names that are a reason to look at a file ([`sensor_abi::mark::suffix`]).
+    pub suffixes: Vec<(u64, u8)>,
+    /// Names of files that give a payload away ([`sensor_abi::act::place`]).
+    pub names: Vec<(u64, u8)>,
+}
+
 impl Default for Wishes {
     fn default() -> Self {
         Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, best_rung: BestRung::Lsm }
@@ -132,14 +142,17 @@ impl std::fmt::Debug for Kernel {
 
 impl Kernel {
     /// Loads, attaches what can be attached, proves it, and says what came of it.
-    pub fn load(wishes: Wishes, suffixes: &[(u64, u8)]) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
+    pub fn load(wishes: Wishes, tables: &Tables) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
         let layout = btf::layout()?;
         let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(e.to_string()))?;
         let mut ebpf = create(&btf, layout, wishes)?;
 
-        let mut map = take_hash::<u64, u8>(&mut ebpf, "SUFFIXES")?;
-        for (key, class) in suffixes {
-            map.insert(key, class, 0)?;
+        for (name, entries) in [("SUFFIXES", &tables.suffixes), ("NAMES", &tables.names)] {
+            let mut map: BpfHashMap<_, u64, u8> =
+                BpfHashMap::try_from(ebpf.map_mut(name).ok_or(LoadError::Map(name))?)?;
+            for (key, class) in entries {
+                map.insert(key, class, 0)?;
+            }
         }
 
         let cgroup = cgroup2().ok_or(LoadError::NoCgroup)?;
@@ -151,6 +164,7 @@ impl Kernel {
             best_rung: wishes.best_rung,
             ladder: Vec::new(),
         };
+        attacher.describe_calls()?;
         let mut plan = Plan {
             ladder: Vec::new(),
             hooks: vec![
@@ -164,6 +178,7 @@ impl Kernel {
             ],
         };
         plan.hooks.extend(SECURITY_HOOKS.iter().map(|hook| attacher.security(hook)));
+        plan.hooks.push(attacher.namespace());
         // After the hooks: what was opened before them is found, what comes after them is seen.
         plan.hooks.push(attacher.found());
         plan.ladder = attacher.ladder;

@@ -1,0 +1,99 @@
+//! A marked process opens a file that gives a payload away: a credential to read, a place to stay in to write.
+//!
+//! Called from the open hook, on whichever rung that is. The name, and the names of the two folders above it, are keys
+//! into one small map (`NAMES`); whether the whole path is one of those that the data lists, userspace decides.
+
+use sensor_abi::act::{access, call, place};
+
+use crate::act::{self, Place};
+use crate::field::{Address, field, number, offset, read};
+use crate::maps::NAMES;
+use crate::{file, task};
+
+/// `include/uapi/linux/magic.h`: PROC_SUPER_MAGIC.
+const PROC_MAGIC: u64 = 0x9fa0;
+/// `include/linux/pid.h`: PIDTYPE_TGID.
+const PIDTYPE_TGID: u32 = 1;
+
+/// A process that carries no load pays one look-up.
+#[inline(always)]
+pub fn opened(file: Address, mode: u32) {
+    let mut wanted = 0u8;
+    if mode & file::FMODE_READ != 0 {
+        wanted |= access::READ;
+    }
+    if mode & file::FMODE_WRITE != 0 {
+        wanted |= access::WRITE;
+    }
+    if wanted == 0 || mode & (file::FMODE_PATH | file::FMODE_NOACCOUNT) != 0 {
+        return;
+    }
+    if act::is_marked() {
+        sensor_accessed(number(file), u64::from(wanted));
+    }
+}
+
+/// A marked process opened `file`: a function of its own, so that its stack isn't part of every open's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_accessed(file: u64, wanted: u64) -> u64 {
+    let _ = accessed(file as Address, wanted as u8);
+    0
+}
+
+#[inline(always)]
+fn accessed(file: Address, wanted: u8) -> Option<()> {
+    let dentry: Address = field!(file, file_path_dentry, Address)?;
+    let found = meaning(dentry) & wanted;
+    if found == 0 {
+        return None;
+    }
+    let inode: Address = field!(file, file_inode, Address)?;
+    if !file::is_regular(inode) {
+        return None;
+    }
+    let about = subject(inode, task::current())?;
+    act::tell(call::OPEN, about, u64::from(found), Place::of_file(file)?);
+    Some(())
+}
+
+/// [`access`] bits of what is called like something that the data lists.
+#[inline(always)]
+pub fn meaning(dentry: Address) -> u8 {
+    let mut found = of_name(dentry, place::FILE);
+    if let Some(folder) = field!(dentry, dentry_parent, Address) {
+        found |= of_name(folder, place::FOLDER);
+        if let Some(above) = field!(folder, dentry_parent, Address) {
+            found |= of_name(above, place::ABOVE);
+        }
+    }
+    found
+}
+
+#[inline(always)]
+fn of_name(dentry: Address, at: u32) -> u8 {
+    let key = file::name_of(dentry).and_then(|name| file::tail_key(&name, 0));
+    // SAFETY: plain bytes.
+    let bits = key.and_then(|key| unsafe { NAMES.get(key) }.copied()).unwrap_or(0);
+    bits >> at & (access::READ | access::WRITE)
+}
+
+/// The process that a file of procfs is about, else 0; `None` where it is the acting one.
+#[inline(always)]
+fn subject(inode: Address, task: Address) -> Option<u32> {
+    let sb: Address = field!(inode, inode_sb, Address)?;
+    if field!(sb, sb_magic, u64)? != PROC_MAGIC {
+        return Some(0);
+    }
+    let pid: Address = field!(inode.wrapping_sub(offset!(proc_inode) as usize), proc_pid, Address)?;
+    if pid.is_null() {
+        return Some(0);
+    }
+    let signal: Address = field!(task, task_signal, Address)?;
+    let own: Address = read(signal, offset!(signal_pids) + 8 * PIDTYPE_TGID)?;
+    let thread: Address = field!(task, task_thread_pid, Address)?;
+    if pid == own || pid == thread {
+        return None;
+    }
+    field!(pid, pid_numbers, u32)
+}

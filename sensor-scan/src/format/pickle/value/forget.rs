@@ -1,0 +1,174 @@
+//! Forgetting: a stream of any length is followed in bounded memory. What is harmless and out of sight leaves the arena,
+//! and becomes [`Id::LOST`]: whoever needs its content later says so in the report.
+
+use super::{Arena, Id, Node, Object, Shared, Tuple};
+
+/// Values that are kept because the stack, or an open container on it, shows them: the next calls take them as arguments.
+const SHOWN_MAX: usize = 1 << 18;
+/// Texts that are kept because the memo has them: the names of later imports.
+const TEXTS_MAX: usize = 1 << 18;
+
+/// Where values are after forgetting.
+pub struct Moved(Vec<Id>);
+
+impl Moved {
+    pub fn new_place(&self, id: Id) -> Id {
+        match id.node() {
+            None => id,
+            Some(index) => self.0.get(index).copied().unwrap_or(Id::LOST),
+        }
+    }
+}
+
+impl Arena {
+    /// Keeps what `shown` (the stack, bottom first) reaches within a budget, globals, the first texts of `memo`, and
+    /// from all of it and the memo whatever is or holds more than plain data.
+    pub fn forget(&mut self, shown: &[Id], memo: &mut dyn Iterator<Item = Id>) -> Moved {
+        let mut keep = vec![false; self.nodes.len()];
+        let mut queue = Vec::new();
+        let mut budget = SHOWN_MAX.min(self.max as usize / 4);
+        for &id in shown.iter().rev() {
+            queue.push(id);
+            self.reach(&mut keep, &mut queue, &mut budget);
+        }
+        let (mut none, mut texts) = (0, TEXTS_MAX.min(self.max as usize / 8));
+        for id in memo {
+            let text = matches!(self.node(id), Some(Node::Text { .. } | Node::Owned { .. }));
+            if text && texts > 0 {
+                texts -= 1;
+                if let Some(slot) = id.node().and_then(|index| keep.get_mut(index)) {
+                    *slot = true;
+                }
+            } else if !text && self.matters(id) {
+                queue.push(id);
+                self.reach(&mut keep, &mut queue, &mut none);
+            }
+        }
+        for (node, slot) in self.nodes.iter().zip(&mut keep) {
+            *slot |= matches!(node, Node::Global { .. });
+        }
+        self.compact(&keep)
+    }
+
+    /// More than plain data: a global, a callable, something computed, or a container of such.
+    fn matters(&self, id: Id) -> bool {
+        self.flags(id).with(super::Flags::CAPTURED) != super::Flags::CAPTURED
+    }
+
+    /// Marks what the queue reaches: all that matters, and plain data while the budget lasts.
+    fn reach(&self, keep: &mut [bool], queue: &mut Vec<Id>, budget: &mut usize) {
+        while let Some(id) = queue.pop() {
+            let Some(slot) = id.node().and_then(|index| keep.get_mut(index)) else { continue };
+            let mut wanted = self.matters(id);
+            if !wanted && *budget > 0 {
+                *budget -= 1;
+                wanted = true;
+            }
+            if *slot || !wanted {
+                continue;
+            }
+            *slot = true;
+            match self.as_object(id) {
+                Some(&Object { callee, args, state, .. }) => queue.extend([callee, args, state]),
+                None => queue.extend_from_slice(self.children(id)),
+            }
+        }
+    }
+
+    /// Moves the kept nodes together; everything that named another one names [`Id::LOST`].
+    fn compact(&mut self, keep: &[bool]) -> Moved {
+        let old = std::mem::take(self);
+        let mut moved = Moved(Vec::with_capacity(old.nodes.len()));
+        let mut next = super::FIRST_NODE;
+        for &kept in keep {
+            moved.0.push(if kept { Id(next) } else { Id::LOST });
+            next += u32::from(kept);
+        }
+        self.max = old.max;
+        self.global_flags = old.global_flags;
+        let (mut boxes, mut owned) = (old.boxes, old.owned);
+        for (node, _) in old.nodes.iter().zip(keep).filter(|(_, kept)| **kept) {
+            let (node, cost) = match *node {
+                Node::Text { .. } | Node::Global { .. } => (*node, 0),
+                Node::Owned { text, index } => {
+                    let bytes = owned.get_mut(index as usize).map(std::mem::take).unwrap_or_default();
+                    self.owned_bytes += bytes.len() + 16;
+                    self.owned.push(bytes);
+                    (Node::Owned { text, index: self.owned.len() as u32 - 1 }, 1)
+                }
+                Node::Tuple { index } => {
+                    let tuple = old.tuples.get(index as usize).copied().unwrap_or_default();
+                    let from = tuple.start as usize;
+                    let items = old.items.get(from..from + tuple.len as usize).unwrap_or_default();
+                    let start = self.items.len() as u32;
+                    self.items.extend(items.iter().map(|item| moved.new_place(*item)));
+                    self.tuples.push(Tuple { start, ..tuple });
+                    (Node::Tuple { index: self.tuples.len() as u32 - 1 }, u64::from(tuple.len) + 1)
+                }
+                Node::Box { kind, index } => {
+                    let mut shared: Shared = boxes.get_mut(index as usize).map(std::mem::take).unwrap_or_default();
+                    for child in &mut shared.children {
+                        *child = moved.new_place(*child);
+                    }
+                    let cost = 2 + shared.children.len() as u64;
+                    self.boxes.push(shared);
+                    (Node::Box { kind, index: self.boxes.len() as u32 - 1 }, cost)
+                }
+                Node::Object { index } => {
+                    let object = old.objects.get(index as usize).copied().map(|object| Object {
+                        callee: moved.new_place(object.callee),
+                        args: moved.new_place(object.args),
+                        state: moved.new_place(object.state),
+                        ..object
+                    });
+                    self.objects.extend(object);
+                    (Node::Object { index: (self.objects.len() as u32).saturating_sub(1) }, 1)
+                }
+            };
+            self.nodes.push(node);
+            self.used += 1 + cost;
+        }
+        moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Flags, Kind, Text, What};
+    use super::*;
+    use crate::format::pickle::cursor::Range;
+
+    #[test]
+    fn what_matters_stays_and_plain_data_out_of_sight_goes() {
+        let mut arena = Arena::new(1_000_000);
+        arena.global_flags.push(Flags::DANGEROUS);
+        let text = |arena: &mut Arena, at| arena.text(Text::Str, Range { start: at, len: 3 });
+        let name = text(&mut arena, 1);
+        let plain = arena.tuple(&[name]);
+        let bad = arena.global(0);
+        let holder = arena.new_box(Kind::List);
+        arena.extend(holder, &[plain, bad]);
+        let result = arena.object(What::Result, bad, plain, Flags::DANGEROUS);
+        let argument = text(&mut arena, 2);
+        let shown = arena.tuple(&[argument]);
+
+        let moved = arena.forget(&[shown], &mut [plain, holder, result].into_iter());
+        assert_eq!(moved.new_place(plain), Id::LOST, "data that only the memo has");
+        let shown = moved.new_place(shown);
+        assert!(matches!(arena.node(arena.children(shown)[0]), Some(Node::Text { start: 2, .. })));
+        let holder = moved.new_place(holder);
+        let &[lost, bad] = arena.children(holder) else { panic!("two children") };
+        assert!(lost == Id::LOST && arena.as_global(bad) == Some(0) && arena.flags(holder).has(Flags::DANGEROUS));
+        let object = *arena.as_object(moved.new_place(result)).unwrap();
+        assert_eq!((object.callee, object.args), (bad, Id::LOST));
+        assert_eq!(moved.new_place(Id::int(5)), Id::int(5));
+    }
+
+    #[test]
+    fn names_in_the_memo_stay() {
+        let mut arena = Arena::new(1_000);
+        let name = arena.text(Text::Str, Range { start: 7, len: 2 });
+        let moved = arena.forget(&[], &mut [name].into_iter());
+        assert!(matches!(arena.node(moved.new_place(name)), Some(Node::Text { start: 7, .. })));
+    }
+}

@@ -1,0 +1,159 @@
+//! Acts on the system at the edge of system calls: what the arguments of each call say; and namespaces, which have no
+//! security function.
+
+use aya::maps::HashMap as BpfHashMap;
+use aya::programs::{Program, ProgramError};
+use sensor_abi::act::{Shape, call};
+use zerocopy::IntoBytes;
+
+use super::attach::Attacher;
+use super::plan::{Hook, Rung};
+use super::say;
+
+/// One system call: its number, and what its arguments say.
+struct Call {
+    number: libc::c_long,
+    shape: Shape,
+}
+
+impl Call {
+    const fn new(number: libc::c_long, call: u16) -> Self {
+        let shape = Shape { call, number: 0, path: 0, folder: 0, file: 0, process: 0, user: 0 };
+        Self { number, shape }
+    }
+
+    /// Argument `which`, counted from 1, is the record's number.
+    const fn number(mut self, which: u8) -> Self {
+        self.shape.number = which;
+        self
+    }
+
+    /// … is a path.
+    const fn path(mut self, which: u8) -> Self {
+        self.shape.path = which;
+        self
+    }
+
+    /// … is the folder that the path is taken from.
+    const fn folder(mut self, which: u8) -> Self {
+        self.shape.folder = which;
+        self
+    }
+
+    /// … is the descriptor of a file.
+    const fn file(mut self, which: u8) -> Self {
+        self.shape.file = which;
+        self
+    }
+
+    /// … is a process.
+    const fn process(mut self, which: u8) -> Self {
+        self.shape.process = which;
+        self
+    }
+
+    /// … is the effective user that is wanted.
+    const fn user(mut self, which: u8) -> Self {
+        self.shape.user = which;
+        self
+    }
+}
+
+const CALLS: &[Call] = &[
+    Call::new(libc::SYS_renameat2, call::RENAME).folder(3).path(4),
+    Call::new(libc::SYS_renameat, call::RENAME).folder(3).path(4),
+    Call::new(libc::SYS_linkat, call::LINK).folder(3).path(4),
+    Call::new(libc::SYS_symlinkat, call::SYMLINK).folder(2).path(3),
+    #[cfg(target_arch = "x86_64")]
+    Call::new(libc::SYS_rename, call::RENAME).path(2),
+    #[cfg(target_arch = "x86_64")]
+    Call::new(libc::SYS_link, call::LINK).path(2),
+    #[cfg(target_arch = "x86_64")]
+    Call::new(libc::SYS_symlink, call::SYMLINK).path(2),
+    Call::new(libc::SYS_ptrace, call::PTRACE).number(1).process(2),
+    Call::new(libc::SYS_process_vm_readv, call::VM_READ).process(1),
+    Call::new(libc::SYS_process_vm_writev, call::VM_WRITE).process(1),
+    Call::new(libc::SYS_pidfd_getfd, call::PIDFD_GETFD),
+    Call::new(libc::SYS_finit_module, call::MODULE).file(1),
+    Call::new(libc::SYS_init_module, call::MODULE),
+    Call::new(libc::SYS_kexec_load, call::KEXEC),
+    Call::new(libc::SYS_kexec_file_load, call::KEXEC).file(1),
+    Call::new(libc::SYS_mount, call::MOUNT).path(2),
+    Call::new(libc::SYS_move_mount, call::MOUNT).folder(3).path(4),
+    Call::new(libc::SYS_pivot_root, call::PIVOT_ROOT).path(1),
+    Call::new(libc::SYS_setuid, call::SETUID).user(1),
+    Call::new(libc::SYS_setreuid, call::SETUID).user(2),
+    Call::new(libc::SYS_setresuid, call::SETUID).user(2),
+    Call::new(libc::SYS_unshare, call::UNSHARE).number(1),
+    Call::new(libc::SYS_setns, call::SETNS).number(2),
+];
+
+/// The program on all these calls.
+pub const PROGRAM: &str = "sys_enter_call";
+
+impl Attacher<'_> {
+    /// Tells the kernel half what the arguments of each call say. To be done before anything is attached.
+    pub fn describe_calls(&mut self) -> Result<(), aya::maps::MapError> {
+        let Some(map) = self.ebpf.map_mut("CALLS") else { return Ok(()) };
+        let mut shapes: BpfHashMap<_, u32, [u8; 8]> = BpfHashMap::try_from(map)?;
+        for call in CALLS {
+            let mut shape = [0; size_of::<Shape>()];
+            shape.copy_from_slice(call.shape.as_bytes());
+            shapes.insert(call.number as u32, shape, 0)?;
+        }
+        Ok(())
+    }
+
+    /// unshare(2) and setns(2).
+    pub fn namespace(&mut self) -> Hook {
+        let lost = "namespaces that a loader makes or enters are seen only if it makes them for a child";
+        let mut hook = Hook::new("namespace", false, lost);
+        for rung in [Rung::Fentry, Rung::Kprobe] {
+            if self.runs(rung) {
+                let attached = self
+                    .enter(rung, "unshare", &["ksys_unshare"])
+                    .and_then(|()| self.enter(rung, "setns", &["__x64_sys_setns", "__arm64_sys_setns"]));
+                hook.settle(rung, attached, "");
+                if hook.rung.is_some() {
+                    return hook;
+                }
+            }
+        }
+        if self.runs_at_calls_only() {
+            let names = ["sys_enter_unshare", "sys_enter_setns"];
+            let attached = self.tracepoint(PROGRAM, "syscalls", &names, &mut hook);
+            hook.settle(
+                Rung::Tracepoint,
+                attached,
+                "of namespaces, tries that are refused count too, and 32-bit calls are not seen",
+            );
+        }
+        hook
+    }
+
+    /// Attaches `RUNG_NAME` to the first of `functions` that the kernel has.
+    fn enter(&mut self, rung: Rung, name: &str, functions: &[&str]) -> Result<(), String> {
+        let name = format!("{}_{name}", rung.name());
+        let program = self.ebpf.program_mut(&name).ok_or_else(|| format!("no program {name}"))?;
+        let mut why = format!("{name} is of another kind");
+        for function in functions {
+            let attached: Result<(), ProgramError> = match program {
+                Program::FEntry(program) => program.load(function, self.btf).and_then(|()| program.attach().map(drop)),
+                Program::KProbe(program) => {
+                    program.load().or_else(loaded).and_then(|()| program.attach(function, 0).map(drop))
+                }
+                _ => break,
+            };
+            match attached {
+                Ok(()) => return Ok(()),
+                Err(error) => why = say(&error),
+            }
+        }
+        Err(why)
+    }
+}
+
+/// A program that is loaded already, for another function, is as good as one that was loaded now.
+fn loaded(error: ProgramError) -> Result<(), ProgramError> {
+    if matches!(error, ProgramError::AlreadyLoaded) { Ok(()) } else { Err(error) }
+}
