@@ -83,13 +83,9 @@ const WAYS: &[Way] = &[
         |alert| alert.text("/event/family") == "packet",
     ),
     acts("a shell", "exec", "os.system(':')", "exec", |alert| alert.text("/event/exe").ends_with("sh")),
-    acts(
-        "exec in place, as part of the load",
-        "exec_window",
-        "os.execv('/bin/true', ['true'])",
-        "exec",
-        |alert| alert.at("/event/in_load") == true,
-    ),
+    acts("exec in place, as part of the load", "exec_window", "os.execv('/bin/true', ['true'])", "exec", |alert| {
+        alert.at("/event/in_load") == true
+    }),
 ];
 
 pub fn cases() -> Vec<Case> {
