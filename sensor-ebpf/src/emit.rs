@@ -64,6 +64,7 @@ impl Area {
             unsafe {
                 atomic_add(&raw mut (*scratch).busy, 1);
                 if core::ptr::read_volatile(&raw const (*scratch).busy) == 1 {
+                    (*scratch).index = u64::from(i);
                     return Some(Self(scratch));
                 }
                 atomic_add(&raw mut (*scratch).busy, -1);
