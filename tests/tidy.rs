@@ -30,6 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("hub", &[]),
     ("hash", &[]),
     ("walk", &["open"]),
+    ("memory", &[]),
     // What was judged once, and what a name pretends to be.
     ("lock", &[]),
     ("lookalike", &[]),
@@ -40,7 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Where acts wait: in `watch` for what the scanner says, in `judge` for what it says too late.
     ("waiting", &[]),
     ("incident", &["event"]),
-    ("alert", &["event"]),
+    ("alert", &["escape", "event"]),
     ("judge", &["alert", "event", "incident", "policy", "timeline", "waiting"]),
     // The confined children that read hostile bytes.
     ("worker", &["event", "hash"]),
@@ -90,6 +91,7 @@ const FENCED: &[(&str, &[&str], &str)] = &[
 /// Where the kernel, or another process, is on the other side.
 const UNSAFE: &[&str] = &[
     "sensor-ebpf/src/",
+    "sensor/src/memory.rs",
     "sensor/src/watch/load/tracepoint.rs",
     "sensor/src/watch/ring.rs",
     "sensor/src/worker/",

@@ -219,9 +219,8 @@ pub const CUT: u64 = 1 << 32;
 /// where they end. Source: `mm_struct.arg_start`, NULs between them.
 #[inline(always)]
 pub fn write_argv(bytes: *mut u8, at: u64, mm: Address) -> u64 {
-    let (Some(start), Some(end)) = (field!(mm, mm_arg_start, u64), field!(mm, mm_arg_end, u64)) else {
-        return at | CUT;
-    };
+    let Some(start) = field!(mm, mm_arg_start, u64) else { return at | CUT };
+    let Some(end) = field!(mm, mm_arg_end, u64) else { return at | CUT };
     let at_masked = forget(at) as usize & (SCRATCH_BYTES - 1);
     if at_masked > SCRATCH_BYTES - ARGV_BYTES_MAX || end <= start {
         return at | CUT;

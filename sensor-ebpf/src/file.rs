@@ -112,11 +112,9 @@ pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
 /// `prepend_path`), so a container's path is the container's own.
 #[inline(always)]
 pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> u64 {
-    let (Some(dentry), Some(vfsmount)) =
-        (field!(file, file_path_dentry, Address), field!(file, file_path_mnt, Address))
-    else {
-        return start | TRUNCATED;
-    };
+    // One after the other: verifiers before 6.x lose which of two reads was tested.
+    let Some(dentry) = field!(file, file_path_dentry, Address) else { return start | TRUNCATED };
+    let Some(vfsmount) = field!(file, file_path_mnt, Address) else { return start | TRUNCATED };
     write_path_at(bytes, start, dentry, vfsmount, bytes_max)
 }
 
@@ -160,18 +158,12 @@ struct Climb {
 unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     // SAFETY: `repeat` hands over what `write_path` gave it, on the stack of the caller.
     let climb = unsafe { &mut *climb.cast::<Climb>() };
-    let (Some(parent), Some(root)) =
-        (field!(climb.dentry, dentry_parent, Address), field!(climb.vfsmount, vfsmount_root, Address))
-    else {
-        return repeat::STOP;
-    };
+    let Some(parent) = field!(climb.dentry, dentry_parent, Address) else { return repeat::STOP };
+    let Some(root) = field!(climb.vfsmount, vfsmount_root, Address) else { return repeat::STOP };
     if climb.dentry == root || climb.dentry == parent {
         let mount = climb.vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
-        let (Some(above), Some(point)) =
-            (field!(mount, mount_parent, Address), field!(mount, mount_mountpoint, Address))
-        else {
-            return repeat::STOP;
-        };
+        let Some(above) = field!(mount, mount_parent, Address) else { return repeat::STOP };
+        let Some(point) = field!(mount, mount_mountpoint, Address) else { return repeat::STOP };
         if above == mount {
             climb.truncated = 0;
             return repeat::STOP;

@@ -3,11 +3,18 @@
 //! Text that isn't UTF-8 is lossy in its own field and exact in a `*_b64` sibling, present only then.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Serialize;
+use jiff::fmt::temporal::DateTimePrinter;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
+use crate::escape;
 use crate::event::{
     Access, Action, Basis, Bytes, ContentClass, EventKind, Family, Model, ModelFinding, Process, Proto, Severity,
     Verdict,
@@ -34,14 +41,14 @@ pub struct Alert {
     pub time: String,
     /// Effective.
     pub severity: Severity,
-    pub rule: Rule,
+    pub rule: Shared<Rule>,
     pub action: Action,
     /// A late verdict raised an earlier line of the same incident.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update: Option<bool>,
     pub event: Event,
-    pub process: Option<AlertProcess>,
-    pub model: Option<AlertModel>,
+    pub process: Option<Shared<AlertProcess>>,
+    pub model: Option<Shared<AlertModel>>,
     /// Files of the load that neither `model` nor the timeline names: the kernel keeps the first, malicious ones and the
     /// latest.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,11 +58,11 @@ pub struct Alert {
     /// Always null, likewise.
     pub k8s: Option<()>,
     pub incident: Incident,
-    pub timeline: Vec<Moment>,
+    pub timeline: Vec<Told>,
     /// Moments that gave way to later ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline_omitted: Option<u64>,
-    pub host: Host,
+    pub host: Shared<Host>,
 }
 
 /// The rule that spoke.
@@ -212,6 +219,80 @@ pub struct Moment {
     pub detail: MomentDetail,
 }
 
+/// A part that many alerts have alike, and its JSON.
+#[derive(Debug)]
+pub struct Shared<T>(Arc<(T, Arc<RawValue>)>);
+
+impl<T: Serialize> Shared<T> {
+    pub fn new(part: T) -> Self {
+        let json = json(&part);
+        Self(Arc::new((part, json)))
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.0
+    }
+}
+
+impl<T> Serialize for Shared<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.1.serialize(serializer)
+    }
+}
+
+/// Parts that are remembered of each kind. Full: all are forgotten, and written again.
+pub const REMEMBERED_MAX: usize = 64;
+
+/// The latest parts, by name, with what each was made from.
+#[derive(Debug)]
+pub struct Remembered<Key, From, Part>(HashMap<Key, (Arc<From>, Shared<Part>)>);
+
+impl<Key, From, Part> Default for Remembered<Key, From, Part> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<Key: Eq + Hash, From: PartialEq, Part: Serialize> Remembered<Key, From, Part> {
+    /// The part called `key`, made again where what it is made from has changed.
+    pub fn get(&mut self, key: Key, from: &Arc<From>, make: impl FnOnce(&From) -> Part) -> Shared<Part> {
+        if let Some((known, part)) = self.0.get(&key)
+            && known == from
+        {
+            return part.clone();
+        }
+        let part = Shared::new(make(from));
+        if self.0.len() >= REMEMBERED_MAX {
+            self.0.clear();
+        }
+        self.0.insert(key, (Arc::clone(from), part.clone()));
+        part
+    }
+}
+
+/// A moment, and its JSON: every later alert of its story tells it again.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub moment: Moment,
+    pub json: Arc<RawValue>,
+}
+
+impl Serialize for Told {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
+    }
+}
+
 /// What belongs to the kind.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
@@ -304,11 +385,19 @@ pub fn exact<'a>(text: &'a str, base64: Option<&str>) -> Cow<'a, [u8]> {
     }
 }
 
+/// A part of alerts in the very bytes that they have for it.
+pub fn json(part: &impl Serialize) -> Arc<RawValue> {
+    // As for a whole alert: this cannot fail.
+    let text = escape::json(part).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned()).into()
+}
+
 /// RFC 3339 in UTC with nanoseconds. What no calendar holds becomes the nearest that one does.
 pub fn time(unix_ns: i128) -> String {
     let nearest = if unix_ns < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
     let timestamp = jiff::Timestamp::from_nanosecond(unix_ns).unwrap_or(nearest);
-    timestamp.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(9));
+    PRINTER.timestamp_to_string(&timestamp)
 }
 
 impl Argv {

@@ -145,7 +145,7 @@ pub struct Incidents {
     open: HashMap<Key, Incident>,
     per_origin_rule: HashMap<(Option<TaskKey>, Arc<str>), u32>,
     /// Makes ids differ between hosts and boots.
-    salt: String,
+    salt: u128,
     turn: u64,
     evicted: u64,
 }
@@ -153,7 +153,9 @@ pub struct Incidents {
 impl Incidents {
     /// `salt`: something that no other boot of any host has (its boot id).
     pub fn new(salt: &str) -> Self {
-        Self { salt: salt.to_owned(), ..Self::default() }
+        let hash: [u8; 32] = Sha256::digest(salt).into();
+        let salt = hash.iter().take(16).fold(0, |salt, byte| salt << 8 | u128::from(*byte));
+        Self { salt, ..Self::default() }
     }
 
     /// Counts a sighting; the lines that are due, in order. `now_ns`: boot-time clock.
@@ -249,7 +251,7 @@ impl Incidents {
 
     fn open(&mut self, key: Key, sighting: Sighting, now_ns: u64) -> Line {
         let mut incident = Incident {
-            id: self.id_of(&key, sighting.time_unix_ns),
+            id: self.id_of(sighting.time_unix_ns),
             severity: sighting.severity,
             action: sighting.action,
             latest: sighting.subject.clone(),
@@ -317,11 +319,11 @@ impl Incidents {
         });
     }
 
-    /// 128 bits of a hash: unique without asking anybody, and the same for the same beginning.
-    fn id_of(&self, key: &Key, time_unix_ns: i128) -> String {
-        let mut hash = Sha256::new();
-        hash.update(format!("{}\0{key:?}\0{time_unix_ns}\0{}", self.salt, self.turn));
-        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    /// 128 bits that no other incident of this boot has, nor, by the salt's hash, one of another: the wall clock, which
+    /// tells this run of the sensor from others, and the turn, which tells incidents of one run apart.
+    fn id_of(&self, time_unix_ns: i128) -> String {
+        let own = (time_unix_ns as u128 & u128::from(u64::MAX)) << 64 | u128::from(self.turn);
+        format!("{:032x}", self.salt ^ own)
     }
 }
 

@@ -4,8 +4,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::alert::{self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program};
-use crate::event::{Act, ActKind, Action, Basis, Bytes, Deed, EventKind, Loss, Model, TaskKey, Verdict};
+use crate::alert::{
+    self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program, Remembered,
+    Shared, Told,
+};
+use crate::event::{Act, ActKind, Action, Basis, Bytes, Deed, EventKind, Lineage, Loss, Model, TaskKey, Verdict};
 use crate::incident::{self, Incidents, Key, Line, Object, Sighting, Subject};
 use crate::policy::{Judgement, Notice, Policy, rule};
 use crate::timeline::{MOMENT_ARGV_MAX, MOMENT_TEXT_BYTES_MAX, Story, Timelines, What};
@@ -23,7 +26,11 @@ const ALIKE_MAX: usize = 32;
 #[derive(Debug)]
 pub struct Judge {
     policy: Arc<Policy>,
-    host: Host,
+    host: Shared<Host>,
+    /// The rules as alerts name them, in the policy's order.
+    rules: Vec<Shared<alert::Rule>>,
+    processes: Remembered<TaskKey, Lineage, AlertProcess>,
+    models: Remembered<u64, Model, AlertModel>,
     incidents: Incidents,
     timelines: Timelines,
     waiting: WaitingRoom<u64, Arc<Act>>,
@@ -36,9 +43,13 @@ pub struct Judge {
 impl Judge {
     pub fn new(policy: Arc<Policy>, host: Host) -> Self {
         let incidents = Incidents::new(&host.boot_id);
+        let rules = policy.rules().iter().map(|rule| Shared::new(rule_part(rule))).collect();
         Self {
             policy,
-            host,
+            host: Shared::new(host),
+            rules,
+            processes: Remembered::default(),
+            models: Remembered::default(),
             incidents,
             timelines: Timelines::default(),
             waiting: WaitingRoom::new(WAITING_MAX),
@@ -182,8 +193,7 @@ impl Judge {
         lines.iter().map(|line| self.alert(line)).collect()
     }
 
-    fn alert(&self, line: &Line) -> Alert {
-        let story = line.origin.and_then(|origin| self.timelines.story(origin));
+    fn alert(&mut self, line: &Line) -> Alert {
         let (event, process, model) = match &line.subject {
             Subject::Act { act, decides } => self.parts(act, *decides),
             Subject::Loss { reason, cgroup } => {
@@ -196,6 +206,7 @@ impl Judge {
             Subject::Act { act, .. } => (act.time_unix_ns, Some(act.artifacts_omitted).filter(|omitted| *omitted > 0)),
             Subject::Loss { .. } => (line.last_seen_unix_ns, None),
         };
+        let story = line.origin.and_then(|origin| self.timelines.story(origin));
         Alert {
             schema: alert::SCHEMA,
             id: line.id.clone(),
@@ -222,24 +233,34 @@ impl Judge {
         }
     }
 
-    fn rule(&self, line: &Line) -> alert::Rule {
-        let id = &*line.rule;
-        let known: Option<&rule::Rule> = self.policy.rules().iter().find(|rule| rule.id == id).map(Arc::as_ref);
-        let mut attack = known.map(|rule| rule.attack.clone()).unwrap_or_default();
-        if let Subject::Act { act, .. } = &line.subject {
-            let more = self.policy.techniques(act).iter().filter(|id| !attack.contains(id)).cloned();
-            attack.extend(more.collect::<Vec<_>>());
+    fn rule(&self, line: &Line) -> Shared<alert::Rule> {
+        let known = self.rules.iter().find(|rule| *rule.id == *line.rule);
+        let techniques = match &line.subject {
+            Subject::Act { act, .. } => self.policy.techniques(act),
+            Subject::Loss { .. } => &[],
+        };
+        if let Some(known) = known
+            && techniques.iter().all(|id| known.attack.contains(id))
+        {
+            return known.clone();
         }
-        alert::Rule {
-            id: id.to_owned(),
+        let mut attack = known.map(|rule| rule.attack.clone()).unwrap_or_default();
+        let more = techniques.iter().filter(|id| !attack.contains(id)).cloned();
+        attack.extend(more.collect::<Vec<_>>());
+        Shared::new(alert::Rule {
+            id: line.rule.to_string(),
             name: known.map(|rule| rule.name.clone()).unwrap_or_default(),
-            severity: known.map_or(crate::event::Severity::Medium, rule::Rule::nominal_severity),
+            severity: known.map_or(crate::event::Severity::Medium, |rule| rule.severity),
             attack,
             atlas: known.map(|rule| rule.atlas.clone()).unwrap_or_default(),
-        }
+        })
     }
 
-    fn parts(&self, act: &Act, decides: usize) -> (Event, Option<AlertProcess>, Option<AlertModel>) {
+    fn parts(
+        &mut self,
+        act: &Act,
+        decides: usize,
+    ) -> (Event, Option<Shared<AlertProcess>>, Option<Shared<AlertModel>>) {
         let artifact = act.artifacts.get(decides);
         let in_load = artifact
             .is_some_and(|artifact| artifact.born || (artifact.in_window && artifact.basis != Some(Basis::Cut)));
@@ -249,20 +270,10 @@ impl Judge {
             basis: artifact.and_then(|artifact| artifact.basis),
             detail: self.detail(&act.kind),
         };
-        let process = &act.lineage.process;
-        let process = AlertProcess {
-            program: Program::new(process, alert::ARGV_BYTES_MAX),
-            start_boottime_ns: process.key.start_boottime_ns,
-            uid: process.uid,
-            ancestors: act
-                .lineage
-                .ancestors
-                .iter()
-                .take(alert::ANCESTORS_MAX)
-                .map(|ancestor| Program::new(ancestor, alert::ANCESTOR_ARGV_BYTES_MAX))
-                .collect(),
-        };
-        (event, Some(process), artifact.map(|artifact| AlertModel::new(&artifact.model)))
+        let process = self.processes.get(act.lineage.process.key, &act.lineage, process_part);
+        let model = artifact.map(|artifact| &artifact.model);
+        let model = model.map(|model| self.models.get(model.sight, model, AlertModel::new));
+        (event, Some(process), model)
     }
 
     fn detail(&self, kind: &ActKind) -> Detail {
@@ -292,6 +303,30 @@ impl Judge {
     }
 }
 
+fn process_part(lineage: &Lineage) -> AlertProcess {
+    let Lineage { process, ancestors, .. } = lineage;
+    AlertProcess {
+        program: Program::new(process, alert::ARGV_BYTES_MAX),
+        start_boottime_ns: process.key.start_boottime_ns,
+        uid: process.uid,
+        ancestors: ancestors
+            .iter()
+            .take(alert::ANCESTORS_MAX)
+            .map(|ancestor| Program::new(ancestor, alert::ANCESTOR_ARGV_BYTES_MAX))
+            .collect(),
+    }
+}
+
+fn rule_part(rule: &rule::Rule) -> alert::Rule {
+    alert::Rule {
+        id: rule.id.clone(),
+        name: rule.name.clone(),
+        severity: rule.nominal_severity(),
+        attack: rule.attack.clone(),
+        atlas: rule.atlas.clone(),
+    }
+}
+
 /// No verdict yet, or none to be had for now.
 fn undecided(model: &Model) -> bool {
     matches!(model.verdict, Verdict::Pending | Verdict::NotRead)
@@ -317,7 +352,7 @@ fn sighting(act: &Arc<Act>, judgement: &Judgement) -> Option<Sighting> {
     })
 }
 
-fn moments(story: &Story) -> Vec<Moment> {
+fn moments(story: &Story) -> Vec<Told> {
     story
         .moments
         .iter()
@@ -341,13 +376,15 @@ fn moments(story: &Story) -> Vec<Moment> {
                     (*kind, MomentDetail::System { op, path, path_b64, target_pid: *target })
                 }
             };
-            Moment {
+            let told = Moment {
                 t_ms: i64::try_from(ns.div_euclid(1_000_000)).unwrap_or(i64::MAX),
                 kind,
                 pid: moment.pid,
                 count: (moment.count > 1).then_some(moment.count),
                 detail,
-            }
+            };
+            let json = moment.json.get_or_write(|| alert::json(&told));
+            Told { moment: told, json }
         })
         .collect()
 }

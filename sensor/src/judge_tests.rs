@@ -84,7 +84,7 @@ fn a_shell_in_the_load_is_one_whole_alert() {
         artifact.basis = Some(Basis::Born);
         malicious(model);
     });
-    act.lineage = Arc::new(crate::event::Lineage {
+    act.lineage = Arc::new(Lineage {
         process: process(5, "/usr/bin/dash", &["sh", "-c", "id"]),
         ancestors: vec![
             process(1, "/usr/bin/python3.11", &["python3", "load.py"]),

@@ -13,6 +13,7 @@ mod incident;
 mod judge;
 mod lock;
 mod lookalike;
+mod memory;
 mod open;
 mod policy;
 mod report;

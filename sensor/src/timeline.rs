@@ -2,9 +2,12 @@
 //!
 //! Bounded: the first moments and the latest are kept, what gave way is counted.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use serde_json::value::RawValue;
 
 use crate::event::{Access, Act, ActKind, Artifact, Bytes, Deed, EventKind, Model, Proto, TaskKey};
 
@@ -27,7 +30,28 @@ pub struct Moment {
     pub what: What,
     /// Times that the same happened; later ones are folded into the first.
     pub count: u64,
+    /// As alerts write it, once one has and until it changes.
+    pub json: Json,
 }
+
+/// What a moment is in JSON. No part of what it is.
+#[derive(Debug, Clone, Default)]
+pub struct Json(OnceCell<Arc<RawValue>>);
+
+impl Json {
+    /// What was written before, or what `write` writes now.
+    pub fn get_or_write(&self, write: impl FnOnce() -> Arc<RawValue>) -> Arc<RawValue> {
+        Arc::clone(self.0.get_or_init(write))
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Json {}
 
 /// What happened, in little.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +121,7 @@ impl Timelines {
                 What::System { kind: *kind, op, path: little(path), target: *target }
             }
         };
-        story.add(Moment { boottime_ns: act.time_boottime_ns, pid, what, count: act.times });
+        story.add(Moment { boottime_ns: act.time_boottime_ns, pid, what, count: act.times, json: Json::default() });
     }
 
     /// The story of `origin` so far.
@@ -113,6 +137,7 @@ impl Timelines {
                     && *sight == model.sight
                 {
                     *known = Arc::clone(model);
+                    moment.json = Json::default();
                 }
             }
         }
@@ -146,6 +171,8 @@ impl Story {
     fn load(&mut self, origin: TaskKey, artifact: &Artifact) {
         if artifact.opener == origin && (self.first_load_ns == 0 || artifact.opened_boottime_ns < self.first_load_ns) {
             self.first_load_ns = artifact.opened_boottime_ns;
+            // All of them count from there.
+            self.moments.iter_mut().for_each(|moment| moment.json = Json::default());
         }
         let known = self
             .moments
@@ -153,8 +180,11 @@ impl Story {
             .find(|moment| matches!(&moment.what, What::Load { sight, .. } if *sight == artifact.model.sight));
         match known {
             Some(moment) => {
-                if let What::Load { model, .. } = &mut moment.what {
+                if let What::Load { model, .. } = &mut moment.what
+                    && !Arc::ptr_eq(model, &artifact.model)
+                {
                     *model = Arc::clone(&artifact.model);
+                    moment.json = Json::default();
                 }
             }
             None => self.insert(Moment {
@@ -162,13 +192,17 @@ impl Story {
                 pid: artifact.opener.tgid,
                 what: What::Load { sight: artifact.model.sight, model: Arc::clone(&artifact.model) },
                 count: 1,
+                json: Json::default(),
             }),
         }
     }
 
     fn add(&mut self, moment: Moment) {
         match self.moments.iter_mut().find(|known| known.pid == moment.pid && known.what.is_same(&moment.what)) {
-            Some(known) => known.count = known.count.saturating_add(moment.count),
+            Some(known) => {
+                known.count = known.count.saturating_add(moment.count);
+                known.json = Json::default();
+            }
             None => self.insert(moment),
         }
     }

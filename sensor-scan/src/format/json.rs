@@ -5,8 +5,9 @@ use std::fmt;
 
 /// Lists and objects in each other; deeper text is refused, as CPython does at its recursion limit.
 const DEPTH_MAX: usize = 512;
-/// Values in one text; numbers and words in lists are not kept and don't count.
-const VALUES_MAX: usize = 1_000_000;
+/// What the values of one text may weigh, so that the tree stays within some 50 MB: a value 1, an object's entry 4.
+/// Numbers and words in lists are not kept and weigh nothing.
+const WEIGHT_MAX: usize = 1_000_000;
 /// Longer texts are not parsed into a tree.
 pub const TEXT_BYTES_MAX: usize = 16 << 20;
 
@@ -37,14 +38,20 @@ impl fmt::Display for Broken {
 impl Json {
     /// Reads one value and white space around it.
     pub fn parse(text: &[u8]) -> Result<Self, Broken> {
+        let plain = narrow(text);
+        let text = plain.as_deref().unwrap_or(text);
         let (value, at) = Self::prefix(text)?;
         if at < text.len() { Err(Broken { at, why: "something stands behind the value" }) } else { Ok(value) }
     }
 
     /// Reads the first value; also says where it and the white space behind it end.
+    ///
+    /// UTF-16 and UTF-32 are told by their zeros, as Python does; the end is then that of the text as UTF-8.
     pub fn prefix(text: &[u8]) -> Result<(Self, usize), Broken> {
+        let plain = narrow(text);
+        let text = plain.as_deref().unwrap_or(text);
         let text_start = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        let mut parser = Parser { text, at: text_start, values: 0 };
+        let mut parser = Parser { text, at: text_start, weight: 0 };
         let value = parser.document()?;
         parser.space();
         Ok((value, parser.at))
@@ -96,10 +103,32 @@ impl Json {
     }
 }
 
+/// A text of two or four bytes a letter as UTF-8; `None`: it is UTF-8 already.
+pub fn narrow(text: &[u8]) -> Option<Vec<u8>> {
+    let (width, big) = match text {
+        [0xff, 0xfe, 0, 0, ..] | [1..=255, 0, 0, 0, ..] => (4, false),
+        [0, 0, 0xfe, 0xff, ..] | [0, 0, 0, 1..=255, ..] => (4, true),
+        [0xff, 0xfe, ..] | [1..=255, 0, ..] => (2, false),
+        [0xfe, 0xff, ..] | [0, 1..=255, ..] => (2, true),
+        _ => return None,
+    };
+    let units = text.chunks_exact(width).map(|unit| {
+        let number = |number: u32, byte: &u8| number << 8 | u32::from(*byte);
+        if big { unit.iter().fold(0, number) } else { unit.iter().rev().fold(0, number) }
+    });
+    let plain: String = if width == 4 {
+        units.map(|unit| char::from_u32(unit).unwrap_or('\u{fffd}')).collect()
+    } else {
+        let units = units.map(|unit| unit as u16);
+        char::decode_utf16(units).map(|char| char.unwrap_or('\u{fffd}')).collect()
+    };
+    Some(plain.trim_start_matches('\u{feff}').as_bytes().to_vec())
+}
+
 struct Parser<'a> {
     text: &'a [u8],
     at: usize,
-    values: usize,
+    weight: usize,
 }
 
 /// A list or an object that is not closed yet.
@@ -161,7 +190,7 @@ impl Parser<'_> {
                     None => return Ok(value),
                     Some(Open::List(mut items)) => {
                         if !matches!(value, Json::Number(_) | Json::Bool(_) | Json::Null) {
-                            self.count()?;
+                            self.weigh(1)?;
                             items.push(value);
                         }
                         self.space();
@@ -175,7 +204,7 @@ impl Parser<'_> {
                         value = Json::List(items);
                     }
                     Some(Open::Object(mut entries, key)) => {
-                        self.count()?;
+                        self.weigh(4)?;
                         entries.push((key, value));
                         self.space();
                         if self.takes(b',') {
@@ -202,9 +231,9 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn count(&mut self) -> Result<(), Broken> {
-        self.values += 1;
-        if self.values > VALUES_MAX { self.fail("too many values") } else { Ok(()) }
+    fn weigh(&mut self, weight: usize) -> Result<(), Broken> {
+        self.weight += weight;
+        if self.weight > WEIGHT_MAX { self.fail("too many values") } else { Ok(()) }
     }
 
     fn key(&mut self) -> Result<Box<str>, Broken> {
@@ -335,6 +364,25 @@ mod tests {
         let mut seen = Vec::new();
         json.walk(&mut |key, value| seen.extend(value.str().map(|text| format!("{key}={text}"))));
         assert_eq!(seen, ["c=x", "c=y", "a=last"]);
+    }
+
+    #[test]
+    fn wide_texts_are_told_by_their_zeros() {
+        let text = r#"{"a": "b\u00e9"}"#;
+        let expected = Json::parse(text.as_bytes()).unwrap();
+        for mark in ["", "\u{feff}"] {
+            let text = format!("{mark}{text}");
+            let units = || text.encode_utf16();
+            let wide = || text.chars().map(u32::from);
+            for bytes in [
+                units().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(),
+                units().flat_map(u16::to_be_bytes).collect(),
+                wide().flat_map(u32::to_le_bytes).collect(),
+                wide().flat_map(u32::to_be_bytes).collect(),
+            ] {
+                assert_eq!(Json::parse(&bytes).unwrap(), expected);
+            }
+        }
     }
 
     #[test]

@@ -286,6 +286,8 @@ pub fn file_name(path: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -165,7 +165,7 @@ impl Reader<'_, '_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use crate::source::MemorySource;
     use crate::{Limits, Policy, Verdict, scan as scan_file};
 
@@ -189,5 +189,11 @@ mod tests {
         assert_eq!(judged(b"\x82\xa1a\x01\xa1b").1, Verdict::Unscannable);
         let deep = [b"\x81\xa1a\xa1b\x93".as_slice(), &[0x91; 100_000]].concat();
         assert_ne!(judged(&deep).1, Verdict::Clean);
+    }
+
+    /// Files that are not clean, for the properties that hold for every format.
+    pub fn samples() -> Vec<Vec<u8>> {
+        let pickle = b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02id\x85R.";
+        vec![[b"\x81\xa6params\x92\x01\xc4".as_slice(), &[pickle.len() as u8], pickle].concat()]
     }
 }

@@ -344,12 +344,12 @@ impl Reader<'_, '_, '_, '_, '_> {
         match kind {
             5 if acts => self.report(Severity::Critical, "a promise that acts when it is looked at", at, &names),
             5 if unbound => self.report(Severity::High, "a promise that runs code when it is looked at", at, &names),
+            3 if shells(&names) => {
+                self.report(Severity::Medium, "a function of R that runs a command", at, &names);
+            }
             3 if acts => self.report(Severity::Low, "a function of R that runs, reads or writes something", at, &names),
             6 | 240 if acts => {
-                let shells = names
-                    .iter()
-                    .any(|name| matches!(name.as_str(), "system" | "system2" | "shell" | "shell.exec" | "pipe"));
-                let severity = if shells { Severity::Medium } else { Severity::Low };
+                let severity = if shells(&names) { Severity::Medium } else { Severity::Low };
                 self.report(severity, "a call that runs, reads or writes something, kept as data", at, &names);
             }
             _ => {}
@@ -423,8 +423,13 @@ impl Reader<'_, '_, '_, '_, '_> {
     }
 }
 
+/// Functions that start a shell or a program.
+fn shells(names: &[String]) -> bool {
+    names.iter().any(|name| matches!(name.as_str(), "system" | "system2" | "shell" | "shell.exec" | "pipe"))
+}
+
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use crate::source::MemorySource;
     use crate::{Limits, Policy, Verdict, scan as scan_file};
 
@@ -492,5 +497,10 @@ mod tests {
         assert_eq!(judged(b"A\n2\n262144\n131840\n14\n2\n1.5\nNA\n"), Verdict::Clean);
         assert_eq!(judged(&file(&ints(&[19, 1000, 13]))), Verdict::Unscannable);
         assert_eq!(judged(&file(&ints(&[19, 1]).repeat(100_000))), Verdict::Unscannable);
+    }
+
+    /// Files that are not clean, for the properties that hold for every format.
+    pub fn samples() -> Vec<Vec<u8>> {
+        vec![file(&[ints(&[19, 2]), text("a"), promise(&call("system", "id"))].concat())]
     }
 }

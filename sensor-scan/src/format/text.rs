@@ -15,6 +15,8 @@ use crate::source::MemorySource;
 
 /// The shortest pickle that calls something takes some twenty bytes.
 const ENCODED_BYTES_MIN: usize = 24;
+/// Nothing shorter does anything.
+const TEXT_BYTES_MIN: usize = 6;
 /// Longer texts are looked at up to here.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
@@ -27,6 +29,9 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIEN
 /// Judges one text of a file's metadata; `key` says which.
 pub fn scan(key: &str, value: &str, member: Option<&[u8]>, context: &mut Context<'_>) {
     let value = cut(value);
+    if value.len() < TEXT_BYTES_MIN {
+        return;
+    }
     if let Some(bytes) = decoded(value)
         && holds_pickle(&bytes, &format::member(member, key.as_bytes()), context)
     {
@@ -148,6 +153,11 @@ const IMPORTED: &[&str] =
 
 /// The part of a text that would act if somebody evaluated it.
 pub fn active(text: &str) -> Option<&str> {
+    // Every pattern below has one of these, and most texts have none.
+    let worth = |byte: u8| matches!(byte, b'(' | b'/' | b'<' | b'|' | b'_' | b':' | b'-' | b'.');
+    if !text.bytes().any(worth) && !text.contains("import ") {
+        return None;
+    }
     let whole_word = |at: usize| {
         !text[..at].chars().next_back().is_some_and(|before| before.is_alphanumeric() || matches!(before, '_' | '.'))
     };

@@ -11,7 +11,7 @@ mod process;
 pub mod record;
 mod ring;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
 use self::ring::Stream;
-use crate::event::{Access, Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role};
+use crate::event::{Access, Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role, TaskKey};
 
 /// Records that are taken from one ring before somebody else gets a turn.
 const BATCH_RECORDS_MAX: usize = 512;
@@ -77,7 +77,12 @@ struct Joined {
     asks: Vec<Ask>,
     /// Roles that the kernel has to hear.
     roles: Vec<(InodeKey, Role)>,
+    /// What the latest acts say of who did them: acts of one process share it while it stays the same.
+    lineages: HashMap<TaskKey, Arc<Lineage>>,
 }
+
+/// Processes in [`Joined::lineages`]. Full: all are forgotten, which costs memory and nothing else.
+const LINEAGES_MAX: usize = 64;
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -114,6 +119,7 @@ impl Watch {
             deciders,
             asks: Vec::new(),
             roles: Vec::new(),
+            lineages: HashMap::new(),
         };
         let mut watch = Self {
             kernel,
@@ -379,7 +385,7 @@ impl Joined {
         self.asks.extend(looks.into_iter().map(Ask::Look));
     }
 
-    fn act(&self, ready: Ready) -> Act {
+    fn act(&mut self, ready: Ready) -> Act {
         let Ready { header, kind, role, artifacts, artifacts_omitted, repeats, mut process } = ready;
         let Lineage { process: latest, ancestors, cgroup_id } = self.processes.lineage(header.task, header.cgroup);
         if process.exe.is_empty() || (process.argv.is_empty() && process.exe == latest.exe) {
@@ -391,10 +397,23 @@ impl Joined {
             times: repeats.times,
             kind,
             role,
-            lineage: Arc::new(Lineage { process, ancestors, cgroup_id }),
+            lineage: self.shared(Lineage { process, ancestors, cgroup_id }),
             artifacts,
             artifacts_omitted,
         }
+    }
+
+    fn shared(&mut self, lineage: Lineage) -> Arc<Lineage> {
+        let key = lineage.process.key;
+        if let Some(known) = self.lineages.get(&key).filter(|known| ***known == lineage) {
+            return Arc::clone(known);
+        }
+        if self.lineages.len() >= LINEAGES_MAX {
+            self.lineages.clear();
+        }
+        let lineage = Arc::new(lineage);
+        self.lineages.insert(key, Arc::clone(&lineage));
+        lineage
     }
 }
 

@@ -157,4 +157,4 @@ pub fn scan_xgboost_binary(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

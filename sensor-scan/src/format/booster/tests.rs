@@ -53,3 +53,9 @@ fn lightgbm_and_catboost() {
     assert_eq!(judged(&cbm(PAYLOAD)), ("catboost", Verdict::Suspicious));
     assert_eq!(judged(b"CBM1\xff\xff\0\0abcd"), ("catboost", Verdict::Suspicious));
 }
+
+/// Files that are not clean, for the properties that hold for every format.
+pub fn samples() -> Vec<Vec<u8>> {
+    let text = format!("tree\nversion=v4\nnum_class=1\n\nparameters:\n[boosting: {PAYLOAD}]\n");
+    vec![ubjson(PAYLOAD), text.into_bytes()]
+}

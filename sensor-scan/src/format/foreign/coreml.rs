@@ -18,8 +18,8 @@ pub fn claims(model: Message<'_, '_>) -> bool {
         .iter()
         .any(|field| field.number == 1 && field.number().is_some_and(|version| (1..100).contains(&version)));
     let kind = fields.iter().any(|field| field.message().is_some() && is_kind(field.number));
-    let known = fields.iter().all(|field| matches!(field.number, 1 | 2 | 10) || is_kind(field.number));
-    version && kind && known
+    let described = fields.iter().any(|field| field.number == 2 && field.message().is_some());
+    version && kind && described
 }
 
 fn is_kind(number: u64) -> bool {

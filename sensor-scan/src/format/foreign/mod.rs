@@ -178,4 +178,4 @@ fn caffe(piece: &Piece<'_>, net: Message<'_, '_>, context: &mut Context<'_>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

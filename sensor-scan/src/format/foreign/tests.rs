@@ -49,3 +49,13 @@ fn names_and_signatures() {
     assert_eq!(judged(&[lua.as_slice(), b"\x1bLJ\x01"].concat(), "m"), ("torch7", Verdict::Suspicious));
     assert_eq!(judged(b"\x08\0\0\0ET12\x04\0\0\0\0\0\0\0", "m.pte"), ("executorch", Verdict::Clean));
 }
+
+/// Files that are not clean, for the properties that hold for every format.
+pub fn samples() -> Vec<Vec<u8>> {
+    let layer = bytes(1, [bytes(1, "l"), bytes(500, bytes(10, "Evil"))].concat());
+    vec![
+        bytes(1, [number(1, 0), bytes(4, bytes(3, "py_func"))].concat()),
+        [number(1, 4), bytes(2, bytes(1, bytes(1, "x"))), bytes(500, layer)].concat(),
+        b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1\x0d\0\0\0nn.Sequential\x1bLJ\x01".to_vec(),
+    ]
+}

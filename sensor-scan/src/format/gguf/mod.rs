@@ -111,4 +111,4 @@ fn texts(piece: &Piece<'_>, key: &str, value: &Value, context: &mut Context<'_>)
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -107,3 +107,9 @@ fn the_other_byte_order() {
     }
     assert_eq!(judged(&bytes).0, Verdict::Malicious);
 }
+
+/// Files that are not clean, for the properties that hold for every format.
+pub fn samples() -> Vec<Vec<u8>> {
+    let keys = [string("general.architecture", "llama"), string("tokenizer.chat_template", "{{ x.__class__ }}")];
+    vec![file(&keys, &[("a", &[8, 4], 0, 0)], &[0x41; 128])]
+}

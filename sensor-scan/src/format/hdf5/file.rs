@@ -11,7 +11,7 @@ pub fn superblock_at(window: &Window<'_>) -> Option<u64> {
     let candidates = std::iter::successors(Some(512_u64), |at| at.checked_mul(2));
     std::iter::once(0)
         .chain(candidates.take_while(|at| *at <= USER_BLOCK_BYTES_MAX && *at < window.len()))
-        .find(|at| window.array(*at) == Some(*MAGIC))
+        .find(|at| crate::slice::read(window.source(), *at, MAGIC.len()) == MAGIC)
 }
 
 /// An open file: every address is relative to `base`.

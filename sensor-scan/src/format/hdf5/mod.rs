@@ -14,6 +14,7 @@ mod group;
 mod object;
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 
 use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
@@ -97,11 +98,39 @@ impl Walk<'_, '_, '_, '_, '_, '_> {
                 for file in &dataset.files {
                     self.other_file("values that are read from", file, header);
                 }
-                for (start, end) in dataset.values {
-                    self.value("dataset", start, end);
+                for (start, end) in &dataset.values {
+                    self.value("dataset", *start, *end);
                 }
+                self.chunks(&dataset);
             }
             self.complete &= complete;
+        }
+    }
+
+    /// The start of a dataset in chunks, put together: whether a pickle begins there.
+    fn chunks(&mut self, dataset: &dataset::Dataset) {
+        const BYTES_MAX: usize = 4 << 20;
+        let Some((first, _)) = dataset.chunks.first() else { return };
+        let mut bytes = Vec::new();
+        for (start, end) in &dataset.chunks {
+            let chunk = self.file.window.bytes(*start, *end, BYTES_MAX);
+            if dataset.deflated {
+                let mut plain = Vec::new();
+                // What comes before a broken end stands.
+                let _ = flate2::read::ZlibDecoder::new(chunk.as_slice()).take(BYTES_MAX as u64).read_to_end(&mut plain);
+                bytes.extend(plain);
+            } else {
+                bytes.extend(chunk);
+            }
+            if bytes.len() >= BYTES_MAX || !matches!(bytes.first(), Some(0x80 | b'P' | b'(' | b'c' | b']' | b'}')) {
+                break;
+            }
+        }
+        let member = format::member(self.piece.member.as_deref(), b"dataset");
+        if text::holds_pickle(&bytes, &member, self.context) {
+            let finding = Finding::new("SNS-110", Severity::Medium, "a pickle is hidden in an HDF5 dataset");
+            self.context
+                .report(finding.member(Some(&member)).at(*first).loaders(&["pandas.read_hdf", "custom loaders"]));
         }
     }
 
@@ -213,4 +242,4 @@ impl Walk<'_, '_, '_, '_, '_, '_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -106,3 +106,8 @@ fn other_files() {
     let away = [&[1, 0, 1, b'l'][..], &1_u64.to_le_bytes()].concat();
     assert_eq!(judged(&file(&[(LINK, away)], b"")).0, Verdict::Unscannable);
 }
+
+/// Files that are not clean, for the properties that hold for every format.
+pub fn samples() -> Vec<Vec<u8>> {
+    vec![file(&[(ATTRIBUTE, attribute("model_config", CONFIG.as_bytes())), (LINK, external("/etc/passwd"))], b"")]
+}

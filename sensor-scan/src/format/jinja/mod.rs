@@ -22,7 +22,7 @@ use crate::slice::read;
 use judge::Judge;
 
 /// Longer templates are looked at up to here. (The longest known chat templates have 60 KiB.)
-const TEMPLATE_BYTES_MAX: usize = 1 << 20;
+const TEMPLATE_BYTES_MAX: usize = 256 << 10;
 
 /// Whether a text has anything for Jinja to do.
 pub fn is_template(text: &str) -> bool {

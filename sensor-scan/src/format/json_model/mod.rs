@@ -4,13 +4,15 @@
 mod other;
 
 use crate::context::{Context, Piece};
-use crate::format::json::{Json, TEXT_BYTES_MAX};
+use crate::format::json::{self, Json, TEXT_BYTES_MAX};
 use crate::format::{Seen, booster, keras, skops};
 use crate::report::Content;
 use crate::slice::read;
 
 /// Whether the bytes may be a JSON object.
 pub fn claims(head: &[u8]) -> bool {
+    let plain = json::narrow(head);
+    let head = plain.as_deref().unwrap_or(head);
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let mut bytes = head.iter().filter(|byte| !byte.is_ascii_whitespace());
     bytes.next() == Some(&b'{') && matches!(bytes.next(), Some(b'"' | b'}'))

@@ -3,7 +3,7 @@
 use super::module::{self, Leads};
 use crate::context::Context;
 use crate::finding::{Finding, Severity};
-use crate::format::json::{Json, TEXT_BYTES_MAX};
+use crate::format::json::{self, Json, TEXT_BYTES_MAX};
 use crate::format::{self, marshal, text};
 
 /// Keys under which a path or a URL is opened by a layer, and a list or a name is normal.
@@ -45,6 +45,8 @@ const KERAS: &[&str] = &["keras.models.load_model(safe_mode=False)", "keras 2", 
 
 /// Reads a text as a Keras configuration; `false` where it is none, or no JSON.
 pub fn scan_text(text: &[u8], member: Option<&[u8]>, context: &mut Context<'_>) -> bool {
+    let plain = json::narrow(text);
+    let text = plain.as_deref().unwrap_or(text);
     if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return false;
     }
@@ -255,4 +257,4 @@ fn code(text: &str) -> Option<marshal::Code> {
 
 #[cfg(test)]
 #[path = "tests.rs"]
-mod tests;
+pub mod tests;

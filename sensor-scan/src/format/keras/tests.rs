@@ -106,3 +106,9 @@ fn ordinary_objects() {
         }
     }
 }
+
+/// Files that are not clean, for the properties that hold for every format.
+pub fn samples() -> Vec<Vec<u8>> {
+    let lambda = format!(r#"{{"class_name": "__lambda__", "config": {{"code": "{ACTS}"}}}}"#);
+    placed(&lambda).into_iter().take(2).map(String::into_bytes).collect()
+}

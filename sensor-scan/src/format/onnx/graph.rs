@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{TEXT_BYTES_MAX, external, judge_text, report};
-use crate::context::Context;
+use crate::context::{Context, Piece};
 use crate::finding::Severity;
 use crate::format::protobuf::Message;
-use crate::format::text;
+use crate::format::{self, text};
 
 /// Graphs in attributes of nodes in graphs.
 const DEPTH_MAX: u32 = 64;
 /// Domains that are kept.
 const DOMAINS_MAX: usize = 1000;
+
+/// Texts of one tensor that are looked at.
+const TEXTS_MAX: usize = 1000;
 
 /// Domains whose operators runtimes bring along.
 const KNOWN_DOMAINS: &[&str] = &[
@@ -53,6 +56,17 @@ const KNOWN_TREES: &[&str] = &[
     "qonnx.custom_op",
     "finn.",
 ];
+
+/// Raw data that start like something which a loader executes.
+fn raw(data: Message<'_, '_>, member: Option<&[u8]>, context: &mut Context<'_>) {
+    let head = data.window.bytes(data.start, data.end, 4);
+    if !matches!(head[..], [0x80, 2..=5, ..]) && head != b"\x7fELF" {
+        return;
+    }
+    let name = format::member(member, b"raw_data");
+    let piece = Piece { source: data.window.source(), start: data.start, end: data.end, member: Some(name) };
+    format::storage(&piece, context);
+}
 
 pub struct Walk<'m, 'c, 'l> {
     member: Option<&'m [u8]>,
@@ -205,6 +219,12 @@ impl<'m, 'c, 'l> Walk<'m, 'c, 'l> {
 
     fn tensor(&mut self, tensor: Message<'_, '_>) {
         external::scan(tensor, self.member, self.context);
+        if let Some(data) = tensor.last(9) {
+            raw(data, self.member, self.context);
+        }
+        for text in tensor.each(6).take(TEXTS_MAX) {
+            self.text("string_data", text);
+        }
         for entry in tensor.each(16) {
             self.metadata("tensor.metadata_props", entry);
         }

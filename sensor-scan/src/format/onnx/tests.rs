@@ -107,9 +107,17 @@ fn code_and_native_operators() {
     ] {
         assert_eq!(judged(&bytes), Verdict::Suspicious);
     }
+    let pickle = b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02id\x85R.";
+    let raw = [number(2, 2), bytes(8, "w"), bytes(9, pickle)].concat();
+    assert_eq!(judged(&model(&graph(&bytes(5, raw)), &[])), Verdict::Malicious);
     let mut deep = graph(&[]);
     for _ in 0..100 {
         deep = graph(&bytes(1, node("If", &bytes(5, bytes(6, deep)))));
     }
     assert_eq!(judged(&model(&deep, &[])), Verdict::Unscannable);
+}
+
+/// Files that are not clean, for the properties that hold for every format.
+pub fn samples() -> Vec<Vec<u8>> {
+    placed(&tensor(&[("location", "../../etc/passwd"), ("offset", "0")]))
 }

@@ -9,7 +9,7 @@ use crate::format::protobuf::Message;
 /// Nodes over all functions; the largest published graphs have some 200,000.
 const NODES_MAX: usize = 400_000;
 /// Bytes of all names and texts.
-const KEPT_BYTES_MAX: usize = 40 << 20;
+const KEPT_BYTES_MAX: usize = 32 << 20;
 
 #[derive(Debug, Default)]
 pub struct Node {
@@ -127,7 +127,7 @@ impl Reader<'_, '_> {
             }
         }
         self.bytes += node.name.len() + node.operator.len() + node.inputs.iter().map(String::len).sum::<usize>();
-        self.bytes += node.texts.iter().flat_map(|(_, texts)| texts).map(String::len).sum::<usize>() + 200;
+        self.bytes += node.texts.iter().flat_map(|(_, texts)| texts).map(String::len).sum::<usize>() + 260;
         body.by_name.insert(node.name.clone(), body.nodes.len());
         body.nodes.push(node);
         Some(())

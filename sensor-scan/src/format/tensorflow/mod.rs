@@ -26,7 +26,7 @@ pub use text_form::{claims as claims_text, scan as scan_text};
 /// Bytes of a path or a name.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Fields at the top that are looked at before a file is taken for something else.
-const FIELDS_LOOKED_AT: usize = 100_000;
+const FIELDS_LOOKED_AT: usize = 4_096;
 
 /// Which message the file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn is_node(node: Message<'_, '_>) -> bool {
         match (field.number, field.message()) {
             (1, Some(text)) => name = is_name(&text.text(256)),
             (2, Some(text)) => operator = is_operator(&text.text(256)),
-            (3..=7, Some(_)) => {}
+            (3..=7, Some(_)) | (8.., _) => {}
             _ => return false,
         }
     }
@@ -166,10 +166,10 @@ fn meta_graph(piece: &Piece<'_>, meta: Message<'_, '_>, context: &mut Context<'_
 
 fn judge(piece: &Piece<'_>, graph: Message<'_, '_>, assets: &[String], context: &mut Context<'_>) {
     let Some(graph) = Graph::read(graph, context, piece.member.as_deref()) else { return };
-    for finding in op::judge(&graph, assets, context) {
+    for finding in op::judge(&graph, assets, piece.member.as_deref(), context) {
         context.report(finding.member(piece.member.as_deref()));
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -1,7 +1,7 @@
 //! What operators touch, and how bad it is by where the operand comes from.
 
 use super::graph::{Graph, Node};
-use super::origin::{Finder, Origin, data_inputs, texts};
+use super::origin::{Finder, Origin, STEPS_TOTAL_MAX, data_inputs, texts};
 use crate::context::Context;
 use crate::finding::{Finding, Severity};
 use crate::format::text;
@@ -142,7 +142,7 @@ pub fn by_name(operator: &str, place: bool) -> Option<(&'static str, Severity)> 
     })
 }
 
-pub fn judge(graph: &Graph, assets: &[String], context: &mut Context<'_>) -> Vec<Finding> {
+pub fn judge(graph: &Graph, assets: &[String], member: Option<&[u8]>, context: &mut Context<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut finder = Finder::new(graph, assets);
     for (index, body) in graph.bodies.iter().enumerate() {
@@ -167,6 +167,9 @@ pub fn judge(graph: &Graph, assets: &[String], context: &mut Context<'_>) -> Vec
                 }
             }
         }
+    }
+    if finder.is_exhausted() {
+        context.limit_reached("graph_steps_max", STEPS_TOTAL_MAX as u64, member, None);
     }
     found
 }

@@ -4,6 +4,8 @@ use super::graph::{Graph, Node};
 
 /// Steps of one look-up, over nodes and callers.
 const STEPS_MAX: usize = 4_000;
+/// Steps of all look-ups in one graph.
+pub const STEPS_TOTAL_MAX: usize = 5_000_000;
 /// Nodes behind nodes.
 const DEPTH_MAX: u32 = 64;
 /// Texts that one operand may be.
@@ -41,11 +43,17 @@ pub struct Finder<'g> {
     /// Names of tensors in the main graph that the loader feeds with the paths of assets.
     assets: &'g [String],
     steps: usize,
+    total: usize,
 }
 
 impl<'g> Finder<'g> {
     pub fn new(graph: &'g Graph, assets: &'g [String]) -> Self {
-        Self { graph, assets, steps: 0 }
+        Self { graph, assets, steps: 0, total: 0 }
+    }
+
+    /// No further origin is looked up.
+    pub fn is_exhausted(&self) -> bool {
+        self.total > STEPS_TOTAL_MAX
     }
 
     /// Origin of the input `index` of a node.
@@ -64,7 +72,8 @@ impl<'g> Finder<'g> {
     /// Origin of a tensor: `node`, `node:1`, within functions also `node:output:1` or an argument.
     fn tensor(&mut self, body: usize, tensor: &str, depth: u32) -> Origin {
         self.steps += 1;
-        if self.steps > STEPS_MAX || depth > DEPTH_MAX {
+        self.total += 1;
+        if self.steps > STEPS_MAX || depth > DEPTH_MAX || self.is_exhausted() {
             return Origin::dynamic();
         }
         let Some(here) = self.graph.bodies.get(body) else { return Origin::dynamic() };
@@ -108,12 +117,51 @@ impl<'g> Finder<'g> {
                 let constants = texts(node, "value").to_vec();
                 Origin { dynamic: constants.is_empty(), constants, asset: false }
             }
-            "Identity" | "IdentityN" | "StopGradient" | "Snapshot" | "PreventGradient" | "Reshape" | "ExpandDims"
-            | "Squeeze" | "Fill" | "Tile" | "EnsureShape" | "StringStrip" | "StringLower" | "StringUpper"
-            | "Unique" | "StridedSlice" | "Slice" | "GatherV2" | "Gather" | "BroadcastTo" | "Bitcast" | "Copy"
-            | "CopyHost" | "Enter" | "Exit" | "NextIteration" | "Switch" | "OptionalGetValue" | "Substr"
-            | "StringSplitV2" | "StringSplit" | "Transpose" | "RandomShuffle" | "DecodeBase64" | "RegexReplace"
-            | "StaticRegexReplace" | "ReadVariableOp" | "CheckNumerics" | "Unpack" | "Split" => {
+            "Identity"
+            | "IdentityN"
+            | "StopGradient"
+            | "Snapshot"
+            | "PreventGradient"
+            | "Reshape"
+            | "ExpandDims"
+            | "Squeeze"
+            | "Fill"
+            | "Tile"
+            | "EnsureShape"
+            | "StringStrip"
+            | "StringLower"
+            | "StringUpper"
+            | "Unique"
+            | "StridedSlice"
+            | "Slice"
+            | "GatherV2"
+            | "Gather"
+            | "BroadcastTo"
+            | "Bitcast"
+            | "Copy"
+            | "CopyHost"
+            | "Enter"
+            | "Exit"
+            | "NextIteration"
+            | "Switch"
+            | "OptionalGetValue"
+            | "Substr"
+            | "StringSplitV2"
+            | "StringSplit"
+            | "Transpose"
+            | "RandomShuffle"
+            | "DecodeBase64"
+            | "RegexReplace"
+            | "StaticRegexReplace"
+            | "TensorListFromTensor"
+            | "TensorListGetItem"
+            | "TensorListStack"
+            | "TensorArrayScatterV3"
+            | "TensorArrayReadV3"
+            | "ReadVariableOp"
+            | "CheckNumerics"
+            | "Unpack"
+            | "Split" => {
                 // The value comes first, but for operators that take a shape or an axis before it.
                 let index = usize::from(matches!(node.operator.as_str(), "Fill" | "Split"));
                 self.nth(body, node, index, depth)

@@ -181,3 +181,8 @@ fn configurations_in_the_object_graph_and_beside_it() {
     let fingerprint = [1_u64, 2, 3, 4, 5].iter().flat_map(|field| number(*field, 1 << 60)).collect::<Vec<u8>>();
     assert_eq!(judged(&fingerprint), ("tf-fingerprint", Verdict::Clean));
 }
+
+/// Files that are not clean, for the properties that hold for every format.
+pub fn samples() -> Vec<Vec<u8>> {
+    placed(&[constant("c", PATH), node("p", "Identity", &["c"], &[]), node("op", "WriteFile", &["p", "c"], &[])])
+}

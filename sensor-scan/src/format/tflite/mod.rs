@@ -116,7 +116,7 @@ fn buffer(piece: &Piece<'_>, window: &Window<'_>, start: u64, end: u64, context:
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use crate::source::MemorySource;
     use crate::{Limits, Policy, Verdict, scan as scan_file};
 
@@ -167,5 +167,10 @@ mod tests {
             assert_eq!(judged(&bytes), Verdict::Suspicious, "{at}");
         }
         assert_eq!(judged(&good[..10]), Verdict::Suspicious);
+    }
+
+    /// Files that are not clean, for the properties that hold for every format.
+    pub fn samples() -> Vec<Vec<u8>> {
+        vec![model("FlexWriteFile")]
     }
 }

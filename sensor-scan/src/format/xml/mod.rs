@@ -299,7 +299,7 @@ fn unescaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use crate::source::MemorySource;
     use crate::{Limits, Policy, Verdict, scan as scan_file};
 
@@ -349,5 +349,11 @@ mod tests {
         assert_eq!(judged(&layer("Parameter", "opset1")).1, Verdict::Clean);
         assert_eq!(judged(&layer("RegexSplit", "extension")).1, Verdict::Clean);
         assert_eq!(judged(&layer("Evil", "extension")).1, Verdict::Suspicious);
+    }
+
+    /// Files that are not clean, for the properties that hold for every format.
+    pub fn samples() -> Vec<Vec<u8>> {
+        let entity = r#"<!DOCTYPE l [<!ENTITY x SYSTEM "file:///etc/passwd">]><PMML>&x;</PMML>"#;
+        vec![entity.into(), b"<PMML><Extension>import os; os.system('id')</Extension></PMML>".to_vec()]
     }
 }

@@ -16,6 +16,7 @@ use crate::config::settings::{Settings, Target};
 use crate::event::{Loss, Role};
 use crate::health::{self, Counts, Instance, ReadyFile, Status};
 use crate::judge::Judge;
+use crate::memory;
 use crate::policy::{Policy, formats};
 use crate::sink::{Output, Sink, file, stdout};
 use crate::watch::load::plan::BestRung;
@@ -85,6 +86,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     let (scan_wait, deciders) = (settings.scan_wait, deciders(&policy));
     let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &tables, scan_wait, deciders));
     let (watch, mut own_opens) = started.await??;
+    memory::give_back();
     say_plan(&watch);
     let rules = policy.rules().len();
     let exceptions = policy.exceptions_len();

@@ -11,6 +11,7 @@ use sensor_abi::counter::Counter;
 use super::hooks::SecurityHook;
 use super::plan::{BestRung, Hook, Rung, RungState, SECURITY_RUNGS};
 use super::tracepoint::{self, Tracefs, TracepointLink};
+use super::verify::{self, once};
 use super::{counter, say};
 
 /// Tries rungs from the best down.
@@ -28,12 +29,18 @@ pub struct Attacher<'a> {
 const LSM_NEVER_RAN: &str = "it attached but never ran; put `bpf` into the kernel's `lsm=` parameter";
 
 impl Attacher<'_> {
+    /// Loads what is going to be attached.
+    pub fn load(&mut self) {
+        let rung = SECURITY_RUNGS.into_iter().find(|rung| self.runs(*rung));
+        verify::side_by_side(self.ebpf, self.btf, rung);
+    }
+
     /// A typed tracepoint: the only rung that process events need.
     pub fn process(&mut self, event: &'static str, name: &'static str, lost: &str) -> Hook {
         let mut hook = Hook::new(event, true, lost);
         let attached = (|| -> Result<(), ProgramError> {
             let program: &mut BtfTracePoint = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-            program.load(name, self.btf)?;
+            once(program.load(name, self.btf))?;
             program.attach()?;
             Ok(())
         })();
@@ -47,7 +54,7 @@ impl Attacher<'_> {
         let attached = (|| -> Result<(), ProgramError> {
             let root = std::fs::File::open(root).map_err(ProgramError::IOError)?;
             let program: &mut CgroupSockAddr = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-            program.load()?;
+            once(program.load())?;
             // A link is always one of many, whatever this mode says; the old attach call would push others out.
             program.attach(root, CgroupAttachMode::Single)?;
             Ok(())
@@ -83,7 +90,7 @@ impl Attacher<'_> {
         for (name, what) in [("task_file", "open"), ("task_vma", "mapped")] {
             let walked = (|| -> Result<(), ProgramError> {
                 let program: &mut Iter = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-                program.load(name, self.btf)?;
+                once(program.load(name, self.btf))?;
                 let id = program.attach()?;
                 let file = program.take_link(id)?.into_file();
                 let file = file.map_err(|e| ProgramError::IOError(std::io::Error::other(e)))?;
@@ -143,9 +150,11 @@ impl Attacher<'_> {
         let program = self.ebpf.program_mut(&program_name).ok_or_else(|| format!("no program {program_name}"))?;
         let function = format!("security_{name}");
         let attached = match program {
-            Program::Lsm(program) => program.load(name, self.btf).and_then(|()| program.attach().map(drop)),
-            Program::FEntry(program) => program.load(&function, self.btf).and_then(|()| program.attach().map(drop)),
-            Program::KProbe(program) => program.load().and_then(|()| program.attach(&function, 0).map(drop)),
+            Program::Lsm(program) => once(program.load(name, self.btf)).and_then(|()| program.attach().map(drop)),
+            Program::FEntry(program) => {
+                once(program.load(&function, self.btf)).and_then(|()| program.attach().map(drop))
+            }
+            Program::KProbe(program) => once(program.load()).and_then(|()| program.attach(&function, 0).map(drop)),
             _ => return Err(format!("program {program_name} is of another kind")),
         };
         attached.map_err(|error| say(&error))

@@ -7,6 +7,7 @@ mod hooks;
 pub mod plan;
 mod system;
 mod tracepoint;
+mod verify;
 mod without_loops;
 
 use std::borrow::Cow;
@@ -143,8 +144,14 @@ impl std::fmt::Debug for Kernel {
 impl Kernel {
     /// Loads, attaches what can be attached, proves it, and says what came of it.
     pub fn load(wishes: Wishes, tables: &Tables) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
-        let layout = btf::layout()?;
-        let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(e.to_string()))?;
+        // Two readings of the same megabytes, each for its own purpose: at the same time.
+        let (layout, btf) = std::thread::scope(|scope| {
+            let layout = scope.spawn(btf::layout);
+            let btf = Btf::from_sys_fs();
+            (layout.join(), btf)
+        });
+        let layout = layout.unwrap_or(Err(BtfError::Malformed(0)))?;
+        let btf = btf.map_err(|e| LoadError::Object(e.to_string()))?;
         let mut ebpf = create(&btf, layout, wishes)?;
 
         for (name, entries) in [("SUFFIXES", &tables.suffixes), ("NAMES", &tables.names)] {
@@ -165,6 +172,7 @@ impl Kernel {
             ladder: Vec::new(),
         };
         attacher.describe_calls()?;
+        attacher.load();
         let mut plan = Plan {
             ladder: Vec::new(),
             hooks: vec![

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use kernel::instructions;
 use operation::{Bench, MODEL, OPERATIONS, PLAIN};
 use sensor::{ALERTS, Sensor, Spent};
 
@@ -67,12 +68,13 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
         sleep(SETTLE);
         Ok(())
     })?;
+    let sensor = Watched { idle_per_s: idle.all / SETTLE.as_secs(), sensor };
     let single = alerts(&sensor, 1)?;
     let burst = alerts(&sensor, BURST)?;
     let folded = loader(&sensor, 0, EVENTS, BURST)?;
-    let burst_kib = sensor.anonymous_kib()?;
-    let ready = sensor.ready;
-    sensor.stop()?;
+    let burst_kib = sensor.sensor.anonymous_kib()?;
+    let (ready, idle_per_s) = (sensor.sensor.ready, sensor.idle_per_s);
+    sensor.sensor.stop()?;
 
     let mut ops = Vec::new();
     for (i, (name, _)) in OPERATIONS.iter().enumerate() {
@@ -83,7 +85,7 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
         "ops": ops,
         "daemon": {
             "single": single.json(), "burst": burst.json(), "folded": folded.json(),
-            "idle_per_s": idle.all / SETTLE.as_secs(),
+            "idle_per_s": idle_per_s,
         },
         "rss_kib": idle_kib, "rss_burst_kib": burst_kib, "ready_instructions": ready,
         "programs": kept.programs, "maps": kept.maps, "maps_bytes": kept.maps_bytes, "rings_bytes": kept.rings_bytes,
@@ -98,6 +100,24 @@ fn operations(bench: &Bench, held: &str) -> io::Result<Vec<u64>> {
         Ok(bench.measure()?.into())
     })?;
     Ok(numbers(&answer))
+}
+
+/// The sensor, and what it spends where nothing happens: no event's doing.
+struct Watched {
+    sensor: Sensor,
+    idle_per_s: u64,
+}
+
+impl Watched {
+    /// What events that `act` causes cost.
+    fn spent(&self, act: impl FnOnce() -> io::Result<()>) -> io::Result<Spent> {
+        let before = instructions();
+        let mut spent = spent(&self.sensor, act)?;
+        // One instruction a nanosecond.
+        let idle = self.idle_per_s * (instructions() - before) / 1_000_000_000;
+        spent.all = spent.all.saturating_sub(idle);
+        Ok(spent)
+    }
 }
 
 /// What events cost the sensor.
@@ -120,7 +140,7 @@ impl Cost {
 }
 
 /// Events that each become an alert, `together` at once; the alerts are counted.
-fn alerts(sensor: &Sensor, together: u32) -> io::Result<Cost> {
+fn alerts(sensor: &Watched, together: u32) -> io::Result<Cost> {
     let before = printed()?;
     let mut sum = Cost::default();
     for i in 0..LOADERS {
@@ -143,7 +163,7 @@ fn alerts(sensor: &Sensor, together: u32) -> io::Result<Cost> {
 }
 
 /// A process opens a model and sends datagrams, to as many networks as there are; it goes on holding the model.
-fn loader(sensor: &Sensor, number: u32, events: u32, together: u32) -> io::Result<Cost> {
+fn loader(sensor: &Watched, number: u32, events: u32, together: u32) -> io::Result<Cost> {
     let answer = child::ask(|| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         let send = |i: u32| {
@@ -151,13 +171,13 @@ fn loader(sensor: &Sensor, number: u32, events: u32, together: u32) -> io::Resul
             socket.send_to(b"x", (address, 9)).map(drop)
         };
         let mut model = None;
-        let first = spent(sensor, || {
+        let first = sensor.spent(|| {
             model = Some(File::open(MODEL)?);
             send(0)?;
             sleep(SETTLE);
             Ok(())
         })?;
-        let rest = spent(sensor, || {
+        let rest = sensor.spent(|| {
             for i in 1..events {
                 send(i)?;
                 if i % together == 0 {

@@ -1,0 +1,61 @@
+//! Loading is most of the start: the kernel follows every path through every program. It does so for each program by
+//! itself, so they are handed over side by side.
+
+use aya::programs::{Program, ProgramError};
+use aya::{Btf, Ebpf};
+
+use super::hooks::SECURITY_HOOKS;
+use super::plan::Rung;
+
+/// Loads what will be attached for sure: the hooks on processes and networks, the walks, and what `rung` (none: the
+/// restricted one) has for the security functions.
+///
+/// What can't be loaded is left to whoever attaches it, who tries again and says why.
+pub fn side_by_side(ebpf: &mut Ebpf, btf: &Btf, rung: Option<Rung>) {
+    std::thread::scope(|scope| {
+        for (name, program) in ebpf.programs_mut() {
+            let Some(function) = function_of(name, program, rung) else { continue };
+            scope.spawn(move || {
+                if let Err(error) = load(program, &function, btf) {
+                    tracing::debug!(function, %error, "not loaded yet");
+                }
+            });
+        }
+    });
+}
+
+/// The function, hook or tracepoint that a program is for; `None` where it may not be needed.
+fn function_of(name: &str, program: &Program, rung: Option<Rung>) -> Option<String> {
+    match program {
+        Program::Lsm(_) | Program::FEntry(_) | Program::KProbe(_) => {
+            let hook = name.strip_prefix(rung?.name())?.strip_prefix('_')?;
+            SECURITY_HOOKS.iter().find(|known| known.name == hook)?;
+            Some(if matches!(program, Program::Lsm(_)) { hook.to_owned() } else { format!("security_{hook}") })
+        }
+        Program::TracePoint(_) => rung.is_none().then(|| name.to_owned()),
+        Program::BtfTracePoint(_) => name.starts_with("sched_process_").then(|| name.to_owned()),
+        Program::CgroupSockAddr(_) | Program::Iter(_) => Some(name.to_owned()),
+        _ => None,
+    }
+}
+
+fn load(program: &mut Program, function: &str, btf: &Btf) -> Result<(), ProgramError> {
+    match program {
+        Program::Lsm(program) => program.load(function, btf),
+        Program::FEntry(program) => program.load(function, btf),
+        Program::KProbe(program) => program.load(),
+        Program::TracePoint(program) => program.load(),
+        Program::BtfTracePoint(program) => program.load(function, btf),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::Iter(program) => program.load(function, btf),
+        _ => Ok(()),
+    }
+}
+
+/// Loaded now, or before.
+pub fn once(loaded: Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match loaded {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        loaded => loaded,
+    }
+}
