@@ -55,6 +55,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "watch::decode",
             "watch::deed",
             "watch::load",
+            "watch::memory",
             "watch::process",
             "watch::record",
             "watch::ring",
@@ -62,6 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("watch::load", &[]),
     ("watch::ring", &[]),
+    ("watch::memory", &["event", "watch::record"]),
     ("watch::record", &["event"]),
     ("watch::decode", &["event", "watch::record"]),
     ("watch::deed", &["event", "watch::record"]),
@@ -92,6 +94,7 @@ const FENCED: &[(&str, &[&str], &str)] = &[
 const UNSAFE: &[&str] = &[
     "sensor-ebpf/src/",
     "sensor/src/memory.rs",
+    "sensor/src/watch/load/pin.rs",
     "sensor/src/watch/load/tracepoint.rs",
     "sensor/src/watch/ring.rs",
     "sensor/src/worker/",

@@ -36,11 +36,15 @@ offsets! {
     files_fdt: "files_struct"."fdt";
     fdt_max_fds: "fdtable"."max_fds";
     fdt_fd: "fdtable"."fd";
+    fdt_open_fds: "fdtable"."open_fds";
     file_mode: "file"."f_mode";
     file_flags: "file"."f_flags";
     file_inode: "file"."f_inode";
     file_path_mnt: "file"."f_path.mnt" | "__f_path.mnt";
     file_path_dentry: "file"."f_path.dentry" | "__f_path.dentry";
+    /// What overlayfs' inner file stands for; ABSENT before 6.8, where `f_path` says it.
+    backing_path_mnt: "backing_file"."user_path.mnt";
+    backing_path_dentry: "backing_file"."user_path.dentry";
     inode_mode: "inode"."i_mode";
     inode_uid: "inode"."i_uid";
     inode_ino: "inode"."i_ino";

@@ -53,13 +53,23 @@ pub enum Counter {
     Folded = 21,
     /// Runs of the canary of a rung (`sensor-ebpf/src/hook/canary.rs`).
     CanaryRung = 22,
+    /// A file that only its content could show to be a model was not looked at: its cgroup is over its rate.
+    UnknownRate = 23,
+    /// `THREADS` full: a thread counts as made outside the load.
+    ThreadsFull = 24,
+    /// Runs of the hook on received descriptors by the sensor itself (canary).
+    CanaryReceive = 25,
+    /// Runs of the hook on inherited descriptors by the sensor itself (canary).
+    CanaryInherit = 26,
+    /// A program was started with the descriptors of several models: only the first is known.
+    InheritedMore = 27,
 }
 
 /// Entries of `COUNTERS`.
 pub const COUNTERS: u32 = 32;
 
 /// Counters that mean something was not seen, with the stable word that `event.reason` of a loss alert uses.
-pub const LOSS: [(Counter, &str); 9] = [
+pub const LOSS: [(Counter, &str); 11] = [
     (Counter::RingFull, "ring_full"),
     (Counter::EventShare, "event_share"),
     (Counter::ScratchBusy, "scratch_busy"),
@@ -69,7 +79,14 @@ pub const LOSS: [(Counter, &str); 9] = [
     (Counter::CandidateRate, "candidate_rate"),
     (Counter::ReadFailed, "kernel_read_failed"),
     (Counter::Contended, "load_set_contended"),
+    (Counter::ThreadsFull, "thread_table_full"),
+    (Counter::InheritedMore, "inherited_more"),
 ];
+
+/// Counters that mean less was seen than could be, without anything that claims to be a model having been missed: shown
+/// by `sensor status`, and no alert.
+pub const SKIPPED: [(Counter, &str); 2] =
+    [(Counter::UnknownRate, "unknown_name_rate"), (Counter::WalkCut, "descriptor_walk_cut")];
 
 /// Key of map `LOSSES`: whose act was not seen, and why. The value is a count (u64).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -26,7 +26,8 @@ pub struct Mark {
     pub start_boottime_ns: u64,
     /// Key into `LOAD_SETS`; 0 where there is none ([`role::OWN`]).
     pub set: u64,
-    /// The executable that opened the model: its role is looked up again until it is decided.
+    /// The executable that opened the model: its role is looked up again until it is decided. Of [`role::OWN`] the
+    /// number is the sensor's process id.
     pub exe: InodeKey,
     pub role: u8,
     /// Bit i: born inside the load window of the set's artifact i.
@@ -46,12 +47,26 @@ pub struct Artifact {
     pub opener: TaskKey,
     /// CLOCK_BOOTTIME, ns; the latest open.
     pub opened_ns: u64,
+    /// CLOCK_BOOTTIME, ns; the opener's first open of it.
+    pub first_ns: u64,
     /// CLOCK_BOOTTIME, ns; the last walk that found the descriptor open.
     pub held_ns: u64,
     /// Thread that opened it.
     pub tid: u32,
     /// Descriptor index where it was found last: the first place to look.
     pub fd: u32,
+    /// 1: its name or place says that it may be a model; 0: it is one only if its content says so.
+    pub named: u32,
+    pub reserved: u32,
+}
+
+/// Value of map `THREADS`, keyed by thread id (u32): a thread that was made inside a load window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct BornThread {
+    pub start_boottime_ns: u64,
+    /// Bit i: inside the window of the set's artifact i, if that was there before the thread.
+    pub born: u64,
 }
 
 /// Value of map `LOAD_SETS`, keyed by an id (u64). Shared by a process and the children that opened nothing themselves.
@@ -97,7 +112,9 @@ pub struct InodeInfo {
     pub stamp: ContentStamp,
     pub class: u8,
     pub verdict: u8,
-    pub reserved: [u8; 6],
+    /// 1: a name or place said once that it may be a model; 0: only its content could, and hasn't yet.
+    pub named: u8,
+    pub reserved: [u8; 5],
 }
 
 /// Classes of a name's last 8 bytes (map `SUFFIXES`).
@@ -106,7 +123,9 @@ pub mod suffix {
     pub const MODEL: u8 = 1;
     /// Says nothing (`.tmp`, `.bak`, `.0`): look at the 8 bytes before it.
     pub const STRIP: u8 = 2;
+    /// Surely no model: not even looked at where an interpreter opens it.
+    pub const HARMLESS: u8 = 3;
 }
 
-const _: () = assert!(size_of::<Mark>() == 48 && size_of::<Artifact>() == 80 && size_of::<InodeInfo>() == 32);
-const _: () = assert!(size_of::<LoadSet>() == 32 + LOAD_SET_ARTIFACTS_MAX * 80);
+const _: () = assert!(size_of::<Mark>() == 48 && size_of::<Artifact>() == 96 && size_of::<InodeInfo>() == 32);
+const _: () = assert!(size_of::<LoadSet>() == 32 + LOAD_SET_ARTIFACTS_MAX * 96);

@@ -90,6 +90,12 @@ pub mod reason {
     pub const FOUND_OPEN: u8 = 4;
     /// Found mapped when the sensor started.
     pub const FOUND_MAPPED: u8 = 5;
+    /// Another process passed the descriptor (SCM_RIGHTS, pidfd_getfd).
+    pub const RECEIVED: u8 = 6;
+    /// The program was started with the descriptor.
+    pub const INHERITED: u8 = 7;
+    /// Nothing says that it is a model, and CPython opened it.
+    pub const UNKNOWN_NAME: u8 = 8;
 }
 
 /// Who could change the content behind the reader's back ([`Open::writers`], bits).

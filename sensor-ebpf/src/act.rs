@@ -11,7 +11,7 @@ use sensor_abi::record::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, kind};
 use crate::emit::{self, Area};
 use crate::field::{Address, field};
 use crate::maps::{LOAD_SETS, RING_BULK, SCRATCH_BYTES, TASKS};
-use crate::{file, mark, task};
+use crate::{file, mark, task, window};
 
 /// Somewhere in the tree of mounts.
 #[derive(Clone, Copy)]
@@ -109,7 +109,7 @@ fn begin(call: u16, target: u32, number: u64) -> Option<(Area, u64)> {
     if mark::sensor_counts(id) == 0 {
         return None;
     }
-    let held = mark::held(current, id, key.start_boottime_ns);
+    let held = window::held(current, id, key.start_boottime_ns);
     let area = Area::claim()?;
     let record: *mut Act = area.record();
     // SAFETY: the area is larger than the record's fixed part; mark and set are live map values.

@@ -22,6 +22,8 @@ pub const FMODE_PATH: u32 = 0x4000;
 pub const FMODE_CREATED: u32 = 0x10_0000;
 /// FMODE_NOACCOUNT: overlayfs' second, inner open.
 pub const FMODE_NOACCOUNT: u32 = 0x2000_0000;
+/// FMODE_BACKING (6.6): a `struct backing_file`, which says what it stands for.
+pub const FMODE_BACKING: u32 = 0x200_0000;
 /// O_TRUNC; gone from `f_flags` once the open is over.
 pub const O_TRUNC: u32 = 0x200;
 
@@ -33,6 +35,33 @@ const S_IFREG: u16 = 0o100_000;
 
 /// Set in [`write_path`]'s answer where the path lacks its beginning.
 pub const TRUNCATED: u64 = 1 << 32;
+
+/// A name in a tree of mounts, and the inode that it names.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub dentry: Address,
+    pub mnt: Address,
+    pub inode: Address,
+}
+
+#[inline(always)]
+pub fn place_of(file: Address) -> Option<Place> {
+    Some(Place {
+        dentry: field!(file, file_path_dentry, Address)?,
+        mnt: field!(file, file_path_mnt, Address)?,
+        inode: field!(file, file_inode, Address)?,
+    })
+}
+
+/// The place of a mapped file: of overlayfs, whose inner file is what is mapped, the outer one.
+#[inline(always)]
+pub fn place_of_mapped(file: Address, mode: u32) -> Option<Place> {
+    if mode & FMODE_BACKING == 0 || offset!(backing_path_dentry) == ABSENT {
+        return place_of(file);
+    }
+    let dentry: Address = field!(file, backing_path_dentry, Address)?;
+    Some(Place { dentry, mnt: field!(file, backing_path_mnt, Address)?, inode: field!(dentry, dentry_inode, Address)? })
+}
 
 #[inline(always)]
 pub fn is_regular(inode: Address) -> bool {
@@ -112,13 +141,13 @@ pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
 /// `prepend_path`), so a container's path is the container's own.
 #[inline(always)]
 pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> u64 {
-    // One after the other: verifiers before 6.x lose which of two reads was tested.
-    let Some(dentry) = field!(file, file_path_dentry, Address) else { return start | TRUNCATED };
-    let Some(vfsmount) = field!(file, file_path_mnt, Address) else { return start | TRUNCATED };
-    write_path_at(bytes, start, dentry, vfsmount, bytes_max)
+    match place_of(file) {
+        Some(place) => write_path_at(bytes, start, place.dentry, place.mnt, bytes_max),
+        None => start | TRUNCATED,
+    }
 }
 
-/// [`write_path`] of what is at `dentry` in `vfsmount`.
+/// [`write_path`] of a [`Place`].
 #[inline(always)]
 pub fn write_path_at(bytes: *mut u8, start: u64, dentry: Address, vfsmount: Address, bytes_max: u64) -> u64 {
     // SAFETY: the bytes of a scratch area, before which its index stands.
@@ -158,9 +187,10 @@ struct Climb {
 unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     // SAFETY: `repeat` hands over what `write_path` gave it, on the stack of the caller.
     let climb = unsafe { &mut *climb.cast::<Climb>() };
+    // One after the other: verifiers before 6.x lose which of two reads was tested.
     let Some(parent) = field!(climb.dentry, dentry_parent, Address) else { return repeat::STOP };
     let Some(root) = field!(climb.vfsmount, vfsmount_root, Address) else { return repeat::STOP };
-    if climb.dentry == root || climb.dentry == parent {
+    if climb.dentry == root {
         let mount = climb.vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
         let Some(above) = field!(mount, mount_parent, Address) else { return repeat::STOP };
         let Some(point) = field!(mount, mount_mountpoint, Address) else { return repeat::STOP };
@@ -185,7 +215,24 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     if written <= 0 {
         return repeat::STOP;
     }
+    if climb.dentry == parent {
+        // In no tree: a memfd, whose name is all that there is, or what open_by_handle_at found with no name yet ("/").
+        if written as u64 > 2 {
+            climb.end = (climb.end + written as u64) & (SCRATCH_BYTES as u64 - 1);
+            climb.truncated = 0;
+        }
+        return repeat::STOP;
+    }
     climb.end = (climb.end + written as u64) & (SCRATCH_BYTES as u64 - 1);
     climb.dentry = parent;
     repeat::GO_ON
+}
+
+/// The identity of the executable that `task` runs.
+#[inline(always)]
+pub fn exe_of(task: Address) -> Option<(Address, InodeKey)> {
+    let mm: Address = field!(task, task_mm, Address)?;
+    let exe: Address = field!(mm, mm_exe_file, Address)?;
+    let inode: Address = field!(exe, file_inode, Address)?;
+    Some((exe, key_of(inode)?))
 }

@@ -5,7 +5,7 @@ use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sensor_abi::act::{CALLS_MAX, NAMES_MAX, Shape};
 use sensor_abi::counter::{COUNTERS as COUNTERS_LEN, Counter, LossKey};
 use sensor_abi::identity::InodeKey;
-use sensor_abi::mark::{InodeInfo, LoadSet, Mark};
+use sensor_abi::mark::{BornThread, InodeInfo, LoadSet, Mark};
 use sensor_abi::record::{Fold, FoldKey, RECORD_BYTES_MAX};
 
 use crate::emit::atomic_add;
@@ -36,6 +36,19 @@ pub static EXES: LruHashMap<InodeKey, u8> = LruHashMap::with_max_entries(4_096, 
 #[map]
 pub static SUFFIXES: HashMap<u64, u8> = HashMap::with_max_entries(256, 0);
 
+/// Base names of programs that open files for others: shells, and what starts another program in its own place. Keyed as
+/// `SUFFIXES`. Written at start.
+#[map]
+pub static CARRIERS: HashMap<u64, u8> = HashMap::with_max_entries(64, 0);
+
+/// tgid -> this process is a CPython. LRU: forgetting means that files whose names say nothing are not looked at.
+#[map]
+pub static PYTHONS: LruHashMap<u32, u8> = LruHashMap::with_max_entries(16_384, 0);
+
+/// tid -> thread made inside a load window. Full: `ThreadsFull`, and it counts as made outside.
+#[map]
+pub static THREADS: HashMap<u32, BornThread> = HashMap::with_max_entries(4_096, 0);
+
 /// Key of a name, as in `SUFFIXES` -> what it means when a marked process opens a file of that name or below such a
 /// folder ([`sensor_abi::act::place`]). Written at start.
 #[map]
@@ -64,6 +77,10 @@ pub struct Before {
 /// Thread that is about to exec -> what it has. LRU: forgetting is an exec judged as shortly after the load.
 #[map]
 pub static EXEC_BEFORE: LruHashMap<u32, Before> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Thread that has just become another program -> descriptor of a model that it was started with.
+#[map]
+pub static INHERITED: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1_024, 0);
 
 /// Candidates per cgroup in the current second.
 #[repr(C)]

@@ -9,12 +9,11 @@ use sensor_abi::identity::{ContentStamp, InodeKey, TaskKey};
 use sensor_abi::mark::{Artifact, InodeInfo, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role, verdict};
 
 use crate::emit::{Area, atomic_add, forget};
-use crate::field::{Address, config, field};
+use crate::field::{Address, config};
 use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, lose, needed};
 use crate::repeat::{self, repeat};
+use crate::task;
 use crate::task::now_ns;
-pub use crate::window::held;
-use crate::{file, task};
 
 pub const ARTIFACT_MASK: usize = LOAD_SET_ARTIFACTS_MAX - 1;
 const _: () = assert!(LOAD_SET_ARTIFACTS_MAX.is_power_of_two());
@@ -45,8 +44,9 @@ pub fn current_is_own() -> bool {
         return true;
     }
     match TASKS.get_ptr_mut(tgid) {
-        // SAFETY: a live map value. A stale entry can't say `OWN` for a stranger: it is removed at the exit.
-        Some(mark) => unsafe { (*mark).role == role::OWN },
+        // SAFETY: a live map value. A stale entry can't say `OWN` for a stranger: it is removed at the exit, and those of a
+        // sensor that was killed name that one.
+        Some(mark) => unsafe { (*mark).role == role::OWN && (*mark).exe.ino == u64::from(config!(own_tgid)) },
         None => false,
     }
 }
@@ -252,6 +252,8 @@ struct Search<'a> {
     same: u64,
     /// A slot whose file is no model, or [`NO_SLOT`].
     no_model: u64,
+    /// A slot that nobody has looked at, and whose name says nothing, or [`NO_SLOT`].
+    unnamed: u64,
     /// A slot, but the first, whose file was found clean, or [`NO_SLOT`].
     clean: u64,
 }
@@ -274,31 +276,44 @@ unsafe extern "C" fn search_step(i: u32, search: *mut c_void) -> c_long {
         }
         match known(at) {
             Some(info) if info.class == class::NOT_MODEL => search.no_model = slot as u64,
-            Some(info) if info.verdict == verdict::CLEAN && i != 0 => search.clean = slot as u64,
+            Some(info) if info.class != class::PENDING => {
+                if info.verdict == verdict::CLEAN && i != 0 {
+                    search.clean = slot as u64;
+                }
+            }
+            _ if at.named == 0 => search.unnamed = slot as u64,
             _ => {}
         }
     }
     repeat::GO_ON
 }
 
-/// A full set gives the next artifact the slot of one that is no model; else of one, but the first, that was found clean;
-/// else the last, so that what came first can't be pushed out before its verdict is there.
+/// A full set gives the next artifact the slot of one that is no model; else of one that only its content could show to be
+/// one, and that nobody has looked at; else of one, but the first, that was found clean; else the last, so that what came
+/// first can't be pushed out before its verdict is there. What has no name of a model pushes nothing out.
 ///
 /// # Safety
 /// `set` and `mark` are live map values that the caller took.
 #[inline(always)]
 unsafe fn put(set: *mut LoadSet, mark: *mut Mark, artifact: &Artifact) -> Added {
-    let mut search = Search { set, artifact, same: NO_SLOT, no_model: NO_SLOT, clean: NO_SLOT };
+    let mut search = Search { set, artifact, same: NO_SLOT, no_model: NO_SLOT, unnamed: NO_SLOT, clean: NO_SLOT };
     // SAFETY: the caller's promise; the step takes a `Search`; indices are masked to the length.
     unsafe {
         let len = (*set).count.min(LOAD_SET_ARTIFACTS_MAX as u32);
         repeat::<_, { LOAD_SET_ARTIFACTS_MAX as u32 }>(len, &mut search, search_step);
-        let (same, no_model, clean) = (forget(search.same), forget(search.no_model), forget(search.clean));
+        let (same, no_model) = (forget(search.same), forget(search.no_model));
+        let (unnamed, clean) = (forget(search.unnamed), forget(search.clean));
         if same != NO_SLOT {
             let at = &mut (*set).artifacts[same as usize & ARTIFACT_MASK];
             let again = at.opener.start_boottime_ns == artifact.opener.start_boottime_ns;
+            let (first_ns, named) = (at.first_ns, at.named);
             *at = *artifact;
-            return if again { Added::Again } else { Added::New };
+            at.named |= named;
+            if again {
+                at.first_ns = first_ns;
+                return Added::Again;
+            }
+            return Added::New;
         }
         let slot = if (len as usize) < LOAD_SET_ARTIFACTS_MAX {
             (*set).count = len + 1;
@@ -307,7 +322,15 @@ unsafe fn put(set: *mut LoadSet, mark: *mut Mark, artifact: &Artifact) -> Added 
             no_model
         } else {
             (*set).omitted += 1;
-            if clean != NO_SLOT { clean } else { LOAD_SET_ARTIFACTS_MAX as u64 - 1 }
+            if unnamed != NO_SLOT {
+                unnamed
+            } else if artifact.named == 0 {
+                return Added::Failed;
+            } else if clean != NO_SLOT {
+                clean
+            } else {
+                LOAD_SET_ARTIFACTS_MAX as u64 - 1
+            }
         };
         let slot = forget(slot) as usize & ARTIFACT_MASK;
         (*mark).born &= !(1u8 << slot);
@@ -364,13 +387,4 @@ pub fn unref(id: u64) {
             let _ = LOAD_SETS.remove(id);
         }
     }
-}
-
-/// The identity of the executable that `task` runs.
-#[inline(always)]
-pub fn exe_of(task: Address) -> Option<(Address, InodeKey)> {
-    let mm: Address = field!(task, task_mm, Address)?;
-    let exe: Address = field!(mm, mm_exe_file, Address)?;
-    let inode: Address = field!(exe, file_inode, Address)?;
-    Some((exe, file::key_of(inode)?))
 }

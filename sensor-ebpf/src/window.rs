@@ -1,14 +1,17 @@
-//! Is the acting thread inside a load? Asked of its descriptors, at the moment of an act.
+//! The load window: does the acting thread act inside a load?
+//!
+//! A window is open while the opener still holds the descriptor, for the thread that opened it and for threads that were
+//! made inside it, at most `load_window_ns` after the open.
 
 use core::ffi::{c_long, c_void};
 
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::InodeKey;
-use sensor_abi::mark::{LOAD_SET_ARTIFACTS_MAX, LoadSet};
+use sensor_abi::mark::{BornThread, LOAD_SET_ARTIFACTS_MAX, LoadSet};
 
 use crate::emit::{atomic_add, forget};
 use crate::field::{Address, config, field, read};
-use crate::maps::{LOAD_SETS, count};
+use crate::maps::{LOAD_SETS, THREADS, count, lose};
 use crate::mark::ARTIFACT_MASK;
 use crate::repeat::{self, repeat};
 use crate::task::now_ns;
@@ -18,11 +21,32 @@ const WALK_DESCRIPTORS_MAX: u32 = 4_096;
 /// The same where the loop has to be unrolled: what the oldest verifiers afford.
 const WALK_UNROLLED_MAX: u32 = 64;
 
+/// A thread of a marked process was made by a thread that is inside the windows `held`.
+#[inline(always)]
+pub fn threaded(thread: Address, held: u64) -> Option<()> {
+    let born = held & 0xff;
+    if born == 0 {
+        return None;
+    }
+    let entry = BornThread { start_boottime_ns: field!(thread, task_start_boottime, u64)?, born };
+    if THREADS.insert(field!(thread, task_pid, u32)?, entry, 0).is_err() {
+        lose(Counter::ThreadsFull);
+    }
+    Some(())
+}
+
+/// In which windows thread `tid` was made (bit i).
+#[inline(always)]
+fn born_of(tid: u32, start_ns: u64) -> u64 {
+    // SAFETY: plain bytes.
+    match unsafe { THREADS.get(tid) } {
+        Some(thread) if thread.start_boottime_ns == start_ns => thread.born,
+        _ => 0,
+    }
+}
+
 /// Which artifacts of load set `id` the acting thread of `task` is inside the load window of (bit i), with [`CUT`] where
 /// a walk met its limit before it knew.
-///
-/// A window is open while the opener still holds the descriptor, for the thread that opened it and for threads created
-/// since, at most `load_window_ns` after the open.
 #[inline(always)]
 pub fn held(task: Address, id: u64, group_start_ns: u64) -> u64 {
     let Some(thread_start_ns) = field!(task, task_start_boottime, u64) else { return 0 };
@@ -57,6 +81,7 @@ pub extern "C" fn sensor_held(id: u64, fdt: u64, tid: u64, thread_start_ns: u64,
 pub extern "C" fn sensor_held_hints(id: u64, fdt: u64, tid: u64, thread_start_ns: u64, group_start_ns: u64) -> u64 {
     let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
     let now = now_ns();
+    let thread_born = born_of(tid as u32, thread_start_ns);
     // Bits are added where the verifier doesn't keep count of them: it would tell 6,561 cases apart.
     let mut held = 0u64;
     let mut wanted = 0u64;
@@ -66,7 +91,8 @@ pub extern "C" fn sensor_held_hints(id: u64, fdt: u64, tid: u64, thread_start_ns
         if i as u32 >= len {
             break;
         }
-        let inside = u64::from(artifact.tid) == tid || thread_start_ns >= artifact.opened_ns;
+        let made_inside = thread_born >> i & 1 != 0 && thread_start_ns >= artifact.first_ns;
+        let inside = u64::from(artifact.tid) == tid || made_inside;
         if !inside
             || artifact.opener.start_boottime_ns != group_start_ns
             || now.wrapping_sub(artifact.opened_ns) > config!(load_window_ns)

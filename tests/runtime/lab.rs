@@ -55,6 +55,8 @@ pub struct Lab {
     pub helper: PathBuf,
     writer: Writer,
     next_port: AtomicU16,
+    /// What `sensor doctor` says that this host doesn't see, one hook's words each.
+    lost: Vec<String>,
 }
 
 impl Lab {
@@ -62,7 +64,12 @@ impl Lab {
         let python = python()?;
         let writer = Writer::start(&python, &scripts())?;
         let helper = std::env::current_exe().context("this binary's own path")?;
-        Ok(Self { dir: dir.to_owned(), python, helper, writer, next_port: AtomicU16::new(FIRST_PORT) })
+        Ok(Self { dir: dir.to_owned(), python, helper, writer, next_port: AtomicU16::new(FIRST_PORT), lost: lost()? })
+    }
+
+    /// Does `sensor doctor` say, in these words, that something isn't seen here?
+    pub fn loses(&self, words: &str) -> bool {
+        self.lost.iter().any(|lost| lost.contains(words))
     }
 
     /// A folder and a record for the case `name`.
@@ -72,6 +79,13 @@ impl Lab {
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         Ok(Room { lab: self, dir, ports: Mutex::default() })
     }
+}
+
+fn lost() -> Result<Vec<String>> {
+    let output = sensor().args(["doctor", "--format", "json"]).output()?;
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).context("what `sensor doctor` says")?;
+    let hooks = told["hooks"].as_array().context("its hooks")?;
+    Ok(hooks.iter().filter_map(|hook| Some(hook["lost"].as_str()?.to_owned())).collect())
 }
 
 /// Where the Python files of these tests are.

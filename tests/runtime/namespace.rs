@@ -1,5 +1,6 @@
 //! A mount and a network namespace for this process and all it starts.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +9,9 @@ use rustix::thread::UnshareFlags;
 
 /// Everything that is local in the network namespace: documentation addresses, a cluster's and a cloud's.
 const LOCAL: [&str; 5] = ["203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24", "10.0.0.0/8", "169.254.169.254/32"];
+
+/// Where the BPF file system is mounted.
+pub const BPF_FS: &str = "/sys/fs/bpf";
 
 /// Public (RFC 5737, RFC 3849 count as such), private and metadata addresses to talk to.
 pub const PUBLIC4: &str = "203.0.113.7";
@@ -27,6 +31,11 @@ pub fn enter() -> Result<()> {
     // The instance lock and the status socket of these tests, not of a sensor that watches this machine.
     mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755"))
         .context("cannot mount a tmpfs on /run")?;
+    // What these tests pin is theirs alone. (A machine may have no folder to mount it on: then nothing is kept.)
+    if Path::new(BPF_FS).is_dir() {
+        mount("bpf", BPF_FS, "bpf", MountFlags::NOSUID | MountFlags::NODEV, None)
+            .context("cannot mount a BPF file system")?;
+    }
     ip(&["link", "set", "lo", "up"])?;
     for net in LOCAL {
         ip(&["route", "add", "local", net, "dev", "lo"])?;

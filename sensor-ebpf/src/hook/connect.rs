@@ -12,7 +12,7 @@ use sensor_abi::record::{FoldKey, Net, kind};
 use crate::emit::{self, Area};
 use crate::field::config;
 use crate::maps::{LOAD_SETS, RING_BULK, count};
-use crate::{mark, task};
+use crate::{mark, task, window};
 
 /// `include/linux/socket.h`
 pub const AF_INET: u16 = 2;
@@ -91,7 +91,7 @@ pub fn acted(
         return None;
     }
     // SAFETY: as above.
-    let held = mark::held(current, unsafe { (*mark).set }, key.start_boottime_ns);
+    let held = window::held(current, unsafe { (*mark).set }, key.start_boottime_ns);
     // SAFETY: mark and set are live map values.
     let fold = unsafe {
         FoldKey {

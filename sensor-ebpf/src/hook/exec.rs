@@ -17,8 +17,8 @@ use crate::act::{self, Place};
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, field};
-use crate::maps::{Before, EXEC_BEFORE, LOAD_SETS, RING_PRIORITY, TASKS, count, needed};
-use crate::{file, mark, task};
+use crate::maps::{Before, EXEC_BEFORE, LOAD_SETS, RING_PRIORITY, TASKS, THREADS, count, needed};
+use crate::{file, mark, task, window};
 
 security_hook! {
     fn bprm_creds_for_exec(_bprm: Address) {
@@ -41,7 +41,7 @@ fn about_to_exec() -> Option<()> {
         return None;
     }
     // SAFETY: a live map value.
-    let held = mark::held(current, unsafe { (*mark).set }, key.start_boottime_ns) as u8;
+    let held = window::held(current, unsafe { (*mark).set }, key.start_boottime_ns) as u8;
     let (euid, permitted) = privileges(current)?;
     let _ = EXEC_BEFORE.insert(task::current_tid(), Before { held: u32::from(held), euid, permitted }, 0);
     Some(())
@@ -58,6 +58,8 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     let (mark, current, key) = mark::find_current()?;
+    // A thread that was made inside a load takes the place of its process, and its own number is gone.
+    let _ = THREADS.remove(old_pid);
     // SAFETY: a live map value.
     match unsafe { mark::role_of(mark) } {
         role::OWN => {

@@ -11,8 +11,8 @@ use sensor_abi::mark::role;
 use sensor_abi::record::{Header, kind};
 
 use crate::emit::Area;
-use crate::field::{Address, field};
-use crate::maps::{RING_PRIORITY, TASKS, count, needed};
+use crate::field::{Address, config, field};
+use crate::maps::{RING_PRIORITY, TASKS, THREADS, count, needed};
 use crate::{mark, task};
 
 #[btf_tracepoint(function = "sched_process_exit")]
@@ -24,12 +24,17 @@ pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn exited() -> Option<()> {
     let (mark, current, key) = mark::find_current()?;
+    let _ = THREADS.remove(task::current_tid());
     let signal: Address = needed(field!(current, task_signal, Address))?;
     if needed(field!(signal, signal_live, i32))? > 0 {
         return None;
     }
     // SAFETY: a live map value; read before it is removed.
-    let (set, role) = unsafe { ((*mark).set, (*mark).role) };
+    let (set, role, owner) = unsafe { ((*mark).set, (*mark).role, (*mark).exe.ino) };
+    if role == role::OWN && owner != u64::from(config!(own_tgid)) {
+        // A child of another sensor, which is about to replace this one or is replaced by it.
+        return None;
+    }
     // Threads that end at once may all see that none is left: the one that removes the mark frees what it names.
     if TASKS.remove(key.tgid).is_err() {
         return None;

@@ -1,13 +1,14 @@
 //! A process is made: it inherits its creator's mark.
 //!
 //! `tp_btf/sched_process_fork` (match-proto: include/trace/events/sched.h: TP_PROTO(struct task_struct *parent,
-//! struct task_struct *child)). Runs in the creator; threads share their group's mark and pass.
+//! struct task_struct *child)). Runs in the creator; threads share their group's mark, and it is remembered which of them
+//! were made inside a load.
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use sensor_abi::act::{call, namespace};
 use sensor_abi::counter::Counter;
-use sensor_abi::identity::TaskKey;
+use sensor_abi::identity::{InodeKey, TaskKey};
 use sensor_abi::mark::{Mark, role};
 use sensor_abi::record::{Fork, kind};
 
@@ -15,7 +16,7 @@ use crate::act::{self, Place};
 use crate::emit::Area;
 use crate::field::{Address, config, field, offset, read};
 use crate::maps::{BPF_NOEXIST, LOAD_SETS, RING_PRIORITY, TASKS, count, lose, needed};
-use crate::{mark, task};
+use crate::{mark, program, task, window};
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
@@ -31,11 +32,17 @@ fn forked(child: Address) -> Option<()> {
         count(Counter::CanaryFork);
         return own_child(child);
     }
-    TASKS.get_ptr(tgid)?;
-    if needed(field!(child, task_tgid, u32))? == tgid {
-        return None;
+    let child_tgid = needed(field!(child, task_tgid, u32))?;
+    if child_tgid != tgid && program::is_python(tgid) {
+        program::set_python(child_tgid);
     }
+    TASKS.get_ptr(tgid)?;
     let (parent, creator, creator_key) = mark::find_current()?;
+    if child_tgid == tgid {
+        // SAFETY: `parent` is a live map value.
+        let set = unsafe { (*parent).set };
+        return window::threaded(child, window::held(creator, set, creator_key.start_boottime_ns));
+    }
     // SAFETY: `parent` is a live map value.
     match unsafe { mark::role_of(parent) } {
         role::READER => return None,
@@ -60,7 +67,7 @@ fn forked(child: Address) -> Option<()> {
     };
     inherited.busy = 0;
     inherited.start_boottime_ns = child_key.start_boottime_ns;
-    inherited.born |= mark::held(creator, inherited.set, creator_key.start_boottime_ns) as u8;
+    inherited.born |= window::held(creator, inherited.set, creator_key.start_boottime_ns) as u8;
     if !inherit(&child_key, &inherited) {
         return None;
     }
@@ -147,7 +154,7 @@ fn own_child(child: Address) -> Option<()> {
     let own = Mark {
         start_boottime_ns: key.start_boottime_ns,
         set: 0,
-        exe: Default::default(),
+        exe: InodeKey { ino: u64::from(config!(own_tgid)), dev: 0, generation: 0 },
         role: role::OWN,
         born: 0,
         reserved: [0; 6],

@@ -9,7 +9,8 @@ use sensor_abi::record::{NO_FD, reason};
 
 use super::open::{model_opened, why};
 use crate::field::{Address, field};
-use crate::file;
+use crate::file::Place;
+use crate::{file, program};
 
 /// `struct bpf_iter__task_file`
 #[repr(C)]
@@ -35,7 +36,7 @@ extern "C" fn task_file(ctx: *mut c_void) -> i32 {
     // SAFETY: the kernel passes this structure to a program of this section.
     let (task, fd, file) = unsafe { ((*ctx).task, (*ctx).fd, (*ctx).file) };
     if !task.is_null() && !file.is_null() {
-        let _ = found(task, file, fd, reason::FOUND_OPEN, file::FMODE_NOACCOUNT);
+        let _ = held(task, file, fd);
     }
     0
 }
@@ -53,23 +54,36 @@ extern "C" fn task_vma(ctx: *mut c_void) -> i32 {
 }
 
 #[inline(always)]
+fn held(task: Address, file: Address, fd: u32) -> Option<()> {
+    let mode: u32 = field!(file, file_mode, u32)?;
+    if mode & file::FMODE_NOACCOUNT != 0 {
+        return None;
+    }
+    found(task, file, file::place_of(file)?, mode, fd, reason::FOUND_OPEN)
+}
+
+#[inline(always)]
 fn mapped(task: Address, vma: Address) -> Option<()> {
     let file: Address = field!(vma, vma_file, Address)?;
     if file.is_null() {
         return None;
     }
-    // What overlayfs maps is its inner file, and nothing else stands for it.
-    found(task, file, NO_FD, reason::FOUND_MAPPED, 0)
+    let mode: u32 = field!(file, file_mode, u32)?;
+    let place = file::place_of_mapped(file, mode)?;
+    if program::is_python_name(&file::name_of(place.dentry)?) {
+        program::set_python(field!(task, task_tgid, u32)?);
+    }
+    found(task, file, place, mode, NO_FD, reason::FOUND_MAPPED)
 }
 
 #[inline(always)]
-fn found(task: Address, file: Address, fd: u32, reason: u8, skip: u32) -> Option<()> {
-    let mode: u32 = field!(file, file_mode, u32)?;
-    if mode & file::FMODE_READ == 0 || mode & (file::FMODE_PATH | file::FMODE_CREATED | skip) != 0 {
+fn found(task: Address, file: Address, place: Place, mode: u32, fd: u32, reason: u8) -> Option<()> {
+    if mode & file::FMODE_READ == 0 || mode & (file::FMODE_PATH | file::FMODE_CREATED) != 0 {
         return None;
     }
-    let inode: Address = field!(file, file_inode, Address)?;
-    why(file, inode)?;
+    let tgid = field!(task, task_tgid, u32)?;
+    let looked = why(place.dentry, place.inode, tgid, mode & file::FMODE_WRITE == 0)?;
+    let reason = if looked == reason::UNKNOWN_NAME { looked } else { reason };
     model_opened(file, task, fd, reason, false);
     Some(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Best rungs: `file_open` (match-proto: security/security.c: int security_file_open(struct file *file)).
 //! Restricted rung: `syscalls/sys_exit_open`, `_openat`, `_openat2`: the descriptor that the call returned, so the real
-//! inode behind links; misses io_uring and open_by_handle_at.
+//! inode behind links; misses io_uring. The same for `_open_by_handle_at` and `_pidfd_getfd`.
 
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
@@ -16,12 +16,12 @@ use super::access;
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, config, field, number, read};
-use crate::file::{self, Name};
+use crate::file::{self, Name, Place};
 use crate::maps::{
     CANDIDATE_RATES, EXES, INODES, INODES_MALICIOUS, OWN_OPENS, RING_PRIORITY, Rate, SUFFIXES, count, lose,
 };
 use crate::mark::{self, Added};
-use crate::task;
+use crate::{program, task};
 
 security_hook! {
     fn file_open(file: Address) {
@@ -62,8 +62,7 @@ fn descriptor_opened(fd: u32) -> Option<()> {
 struct Opened {
     task: Address,
     key: TaskKey,
-    file: Address,
-    inode: Address,
+    place: Place,
     fd: u32,
     reason: u8,
     /// The arguments can be read: `task` is the current one.
@@ -75,15 +74,14 @@ impl Opened {
     #[inline(always)]
     fn of(file: u64, task: u64, why: u64) -> Option<Self> {
         let (file, task) = (file as Address, task as Address);
-        Some(Self {
-            task,
-            key: task::key_of(task)?,
-            file,
-            inode: field!(file, file_inode, Address)?,
-            fd: why as u32,
-            reason: (why >> 32) as u8,
-            is_current: why >> 40 & 1 != 0,
-        })
+        let (fd, is_current) = (why as u32, why >> 40 & 1 != 0);
+        // What another process has, and no number of a descriptor, was found mapped.
+        let place = if fd == NO_FD && !is_current {
+            file::place_of_mapped(file, field!(file, file_mode, u32)?)?
+        } else {
+            file::place_of(file)?
+        };
+        Some(Self { task, key: task::key_of(task)?, place, fd, reason: (why >> 32) as u8, is_current })
     }
 }
 
@@ -100,8 +98,9 @@ fn opened(file: Address, fd: u32) -> Option<()> {
     if task::current_tgid() == config!(own_tgid) {
         count(Counter::CanaryOpen);
     }
+    let dentry: Address = field!(file, file_path_dentry, Address)?;
     let inode: Address = field!(file, file_inode, Address)?;
-    let reason = why(file, inode)?;
+    let reason = why(dentry, inode, task::current_tgid(), mode & file::FMODE_WRITE == 0)?;
     model_opened(file, task::current(), fd, reason, true);
     Some(())
 }
@@ -158,34 +157,74 @@ impl News {
     }
 }
 
-/// Is this name, its place, or the inode a reason to look? The order is that of cost.
+/// Is this name, its place, or the inode a reason to look? The order is that of cost. What process `tgid` opens for
+/// reading alone, and CPython runs there, is looked at whatever its name.
 #[inline(always)]
-pub fn why(file: Address, inode: Address) -> Option<u8> {
-    let dentry: Address = field!(file, file_path_dentry, Address)?;
+pub fn why(dentry: Address, inode: Address, tgid: u32, reads_only: bool) -> Option<u8> {
     let name = file::name_of(dentry)?;
-    let reason = if name_is_model(&name)? {
+    let class = class_of_name(&name, tgid)?;
+    let reason = if class == suffix::MODEL {
         reason::NAME
     } else if place_is_store(dentry, &name) {
         reason::PATH_SHAPE
+    } else if let Some(reason) = known_inode(inode) {
+        reason
+    } else if class != suffix::HARMLESS && reads_only && program::is_python(tgid) {
+        may_be_model(inode).then_some(reason::UNKNOWN_NAME)?
     } else {
-        known_inode(inode)?
+        return None;
     };
     file::is_regular(inode).then_some(reason)
 }
 
+/// Of [`suffix`]; 0 where the name says nothing.
 #[inline(always)]
-fn name_is_model(name: &Name) -> Option<bool> {
+fn class_of_name(name: &Name, tgid: u32) -> Option<u8> {
     let key = file::tail_key(name, 0)?;
     // SAFETY: plain bytes.
     match unsafe { SUFFIXES.get(key) } {
-        Some(&suffix::MODEL) => Some(true),
         Some(&suffix::STRIP) => {
-            let Some(key) = file::tail_key(name, suffix_len(key) as u32) else { return Some(false) };
+            // `libpython3.11.so.1.0`: an interpreter inside another program.
+            if program::is_python_name(name) {
+                program::set_python(tgid);
+            }
+            let Some(key) = file::tail_key(name, suffix_len(key) as u32) else { return Some(0) };
             // SAFETY: plain bytes.
-            Some(unsafe { SUFFIXES.get(key) } == Some(&suffix::MODEL))
+            Some(unsafe { SUFFIXES.get(key) }.copied().filter(|class| *class != suffix::STRIP).unwrap_or(0))
         }
-        _ => Some(false),
+        class => Some(class.copied().unwrap_or(0)),
     }
+}
+
+/// Smallest file that is looked at for its content alone, bytes.
+const UNKNOWN_BYTES_MIN: u64 = 16;
+
+/// File systems whose files are the kernel's words (include/uapi/linux/magic.h).
+#[inline(always)]
+fn is_pseudo(magic: u64) -> bool {
+    matches!(
+        magic,
+        0x9FA0          // proc
+        | 0x6265_6572   // sysfs
+        | 0x0027_E0EB   // cgroup
+        | 0x6367_7270   // cgroup2
+        | 0x6462_6720   // debugfs
+        | 0x7472_6163   // tracefs
+        | 0x7363_6673   // securityfs
+        | 0xCAFE_4A11   // bpf
+        | 0xF97C_FF8C   // selinuxfs
+        | 0xDE5E_81E4   // efivarfs
+        | 0x6165_676C   // pstore
+        | 0x6E73_6673 // nsfs
+    )
+}
+
+/// Could a file whose name says nothing be a model?
+#[inline(always)]
+fn may_be_model(inode: Address) -> bool {
+    let Some(size) = field!(inode, inode_size, u64) else { return false };
+    let magic = field!(inode, inode_sb, Address).and_then(|sb| field!(sb, sb_magic, u64));
+    size >= UNKNOWN_BYTES_MIN && magic.is_some_and(|magic| !is_pseudo(magic))
 }
 
 /// Lengths of names in a store of blobs: hex of a git sha1, of a sha256, `sha256-` and hex.
@@ -193,7 +232,7 @@ const GIT_SHA1_LEN: u32 = 40;
 const SHA256_LEN: u32 = 64;
 const OLLAMA_LEN: u32 = 71;
 
-/// Hub cache (`models--ORG--NAME/blobs/HASH`) and Ollama (`blobs/sha256-HASH`).
+/// Hub cache (`models--ORG--NAME/blobs/HASH`), Ollama (`blobs/sha256-HASH`) and OCI layout (`blobs/sha256/HASH`).
 #[inline(always)]
 fn place_is_store(dentry: Address, name: &Name) -> bool {
     if name.len != SHA256_LEN && name.len != GIT_SHA1_LEN && name.len != OLLAMA_LEN {
@@ -201,14 +240,23 @@ fn place_is_store(dentry: Address, name: &Name) -> bool {
     }
     let Some(parent) = field!(dentry, dentry_parent, Address) else { return false };
     let Some(parent_name) = file::name_of(parent) else { return false };
-    parent_name.len == 5 && read::<[u8; 5]>(parent_name.text, 0) == Some(*b"blobs")
+    if parent_name.len == 5 {
+        return read::<[u8; 5]>(parent_name.text, 0) == Some(*b"blobs");
+    }
+    if parent_name.len != 6 || read::<[u8; 6]>(parent_name.text, 0) != Some(*b"sha256") {
+        return false;
+    }
+    let Some(above) = field!(parent, dentry_parent, Address) else { return false };
+    let Some(above_name) = file::name_of(above) else { return false };
+    above_name.len == 5 && read::<[u8; 5]>(above_name.text, 0) == Some(*b"blobs")
 }
 
 #[inline(always)]
 fn known_inode(inode: Address) -> Option<u8> {
     let key = file::key_of(inode)?;
     let info = lookup(&key)?;
-    (info.class != class::NOT_MODEL).then_some(reason::INODE)
+    let is_model = info.class == class::CODE || info.class == class::DATA;
+    (is_model || (info.named != 0 && info.class != class::NOT_MODEL)).then_some(reason::INODE)
 }
 
 #[inline(always)]
@@ -220,12 +268,12 @@ fn lookup(key: &InodeKey) -> Option<InodeInfo> {
 /// Marks the process.
 #[inline(always)]
 fn load(opened: &Opened) -> Option<News> {
-    let inode = file::key_of(opened.inode)?;
+    let inode = file::key_of(opened.place.inode)?;
     if opened.is_current && mark::current_is_own() {
         let _ = OWN_OPENS.insert(opened.key.tgid, inode, 0);
         return None;
     }
-    let stamp = file::stamp_of(opened.inode)?;
+    let stamp = file::stamp_of(opened.place.inode)?;
     if stamp.size == 0 {
         return None;
     }
@@ -241,25 +289,33 @@ fn load(opened: &Opened) -> Option<News> {
             known = info.class != class::UNKNOWN || info.verdict != verdict::NONE;
         }
     }
-    let (_, exe) = mark::exe_of(opened.task)?;
+    let (exe_file, exe) = file::exe_of(opened.task)?;
     // SAFETY: plain bytes.
     let decided = unsafe { EXES.get(exe) }.copied().unwrap_or(role::UNDECIDED);
-    if decided == role::READER {
+    let is_new = mark::find(&opened.key).is_none();
+    if decided == role::READER || (is_new && program::is_carrier(exe_file)) {
         return None;
     }
-    // Over its rate a cgroup's file is marked and not announced: what it does later still is.
-    let limited = !known && !allowed(inode, stamp);
+    let named = opened.reason != reason::UNKNOWN_NAME;
+    // Over its rate a cgroup's file is marked and not announced: what it does later still is. One that nothing but its
+    // content could accuse waits for another open.
+    let limited = !known && !allowed(inode, stamp, named);
+    if limited && !named {
+        return None;
+    }
     let now = task::now_ns();
     let artifact = Artifact {
         inode,
         stamp,
         opener: opened.key,
         opened_ns: now,
+        first_ns: now,
         held_ns: now,
         tid: field!(opened.task, task_pid, u32)?,
         fd: opened.fd,
+        named: u32::from(named),
+        reserved: 0,
     };
-    let is_new = mark::find(&opened.key).is_none();
     let added = mark::add(&opened.key, &exe, decided, &artifact);
     if limited || (added == Added::Again && known) {
         return None;
@@ -274,12 +330,18 @@ fn announce(opened: &Opened, news: &News) {
     }
 }
 
+/// Of the candidates that a cgroup may cause, one in so many may have a name that says nothing.
+const UNNAMED_SHARE: u64 = 4;
+/// Sets the two kinds of candidates of one cgroup apart in `CANDIDATE_RATES`.
+const UNNAMED: u64 = 1 << 63;
+
 /// May this inode be sent as a candidate now? Remembers that it was.
 #[inline(always)]
-fn allowed(inode: InodeKey, stamp: ContentStamp) -> bool {
+fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool) -> bool {
     let limit = u64::from(config!(candidates_per_s));
     if limit != 0 {
-        let cgroup = task::current_cgroup();
+        let limit = if named { limit } else { limit.div_ceil(UNNAMED_SHARE) };
+        let cgroup = task::current_cgroup() | if named { 0 } else { UNNAMED };
         let second = task::now_ns() / 1_000_000_000;
         match CANDIDATE_RATES.get_ptr_mut(cgroup) {
             // SAFETY: a live map value; a lost update costs or grants one candidate.
@@ -290,7 +352,11 @@ fn allowed(inode: InodeKey, stamp: ContentStamp) -> bool {
                 }
                 (*rate).count += 1;
                 if (*rate).count > limit {
-                    lose(Counter::CandidateRate);
+                    if named {
+                        lose(Counter::CandidateRate);
+                    } else {
+                        count(Counter::UnknownRate);
+                    }
                     return false;
                 }
             },
@@ -299,7 +365,8 @@ fn allowed(inode: InodeKey, stamp: ContentStamp) -> bool {
             }
         }
     }
-    let info = InodeInfo { stamp, class: class::PENDING, verdict: verdict::NONE, reserved: [0; 6] };
+    let named = u8::from(named);
+    let info = InodeInfo { stamp, class: class::PENDING, verdict: verdict::NONE, named, reserved: [0; 5] };
     if INODES.insert(inode, info, 0).is_err() {
         lose(Counter::InodesFull);
     }
@@ -308,7 +375,7 @@ fn allowed(inode: InodeKey, stamp: ContentStamp) -> bool {
 
 #[inline(always)]
 fn send(opened: &Opened, news: &News) -> Option<()> {
-    let (exe_file, exe) = mark::exe_of(opened.task)?;
+    let (exe_file, exe) = file::exe_of(opened.task)?;
     let exe_inode: Address = field!(exe_file, file_inode, Address)?;
     let exe_dentry: Address = field!(exe_file, file_path_dentry, Address)?;
     let exe_dir: Address = field!(exe_dentry, dentry_parent, Address)?;
@@ -317,9 +384,9 @@ fn send(opened: &Opened, news: &News) -> Option<()> {
     // Mounted by itself over another name: its name and folder are not its own, and prove nothing.
     let exe_mount: Address = field!(exe_file, file_path_mnt, Address)?;
     let exe_is_bound = field!(exe_mount, vfsmount_root, Address)? == exe_dentry;
-    let sb: Address = field!(opened.inode, inode_sb, Address)?;
+    let sb: Address = field!(opened.place.inode, inode_sb, Address)?;
     let mm: Address = field!(opened.task, task_mm, Address)?;
-    let (inode, stamp) = (file::key_of(opened.inode)?, file::stamp_of(opened.inode)?);
+    let (inode, stamp) = (file::key_of(opened.place.inode)?, file::stamp_of(opened.place.inode)?);
     let area = Area::claim()?;
     let record: *mut Open = area.record();
     let bytes = area.bytes();
@@ -349,11 +416,12 @@ fn send(opened: &Opened, news: &News) -> Option<()> {
         (*record).role = news.decided;
         task::write_ancestors(&raw mut (*record).ancestors, opened.task);
         (*record).fs_magic = field!(sb, sb_magic, u64).unwrap_or(0);
-        (*record).writers = file::writers_of(opened.inode);
+        (*record).writers = file::writers_of(opened.place.inode);
         (*record).reserved = 0;
     }
     let fixed = size_of::<Open>() as u64;
-    let path = emit::forget(file::write_path(bytes, fixed, opened.file, PATH_BYTES_MAX as u64));
+    let path = file::write_path_at(bytes, fixed, opened.place.dentry, opened.place.mnt, PATH_BYTES_MAX as u64);
+    let path = emit::forget(path);
     let path_end = path & 0xffff;
     // Who a marked process is was said when it was marked, or when it was executed since.
     let exe_path = if news.is_new {

@@ -1,12 +1,14 @@
 //! `sensor doctor`: what this host can see and prevent, and why not more.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::run::PIN_DIR;
 use crate::escape;
+use crate::watch::load::pin::Pins;
 use crate::watch::load::plan::{BestRung, Hook, Plan, RungState};
 use crate::watch::load::{Kernel, LoadError, Tables, Wishes};
 use crate::worker::pool::Confinements;
@@ -28,6 +30,9 @@ pub struct Args {
     /// Leave better rungs of the attach ladder out, as on a host that refuses them
     #[arg(long, hide = true, default_value = "lsm")]
     best_rung: BestRung,
+    /// Where marks and links would be kept
+    #[arg(long, hide = true, value_name = "DIR", default_value = PIN_DIR)]
+    pin_dir: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -38,13 +43,10 @@ enum Format {
 }
 
 /// What no host sees with this version.
-const NOT_COVERED: [&str; 6] = [
+const NOT_COVERED: &[&str] = &[
     "loads without a file (a pickle from the network, a pipe or memory): not covered yet",
-    "a descriptor that came by another way than open (unix socket, pidfd_getfd, shell redirection): not covered yet",
     "listening sockets, accepted connections and unix sockets: not covered yet",
     "domain names and bytes sent: not covered yet",
-    "a model on overlayfs (a container's own files) that was only mapped when the sensor started is known, but not scanned",
-    "marks do not survive a restart of the sensor, except of files that are still open or mapped",
 ];
 
 /// What this version prevents.
@@ -62,13 +64,15 @@ struct Report<'a> {
     hooks: &'a [Hook],
     /// How the children that read hostile bytes are locked in.
     confinement: Vec<String>,
+    /// What is lost when the sensor ends or is killed; empty where marks and attachments outlive it.
+    not_kept: &'a [String],
     not_covered: &'a [&'static str],
     prevention: &'static str,
 }
 
 pub fn run(args: Args) -> ExitCode {
     let wishes = Wishes { best_rung: args.best_rung, ..Wishes::default() };
-    let (plan, error) = match Kernel::load(wishes, &Tables::default()) {
+    let (plan, error) = match Kernel::load(wishes, &Tables::default(), Pins::probe(&args.pin_dir)) {
         Ok((_kernel, _rings, _own_opens, plan)) => (plan, None),
         Err(LoadError::Nothing(plan)) => {
             let error = LoadError::Nothing(plan.clone()).to_string();
@@ -85,7 +89,8 @@ pub fn run(args: Args) -> ExitCode {
         ladder: &plan.ladder,
         hooks: &plan.hooks,
         confinement: confinement(),
-        not_covered: &NOT_COVERED,
+        not_kept: &plan.not_kept,
+        not_covered: NOT_COVERED,
         prevention: PREVENTION,
     };
     let text = match args.format {
@@ -147,6 +152,13 @@ fn human(report: &Report<'_>) -> String {
     text.push_str("\nChildren that read hostile bytes:\n");
     for line in &report.confinement {
         text.push_str(&format!("    {}\n", escape::terminal(line.as_bytes())));
+    }
+    text.push_str("\nOver a restart, an upgrade or kill -9 of the sensor:\n");
+    for line in report.not_kept {
+        text.push_str(&format!("    lost: {}\n", escape::terminal(line.as_bytes())));
+    }
+    if report.not_kept.is_empty() {
+        text.push_str("    marks are kept, and passed on meanwhile\n");
     }
     text.push_str("\nOn every host:\n");
     for line in report.not_covered {

@@ -55,6 +55,7 @@ pub struct Programs {
     interpreters: GlobSet,
     readers: GlobSet,
     managers: GlobSet,
+    carriers: Vec<String>,
     ordinary: Vec<Ordinary>,
 }
 
@@ -85,6 +86,7 @@ enum Place {
 #[serde(deny_unknown_fields)]
 struct File {
     shells: Vec<String>,
+    carriers: Vec<String>,
     interpreters: Vec<String>,
     readers: Vec<String>,
     managers: Vec<String>,
@@ -157,6 +159,7 @@ impl Programs {
                 interpreters: names(&file.interpreters)?,
                 readers: names(&file.readers)?,
                 managers: names(&file.managers)?,
+                carriers: file.carriers,
                 ordinary: ordinary?,
             })
         };
@@ -180,6 +183,11 @@ impl Programs {
     /// Is a program (or script) of this name on the reader list? Who owns it is the caller's to check.
     pub fn is_reader(&self, name: &[u8]) -> bool {
         self.readers.is_match(path(base_name(name)))
+    }
+
+    /// Keys of the names of programs that open files for others, for the kernel's table.
+    pub fn carriers(&self) -> Vec<(u64, u8)> {
+        self.carriers.iter().map(|name| (sensor_abi::name::key_of_name(name.as_bytes()), 1)).collect()
     }
 
     /// Is a program of this name on the list of managers?

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{class, role, verdict};
 
-use super::record::{Header, Load, Open, Repeats};
+use super::record::{Header, Load, Open, Remembered, Repeats};
 use crate::event::{
     ActKind, Artifact, Basis, ContentClass, InodeKey, Model, ModelFinding, Process, Role, TaskKey, Verdict,
 };
@@ -40,6 +40,8 @@ struct Known {
     model: Arc<Model>,
     progress: Progress,
     not_model: bool,
+    /// Its name or place says that it may be a model: where the content can't be read, that counts.
+    named: bool,
     /// An act left before the verdict came.
     missed: bool,
 }
@@ -58,6 +60,8 @@ pub struct Look {
     pub cacheable: bool,
     /// `super_block.s_magic`; 0 where it isn't known.
     pub fs_magic: u64,
+    /// Its name or place says that it may be a model.
+    pub named: bool,
 }
 
 /// The scanner's word, as far as it goes.
@@ -90,6 +94,8 @@ pub struct Tell {
     pub class: u8,
     /// [`sensor_abi::mark::verdict`]
     pub verdict: u8,
+    /// Its name or place says that it may be a model.
+    pub named: bool,
 }
 
 /// An act before it is known what its models are.
@@ -187,6 +193,7 @@ impl Correlator {
     pub fn opened(&mut self, open: &Open) -> Option<Look> {
         let sight = (open.inode, open.stamp);
         if let Some(known) = self.models.get_mut(&sight) {
+            known.named |= open.named;
             if known.model.path.is_empty() && !open.path.is_empty() {
                 Arc::make_mut(&mut known.model).path.clone_from(&open.path);
             }
@@ -197,7 +204,7 @@ impl Correlator {
             }
             known.progress = Progress::Asked;
         } else {
-            self.remember(sight, &open.path);
+            self.remember(sight, &open.path, open.named);
         }
         Some(Look {
             inode: open.inode,
@@ -208,10 +215,11 @@ impl Correlator {
             cgroup: open.header.cgroup,
             cacheable: open.writers == 0,
             fs_magic: open.fs_magic,
+            named: open.named,
         })
     }
 
-    fn remember(&mut self, sight: Sight, path: &[u8]) {
+    fn remember(&mut self, sight: Sight, path: &[u8], named: bool) {
         while self.models.len() >= MODELS_MAX {
             let Some(oldest) = self.models_order.pop_front() else { break };
             if self.models.remove(&oldest).is_some_and(|known| known.missed) {
@@ -235,10 +243,37 @@ impl Correlator {
             revision,
             all_globals_safe: false,
         });
-        let known = Known { model, progress: Progress::Asked, not_model: false, missed: false };
+        let known = Known { model, progress: Progress::Asked, not_model: false, named, missed: false };
         if self.models.insert(sight, known).is_none() {
             self.models_order.push_back(sight);
         }
+    }
+
+    /// What an earlier sensor found out.
+    pub fn recall(&mut self, known: Remembered) {
+        let sight = (known.inode, known.stamp);
+        self.remember(sight, &known.path, true);
+        if let Some(entry) = self.models.get_mut(&sight) {
+            let model = Arc::make_mut(&mut entry.model);
+            model.format = known.format;
+            model.class = known.class;
+            model.verdict = known.verdict;
+            model.findings = known.findings;
+            model.all_globals_safe = known.all_globals_safe;
+            model.sha256 = known.sha256;
+            entry.progress = Progress::Done;
+        }
+    }
+
+    /// What is known of one content of one file; `None` where it is no model.
+    pub fn known(&self, inode: InodeKey, stamp: ContentStamp) -> Option<Remembered> {
+        self.models.get(&(inode, stamp)).and_then(|known| remembered(stamp, known))
+    }
+
+    /// What is known of all of them, the latest first.
+    pub fn all_known(&self) -> impl Iterator<Item = Remembered> {
+        let order = self.models_order.iter().rev();
+        order.filter_map(|(inode, stamp)| self.known(*inode, *stamp))
     }
 
     /// The scanner spoke. Says what to tell the kernel, and the model where an act left without its verdict.
@@ -266,6 +301,12 @@ impl Correlator {
                 model.all_globals_safe = all_globals_safe;
                 known.progress = Progress::Done;
             }
+            Word::NotRead { finding } if !known.named => {
+                // Nothing accuses it, and its content can't be read any more.
+                model.class = ContentClass::Data;
+                model.findings = vec![finding];
+                known.progress = Progress::Done;
+            }
             Word::NotRead { finding } => {
                 model.verdict = Verdict::NotRead;
                 model.findings = vec![finding];
@@ -275,6 +316,7 @@ impl Correlator {
         let tell = Tell {
             inode,
             stamp,
+            named: known.named,
             class: match model.class {
                 _ if known.not_model => class::NOT_MODEL,
                 ContentClass::Code => class::CODE,
@@ -305,7 +347,7 @@ impl Correlator {
         for artifact in &pending.load.artifacts {
             let sight = (artifact.inode, artifact.stamp);
             if !self.models.contains_key(&sight) {
-                self.remember(sight, b"");
+                self.remember(sight, b"", artifact.named);
                 looks.push(Look {
                     inode: artifact.inode,
                     stamp: artifact.stamp,
@@ -315,6 +357,7 @@ impl Correlator {
                     cgroup: pending.header.cgroup,
                     cacheable: false,
                     fs_magic: 0,
+                    named: artifact.named,
                 });
             }
         }
@@ -390,6 +433,21 @@ impl Correlator {
         self.sums.acts_provisional += u64::from(provisional);
         Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, repeats, process })
     }
+}
+
+fn remembered(stamp: ContentStamp, known: &Known) -> Option<Remembered> {
+    let model = &known.model;
+    (!known.not_model && known.progress != Progress::Asked).then(|| Remembered {
+        inode: model.inode,
+        stamp,
+        path: model.path.clone(),
+        format: model.format.clone(),
+        class: model.class,
+        verdict: model.verdict,
+        findings: model.findings.clone(),
+        all_globals_safe: model.all_globals_safe,
+        sha256: model.sha256.clone(),
+    })
 }
 
 /// Is everything known of an act's files?

@@ -32,6 +32,7 @@ fn open() -> Open {
         ancestors: vec![],
         writers: 0,
         fs_magic: 0,
+        named: true,
         role: role::UNDECIDED,
     }
 }
@@ -42,6 +43,7 @@ fn act(time_ns: u64) -> Pending {
         stamp: STAMP,
         opener: TASK,
         opened_ns: 10,
+        named: true,
         held_ns: 15,
         born: false,
         held: true,

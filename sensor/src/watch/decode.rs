@@ -115,6 +115,7 @@ fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
         role: fixed.role,
         writers: fixed.writers,
         fs_magic: fixed.fs_magic,
+        named: fixed.reason != raw::reason::UNKNOWN_NAME,
     })))
 }
 
@@ -167,6 +168,7 @@ fn load<'a>(fixed: &raw::Load, rest: &'a [u8]) -> Result<(Load, &'a [u8]), Decod
             stamp: artifact.stamp,
             opener: task(artifact.opener),
             opened_ns: artifact.opened_ns,
+            named: artifact.named != 0,
             held_ns: artifact.held_ns,
             born: fixed.born >> i & 1 != 0,
             held: fixed.held >> i & 1 != 0,

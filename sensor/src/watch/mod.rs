@@ -7,16 +7,18 @@ mod correlate;
 mod decode;
 mod deed;
 pub mod load;
+mod memory;
 mod process;
 pub mod record;
 mod ring;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use sensor_abi::counter::{Counter, LOSS};
+use sensor_abi::counter::{Counter, LOSS, SKIPPED};
 use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{InodeInfo, role};
 use sensor_abi::record::FOLD_TAKE_NS;
@@ -27,6 +29,7 @@ pub use sensor_abi::ABI_VERSION;
 pub use self::correlate::{Look, Sums, Word};
 use self::load::plan::Plan;
 use self::load::{Kernel, LoadError, OwnOpens, Tables, Wishes};
+use self::memory::Memory;
 use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
@@ -45,6 +48,15 @@ pub enum Ask {
         cgroup: u64,
         pids: Vec<u32>,
     },
+}
+
+/// What outlives the sensor, and where.
+#[derive(Debug, Clone)]
+pub struct Keeping {
+    /// Folder of the BPF file system: marks and links.
+    pub pins: PathBuf,
+    /// File: what the models of kept marks are.
+    pub models: PathBuf,
 }
 
 /// How an executable's role is decided.
@@ -66,6 +78,7 @@ pub struct Watch {
     plan: Plan,
     joined: Joined,
     malformed: u64,
+    memory: Option<Memory>,
     told_losses: BTreeMap<(&'static str, Option<u64>), u64>,
 }
 
@@ -109,11 +122,12 @@ impl Watch {
         tables: &Tables,
         scan_wait: Duration,
         deciders: Deciders,
+        keeping: &Keeping,
     ) -> Result<(Self, OwnOpens), LoadError> {
-        let (kernel, rings, own_opens, plan) = Kernel::load(wishes, tables)?;
+        let (kernel, rings, own_opens, plan) = Kernel::load(wishes, tables, load::keep(&keeping.pins))?;
         let reactor = |error: std::io::Error| LoadError::Object(error.to_string());
         let scan_wait_ns = u64::try_from(scan_wait.as_nanos()).unwrap_or(u64::MAX);
-        let joined = Joined {
+        let mut joined = Joined {
             processes: Processes::default(),
             correlator: Correlator::new(scan_wait_ns),
             deciders,
@@ -121,8 +135,19 @@ impl Watch {
             roles: Vec::new(),
             lineages: HashMap::new(),
         };
+        let memory = match Memory::open(&keeping.models, kernel.resumed().0) {
+            Ok((memory, known)) => {
+                known.into_iter().for_each(|known| joined.correlator.recall(known));
+                Some(memory)
+            }
+            Err(error) => {
+                tracing::warn!("what models are is not kept over a restart: {}: {error}", keeping.models.display());
+                None
+            }
+        };
         let mut watch = Self {
             kernel,
+            memory,
             stream: Stream::new(rings.priority, rings.bulk).map_err(reactor)?,
             plan,
             joined,
@@ -187,10 +212,17 @@ impl Watch {
     /// The scanner's word on a file. Gives the model back where an act left before its verdict.
     pub fn word(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<Arc<Model>> {
         let (tell, late) = self.joined.correlator.looked(inode, stamp, word)?;
-        let Tell { inode, stamp, class, verdict } = tell;
-        let info = InodeInfo { stamp, class, verdict, reserved: [0; 6] };
+        let Tell { inode, stamp, class, verdict, named } = tell;
+        let info = InodeInfo { stamp, class, verdict, named: u8::from(named), reserved: [0; 5] };
         if let Err(error) = self.kernel.set_inode(abi_inode(inode), info) {
             tracing::warn!(%error, "a verdict could not be told to the kernel");
+        }
+        let Self { memory, joined, .. } = self;
+        if let Some((file, learned)) = memory.as_mut().zip(joined.correlator.known(inode, stamp))
+            && let Err(error) = file.keep(&learned, || Box::new(joined.correlator.all_known()))
+        {
+            tracing::warn!(%error, "what a model is could not be kept for the next start");
+            *memory = None;
         }
         late
     }
@@ -261,8 +293,16 @@ impl Watch {
             ("record_malformed", self.malformed),
             ("model_table_full", self.joined.correlator.verdicts_forgotten),
             ("program_skipped", self.kernel.skipped()),
+            ("marks_dropped", self.kernel.resumed().1),
         ];
         kernel.chain(own).filter(|(_, sum)| *sum > 0).collect()
+    }
+
+    /// What was passed over since the start, per reason, without a claim to be a model.
+    pub fn skipped_sums(&self) -> BTreeMap<&'static str, u64> {
+        let counters = self.kernel.counters();
+        let sums = SKIPPED.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
+        sums.filter(|(_, sum)| *sum > 0).collect()
     }
 
     /// Records that the kernel half sent.
@@ -363,6 +403,7 @@ impl Joined {
             stamp: open.stamp,
             opener: task,
             opened_ns: open.header.time_ns,
+            named: open.named,
             held_ns: open.header.time_ns,
             born: false,
             held: true,

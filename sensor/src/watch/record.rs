@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use sensor_abi::identity::ContentStamp;
 
-use crate::event::{Bytes, InodeKey, TaskKey};
+use crate::event::{Bytes, ContentClass, InodeKey, ModelFinding, TaskKey, Verdict};
 
 /// What every record says about the acting process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Open {
     pub writers: u32,
     /// `super_block.s_magic`
     pub fs_magic: u64,
+    /// Its name or place says that it may be a model; else it is one only if its content says so.
+    pub named: bool,
 }
 
 /// An executable as the kernel saw it, and what decides whether its name can be trusted.
@@ -95,6 +97,8 @@ pub struct LoadArtifact {
     pub stamp: ContentStamp,
     pub opener: TaskKey,
     pub opened_ns: u64,
+    /// [`Open::named`]
+    pub named: bool,
     /// The last walk that found the descriptor open.
     pub held_ns: u64,
     /// The process was born in this artifact's window.
@@ -116,6 +120,20 @@ pub struct Net {
     pub sock_type: u16,
     /// `IPPROTO_*`
     pub protocol: u16,
+}
+
+/// One content of one file, and what was found out about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    pub inode: InodeKey,
+    pub stamp: ContentStamp,
+    pub path: Bytes,
+    pub format: Option<String>,
+    pub class: ContentClass,
+    pub verdict: Verdict,
+    pub findings: Vec<ModelFinding>,
+    pub all_globals_safe: bool,
+    pub sha256: Option<String>,
 }
 
 /// An act that is neither a load, a program nor a packet.

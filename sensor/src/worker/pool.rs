@@ -80,6 +80,8 @@ pub struct Job {
     pub cacheable: bool,
     /// `super_block.s_magic`, as the kernel half saw it; 0 where it isn't known. Given back with the answer.
     pub fs_magic: u64,
+    /// Its name or place says that it may be a model. Given back with the answer.
+    pub named: bool,
 }
 
 /// What came of a [`Job`].

@@ -11,9 +11,13 @@ mod paths;
 mod payload;
 mod prior;
 mod quiet;
+mod restart;
 mod settings;
 mod system;
 mod verdict;
+mod ways_in;
+mod when;
+mod who;
 
 use crate::harness::Case;
 
@@ -21,6 +25,9 @@ pub fn all() -> Vec<Case> {
     let all = [
         prior::cases(),
         payload::cases(),
+        ways_in::cases(),
+        when::cases(),
+        who::cases(),
         benign::cases(),
         quiet::cases(),
         hostile::cases(),
@@ -33,6 +40,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         neighbour::cases(),
         flood::cases(),
+        restart::cases(),
         lifecycle::after_a_crash(),
     ];
     all.into_iter().flatten().collect()

@@ -52,6 +52,7 @@ pub fn job(file: &File, path: &Path) -> Job {
         },
         cacheable: true,
         fs_magic: 0,
+        named: true,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The daemon's one loop: everything that can happen, in one place.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use crate::sink::{Output, Sink, file, stdout};
 use crate::watch::load::plan::BestRung;
 use crate::watch::load::{Tables, Wishes};
 use crate::watch::record::Executable;
-use crate::watch::{Ask, Decide, Deciders, Watch, boottime_ns};
+use crate::watch::{Ask, Decide, Deciders, Keeping, Watch, boottime_ns};
 use crate::worker::child::locate::is_local;
 use crate::worker::pool::{PoolConfig, ScanPool};
 
@@ -33,6 +34,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long somebody who asks for the status may take to read it.
 const STATUS_WAIT: Duration = Duration::from_secs(2);
 
+/// In the run directory: what the models of kept marks are.
+const MODELS: &str = "models.jsonl";
+
 /// What the daemon starts with.
 #[derive(Debug)]
 pub struct Setup {
@@ -41,6 +45,9 @@ pub struct Setup {
     pub instance: Instance,
     pub ready: Option<ReadyFile>,
     pub best_rung: BestRung,
+    pub marks_max: Option<u32>,
+    /// Folder of the BPF file system where marks and links are kept.
+    pub pin_dir: PathBuf,
 }
 
 /// What the loop works on.
@@ -58,7 +65,7 @@ struct Daemon {
 }
 
 pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
-    let Setup { settings, policy, instance, ready, best_rung } = setup;
+    let Setup { settings, policy, instance, ready, best_rung, marks_max, pin_dir } = setup;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -75,16 +82,22 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         sinks.push(Sink::new(output, sink.shape, sink.min_severity)?);
     }
     let host = Host::read().context("this host's name and boot id can't be read")?;
-    let tables = Tables { suffixes: formats::suffixes().map_err(anyhow::Error::msg)?, names: policy.files().names() };
+    let tables = Tables {
+        suffixes: formats::suffixes().map_err(anyhow::Error::msg)?,
+        names: policy.files().names(),
+        carriers: policy.programs().carriers(),
+    };
     let wishes = Wishes {
         candidates_per_s: settings.limits.candidates_per_s,
         load_window_ns: u64::try_from(settings.limits.load_window.as_nanos())?,
         best_rung,
+        marks_max,
     };
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();
     let (scan_wait, deciders) = (settings.scan_wait, deciders(&policy));
-    let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &tables, scan_wait, deciders));
+    let keeping = Keeping { pins: pin_dir, models: Path::new(health::RUN_DIR).join(MODELS) };
+    let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &tables, scan_wait, deciders, &keeping));
     let (watch, mut own_opens) = started.await??;
     memory::give_back();
     say_plan(&watch);
@@ -266,6 +279,7 @@ impl Daemon {
         if self.pool.overflows() > 0 {
             losses.insert("scan_queue_full", self.pool.overflows());
         }
+        losses.extend(self.watch.skipped_sums());
         Status {
             schema: "sensor.status/1",
             version: env!("CARGO_PKG_VERSION"),
@@ -314,6 +328,9 @@ fn decide(policy: Arc<Policy>) -> Decide {
 }
 
 fn say_plan(watch: &Watch) {
+    for lost in &watch.plan().not_kept {
+        tracing::warn!("{lost}");
+    }
     for hook in &watch.plan().hooks {
         let rung = hook.rung.map_or("none", |rung| rung.name());
         if hook.lost.is_empty() {

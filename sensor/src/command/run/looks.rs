@@ -35,6 +35,7 @@ pub fn sniff(look: Look, tag: u64) -> Job {
         stamp: look.stamp,
         cacheable: look.cacheable,
         fs_magic: look.fs_magic,
+        named: look.named,
     }
 }
 
@@ -48,6 +49,8 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
             let class = match read.report.content {
                 Content::Code => ContentClass::Code,
                 Content::Data => ContentClass::Data,
+                // Nothing but its content could have said so, and doesn't.
+                Content::NotModel | Content::Unknown if !job.named => return (Word::NotModel, None),
                 // Only its name says model, and no reader accepts it: the content decides.
                 Content::Unknown if read.report.format != OTHER => ContentClass::Unknown,
                 // A file server of the cluster shows everybody the same text; a FUSE server shows whom it likes what it likes.

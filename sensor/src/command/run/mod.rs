@@ -52,6 +52,12 @@ pub struct Args {
     /// Leave better rungs of the attach ladder out, as on a host that refuses them
     #[arg(long, hide = true, default_value = "lsm")]
     best_rung: BestRung,
+    /// Most processes that can be marked at once, instead of one for every pid
+    #[arg(long, hide = true)]
+    marks_max: Option<u32>,
+    /// Where marks and links are kept over a restart
+    #[arg(long, hide = true, value_name = "DIR", default_value = PIN_DIR)]
+    pin_dir: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -65,6 +71,9 @@ enum OutputArg {
     Human,
     Jsonl,
 }
+
+/// A folder of the BPF file system: every host's systemd mounts it.
+pub const PIN_DIR: &str = "/sys/fs/bpf/sensor";
 
 /// The exit status of a job that could not be done.
 const FAILED: u8 = 2;
@@ -105,7 +114,9 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     let instance = Instance::acquire()?;
     let ready = args.ready_file.as_deref().map(ReadyFile::claim).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(daemon::run(daemon::Setup { settings, policy, instance, ready, best_rung: args.best_rung }))
+    let Args { best_rung, marks_max, pin_dir, .. } = args;
+    let setup = daemon::Setup { settings, policy, instance, ready, best_rung, marks_max, pin_dir };
+    runtime.block_on(daemon::run(setup))
 }
 
 /// One sentence now instead of the kernel's EPERM later.

@@ -38,14 +38,29 @@ impl Attacher<'_> {
     /// A typed tracepoint: the only rung that process events need.
     pub fn process(&mut self, event: &'static str, name: &'static str, lost: &str) -> Hook {
         let mut hook = Hook::new(event, true, lost);
+        let attached = self.typed(name, name);
+        hook.settle(Rung::TpBtf, attached, "");
+        hook
+    }
+
+    /// The descriptors that a program is started with: two programs, behind the one that reports execs.
+    pub fn inherit(&mut self) -> Hook {
+        const PROGRAMS: [&str; 2] = ["exec_inherits", "exec_inherited"];
+        let lost = "a model that a program was started with (a shell's redirection) is not seen";
+        let mut hook = Hook::new("inherit", true, lost);
+        let attached = PROGRAMS.iter().try_for_each(|name| self.typed(name, "sched_process_exec"));
+        hook.settle(Rung::TpBtf, attached, "");
+        hook
+    }
+
+    fn typed(&mut self, name: &str, tracepoint: &str) -> Result<(), String> {
         let attached = (|| -> Result<(), ProgramError> {
             let program: &mut BtfTracePoint = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-            once(program.load(name, self.btf))?;
+            once(program.load(tracepoint, self.btf))?;
             program.attach()?;
             Ok(())
         })();
-        hook.settle(Rung::TpBtf, attached.map_err(|e| say(&e)), "");
-        hook
+        attached.map_err(|error| say(&error))
     }
 
     /// A socket-address program on the cgroup root.
@@ -214,6 +229,26 @@ fn read_within(mut file: std::fs::File, limit: Duration) -> std::io::Result<()> 
         let why = format!("a process kept the walk waiting for more than {} s", limit.as_secs());
         Err(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
     })
+}
+
+/// A descriptor that goes through a socket and comes back.
+pub fn pass_to_ourselves() {
+    use rustix::net::{
+        AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+        SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    };
+    let Ok((here, there)) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None) else {
+        return;
+    };
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let passed = [here.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&passed));
+    let _ = sendmsg(&here, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::DONTWAIT);
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let _ = recvmsg(&there, &mut [std::io::IoSliceMut::new(&mut byte)], &mut control, RecvFlags::DONTWAIT);
 }
 
 /// A fork, an exec and an exit of our own.

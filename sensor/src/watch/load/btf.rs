@@ -23,7 +23,7 @@ pub enum BtfError {
 }
 
 /// Members that may be absent: what stands in for them is decided in the program.
-const OPTIONAL: [&str; 1] = ["i_ctime_nsec"];
+const OPTIONAL: [&str; 3] = ["i_ctime_nsec", "user_path.mnt", "user_path.dentry"];
 
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;

@@ -127,9 +127,22 @@ pub const SECURITY_HOOKS: &[SecurityHook] = &[
             &["sys_enter_setuid", "sys_enter_setreuid", "sys_enter_setresuid"],
             "a 32-bit loader that becomes root by setuid(2) is not seen; by a program, it is",
         ),
+    SecurityHook::new("file_receive", "a model's descriptor that another process passes on is not seen")
+        .called("receive")
+        .or(Tracepoints {
+            program: "sys_exit_open",
+            names: &["sys_exit_pidfd_getfd"],
+            lost: "a model's descriptor that another process passes over a socket is not seen",
+        }),
     SecurityHook::new("file_open", "loads are not seen at all").called("open").required().or(Tracepoints {
         program: "sys_exit_open",
-        names: &["sys_exit_openat", "sys_exit_open", "sys_exit_openat2", "sys_exit_creat"],
-        lost: "opens by io_uring, by open_by_handle_at and by 32-bit calls are not seen",
+        names: &[
+            "sys_exit_openat",
+            "sys_exit_open",
+            "sys_exit_openat2",
+            "sys_exit_open_by_handle_at",
+            "sys_exit_creat",
+        ],
+        lost: "opens by io_uring and by 32-bit calls are not seen",
     }),
 ];

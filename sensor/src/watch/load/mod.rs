@@ -4,7 +4,9 @@
 mod attach;
 pub mod btf;
 mod hooks;
+pub mod pin;
 pub mod plan;
+mod resume;
 mod system;
 mod tracepoint;
 mod verify;
@@ -14,7 +16,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::ProgramError;
@@ -30,7 +32,8 @@ use zerocopy::{FromBytes, IntoBytes};
 use self::attach::Attacher;
 use self::btf::{BtfError, Layout};
 use self::hooks::SECURITY_HOOKS;
-use self::plan::{BestRung, Plan};
+use self::pin::{PinError, Pins};
+use self::plan::{BestRung, Plan, Rung};
 use self::tracepoint::TracepointLink;
 use self::without_loops::without_loops;
 
@@ -47,6 +50,8 @@ pub enum LoadError {
     NoCgroup,
     #[error("no hook could be attached:\n{}", .0.reasons())]
     Nothing(Plan),
+    #[error(transparent)]
+    Taken(PinError),
     #[error("map {0} is missing from the kernel object")]
     Map(&'static str),
     #[error(transparent)]
@@ -78,6 +83,8 @@ pub struct Wishes {
     pub load_window_ns: u64,
     /// Rungs above it are left out: tests of the others, and a way out on a host where a better one misbehaves.
     pub best_rung: BestRung,
+    /// Processes that can be marked at once; one for every pid where it isn't said.
+    pub marks_max: Option<u32>,
 }
 
 /// Tables that are written once, before anything is attached.
@@ -87,11 +94,18 @@ pub struct Tables {
     pub suffixes: Vec<(u64, u8)>,
     /// Names of files that give a payload away ([`sensor_abi::act::place`]).
     pub names: Vec<(u64, u8)>,
+    /// Names of programs that open files for others.
+    pub carriers: Vec<(u64, u8)>,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { candidates_per_s: CANDIDATES_PER_S, load_window_ns: LOAD_WINDOW_NS, best_rung: BestRung::Lsm }
+        Self {
+            candidates_per_s: CANDIDATES_PER_S,
+            load_window_ns: LOAD_WINDOW_NS,
+            best_rung: BestRung::Lsm,
+            marks_max: None,
+        }
     }
 }
 
@@ -100,6 +114,7 @@ pub struct Kernel {
     /// Holds the links.
     ebpf: Option<Ebpf>,
     tracepoints: Vec<TracepointLink>,
+    pins: Option<Pins>,
     counters: PerCpuArray<MapData, u64>,
     inodes: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     inodes_malicious: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
@@ -143,7 +158,9 @@ impl std::fmt::Debug for Kernel {
 
 impl Kernel {
     /// Loads, attaches what can be attached, proves it, and says what came of it.
-    pub fn load(wishes: Wishes, tables: &Tables) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
+    ///
+    /// `pins` is where marks and links are kept.
+    pub fn load(wishes: Wishes, tables: &Tables, pins: Keep) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
         // Two readings of the same megabytes, each for its own purpose: at the same time.
         let (layout, btf) = std::thread::scope(|scope| {
             let layout = scope.spawn(btf::layout);
@@ -152,9 +169,19 @@ impl Kernel {
         });
         let layout = layout.unwrap_or(Err(BtfError::Malformed(0)))?;
         let btf = btf.map_err(|e| LoadError::Object(e.to_string()))?;
-        let mut ebpf = create(&btf, layout, wishes)?;
+        let (mut pins, mut not_kept) = match pins {
+            Ok(pins) => (Some(pins), Vec::new()),
+            Err(PinError::Taken(root)) => return Err(LoadError::Taken(PinError::Taken(root))),
+            Err(error) => (None, vec![format!("marks are lost when the sensor ends: {error}")]),
+        };
+        let mut ebpf = create(&btf, layout, wishes, pins.as_ref())?;
+        if pins.as_ref().is_some_and(|pins| pins.stale) {
+            resume::sweep(&mut ebpf)?;
+        }
 
-        for (name, entries) in [("SUFFIXES", &tables.suffixes), ("NAMES", &tables.names)] {
+        for (name, entries) in
+            [("SUFFIXES", &tables.suffixes), ("NAMES", &tables.names), ("CARRIERS", &tables.carriers)]
+        {
             let mut map: BpfHashMap<_, u64, u8> =
                 BpfHashMap::try_from(ebpf.map_mut(name).ok_or(LoadError::Map(name))?)?;
             for (key, class) in entries {
@@ -174,10 +201,12 @@ impl Kernel {
         attacher.describe_calls()?;
         attacher.load();
         let mut plan = Plan {
+            not_kept: Vec::new(),
             ladder: Vec::new(),
             hooks: vec![
                 attacher.process("fork", "sched_process_fork", "children of a loader are not followed"),
                 attacher.process("exec", "sched_process_exec", "programs that a loader starts are not seen"),
+                attacher.inherit(),
                 attacher.process("exit", "sched_process_exit", "marks are not freed: the table fills up and says so"),
                 attacher.cgroup("connect4", &cgroup, "IPv4 connections are not seen"),
                 attacher.cgroup("connect6", &cgroup, "IPv6 connections are not seen"),
@@ -201,6 +230,16 @@ impl Kernel {
             return Err(LoadError::Nothing(plan));
         }
 
+        if let Some(pins) = &mut pins {
+            match pins.pin_links(&ebpf) {
+                Ok(names) if names.is_empty() => {}
+                Ok(names) => not_kept.push(format!("while no sensor runs, nobody sees: {}", names.join(", "))),
+                Err(error) => not_kept.push(format!("while no sensor runs, marks are not passed on: {error}")),
+            }
+            pins.retire();
+        }
+        plan.not_kept = not_kept;
+
         let rings = Rings {
             priority: RingBuf::try_from(ebpf.take_map("RING_PRIORITY").ok_or(LoadError::Map("RING_PRIORITY"))?)?,
             bulk: RingBuf::try_from(ebpf.take_map("RING_BULK").ok_or(LoadError::Map("RING_BULK"))?)?,
@@ -212,7 +251,8 @@ impl Kernel {
         let own_opens = take_hash(&mut ebpf, "OWN_OPENS")?;
         let folds = take_hash(&mut ebpf, "FOLDS")?;
         let losses = take_hash(&mut ebpf, "LOSSES")?;
-        let kernel = Self { ebpf: Some(ebpf), tracepoints, counters, inodes, inodes_malicious, exes, folds, losses };
+        let kernel =
+            Self { ebpf: Some(ebpf), tracepoints, pins, counters, inodes, inodes_malicious, exes, folds, losses };
         Ok((kernel, rings, OwnOpens { map: own_opens }, plan))
     }
 
@@ -284,8 +324,16 @@ impl Kernel {
         self.exes.insert(bytes(&exe), role, 0)
     }
 
+    /// Marks that an earlier sensor left: are they used, and how many could not be?
+    pub fn resumed(&self) -> (bool, u64) {
+        self.pins.as_ref().map_or((false, 0), |pins| (pins.resumed, pins.marks_dropped))
+    }
+
     /// Detaches every hook; the maps stay.
     pub fn detach(&mut self) {
+        if let Some(pins) = &self.pins {
+            pins.release();
+        }
         self.ebpf = None;
         self.tracepoints.clear();
     }
@@ -305,7 +353,7 @@ fn take_hash<K: aya::Pod, V: aya::Pod>(
     Ok(BpfHashMap::try_from(ebpf.take_map(name).ok_or(LoadError::Map(name))?)?)
 }
 
-fn create(btf: &Btf, layout: Layout, wishes: Wishes) -> Result<Ebpf, LoadError> {
+fn create(btf: &Btf, layout: Layout, wishes: Wishes, pins: Option<&Pins>) -> Result<Ebpf, LoadError> {
     let config = Config {
         own_tgid: std::process::id(),
         has_loop: u32::from(layout.has_loop),
@@ -318,13 +366,25 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes) -> Result<Ebpf, LoadError> 
         true => Cow::Borrowed(OBJECT),
         false => Cow::Owned(without_loops(OBJECT).ok_or_else(|| LoadError::Object("not an object".to_owned()))?),
     };
-    EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for (name, path) in pins.into_iter().flat_map(Pins::maps) {
+        loader.map_pin_path(name, path);
+    }
+    loader
         .btf(Some(btf))
         .override_global("OFFSETS", layout.offsets.as_bytes(), true)
         .override_global("CONFIG", config.as_bytes(), true)
-        .map_max_entries("TASKS", tasks_max())
+        .map_max_entries("TASKS", wishes.marks_max.unwrap_or_else(tasks_max))
         .load(&object)
         .map_err(|e| LoadError::Object(chain(&e)))
+}
+
+/// Where marks and links are kept, or why they aren't.
+pub type Keep = Result<Pins, PinError>;
+
+/// Takes the folder of this version below `root`.
+pub fn keep(root: &Path) -> Keep {
+    Pins::take(root, OBJECT)
 }
 
 /// Marks that fit: one for every pid that can exist, between 32,768 and 262,144.
@@ -379,7 +439,7 @@ fn counter(ebpf: &Ebpf, counter: Counter) -> u64 {
 
 /// Acts that the sensor can do by itself, and which hooks have to count them. A hook that doesn't loses its rung.
 fn prove(ebpf: &Ebpf, plan: &mut Plan) {
-    const CANARIES: [(&str, Counter); 10] = [
+    const CANARIES: [(&str, Counter); 12] = [
         ("open", Counter::CanaryOpen),
         ("connect4", Counter::CanaryConnect),
         ("sendmsg4", Counter::CanarySend),
@@ -390,10 +450,13 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
         ("exec", Counter::CanaryExec),
         ("exec_window", Counter::CanaryExecWindow),
         ("exit", Counter::CanaryExit),
+        ("receive", Counter::CanaryReceive),
+        ("inherit", Counter::CanaryInherit),
     ];
     let before = CANARIES.map(|(_, canary)| counter(ebpf, canary));
     let _ = std::fs::File::open("/proc/self/status");
     attach::run_ourselves();
+    attach::pass_to_ourselves();
     let mut no_ipv6 = true;
     for address in ["127.0.0.1:0", "[::1]:0"] {
         if let Ok(socket) = UdpSocket::bind(address)
@@ -406,7 +469,8 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
     }
     for ((event, canary), before) in CANARIES.into_iter().zip(before) {
         let Some(hook) = plan.hook_mut(event) else { continue };
-        if hook.rung.is_none() {
+        // At the edge of system calls nothing that is passed over a socket is seen.
+        if hook.rung.is_none() || (event == "receive" && hook.rung == Some(Rung::Tracepoint)) {
             continue;
         }
         hook.proven = counter(ebpf, canary) > before;

@@ -140,6 +140,8 @@ pub struct RungState {
 /// All hooks.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Plan {
+    /// What is lost when the sensor ends or is killed, in words; empty where marks outlive it.
+    pub not_kept: Vec<String>,
     pub ladder: Vec<RungState>,
     pub hooks: Vec<Hook>,
 }

@@ -3,9 +3,10 @@
 #![expect(unsafe_code, reason = "perf_event_open(2) and its ioctls have no safe wrapper")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use aya_obj::generated::{bpf_attach_type, bpf_cmd};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 /// Where tracefs is mounted, if it is.
@@ -44,6 +45,8 @@ impl Tracefs {
 #[derive(Debug)]
 pub struct TracepointLink {
     _event: OwnedFd,
+    /// Where the kernel makes one (5.15): it can be pinned.
+    _link: Option<OwnedFd>,
 }
 
 /// `struct perf_event_attr` in its first published size, include/uapi/linux/perf_event.h: PERF_ATTR_SIZE_VER0.
@@ -92,13 +95,42 @@ pub fn attach(program: BorrowedFd<'_>, id: u64) -> io::Result<TracepointLink> {
     }
     // SAFETY: a descriptor that the call above made and nobody else knows.
     let event = unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) };
-    // SAFETY: both take numbers only; the descriptors are live.
-    let attached = unsafe {
-        libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()) == 0
-            && libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_ENABLE, 0) == 0
+    let link = link(program, event.as_fd());
+    let set = link.is_some() || {
+        // SAFETY: takes numbers only; the descriptors are live.
+        unsafe { libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()) == 0 }
     };
-    if !attached {
+    // SAFETY: as above.
+    if !set || unsafe { libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_ENABLE, 0) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(TracepointLink { _event: event })
+    Ok(TracepointLink { _event: event, _link: link })
+}
+
+/// `bpf(BPF_LINK_CREATE)` on a perf event, include/uapi/linux/bpf.h; 5.15.
+fn link(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> Option<OwnedFd> {
+    #[repr(C)]
+    struct LinkCreate {
+        prog_fd: u32,
+        target_fd: u32,
+        attach_type: u32,
+        flags: u32,
+        bpf_cookie: u64,
+    }
+    let attr = LinkCreate {
+        prog_fd: program.as_raw_fd() as u32,
+        target_fd: event.as_raw_fd() as u32,
+        attach_type: bpf_attach_type::BPF_PERF_EVENT as u32,
+        flags: 0,
+        bpf_cookie: 0,
+    };
+    // SAFETY: the attribute is a live, sized structure of numbers.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_bpf, bpf_cmd::BPF_LINK_CREATE as libc::c_long, &raw const attr, size_of::<LinkCreate>())
+    };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: a descriptor that the call above made and nobody else knows.
+    Some(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }

@@ -1,0 +1,155 @@
+//! A program is started with a model's descriptor: by a shell's redirection, or by whoever opened it for its child.
+//!
+//! `tp_btf/sched_process_exec` (match-proto: include/trace/events/sched.h: TP_PROTO(struct task_struct *p, pid_t
+//! old_pid, struct linux_binprm *bprm)), beside the program that reports execs, and after it: what is open now was
+//! handed over on purpose, close-on-exec has closed the rest. Who is marked is known already.
+
+use core::ffi::{c_long, c_void};
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use sensor_abi::counter::Counter;
+use sensor_abi::mark::role;
+use sensor_abi::record::reason;
+
+use super::open::why;
+use super::receive::got;
+use crate::field::{Address, config, field, read};
+use crate::maps::{INHERITED, TASKS, count, lose};
+use crate::repeat::{self, repeat};
+use crate::{file, program, task};
+
+/// Descriptors and words of the table's bitmap that are looked at.
+const STEPS_MAX: u32 = 4_096;
+/// The same where the loop has to be unrolled.
+const STEPS_UNROLLED_MAX: u32 = 24;
+
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn exec_inherits(ctx: BtfTracePointContext) -> i32 {
+    let bprm: *const u8 = ctx.arg(2);
+    let _ = inherits(bprm);
+    0
+}
+
+#[inline(always)]
+fn inherits(bprm: Address) -> Option<()> {
+    let tgid = task::current_tgid();
+    if tgid == config!(own_tgid) {
+        return None;
+    }
+    let exe: Address = field!(bprm, bprm_file, Address)?;
+    program::executed(tgid, field!(exe, file_path_dentry, Address)?);
+    if let Some(mark) = TASKS.get_ptr(tgid) {
+        // SAFETY: a live map value.
+        if unsafe { (*mark).role } == role::OWN {
+            count(Counter::CanaryInherit);
+        }
+        return None;
+    }
+    let files: Address = field!(task::current(), task_files, Address)?;
+    let fdt: Address = field!(files, files_fdt, Address)?;
+    let mut walk = Walk {
+        descriptors: field!(fdt, fdt_fd, Address)?,
+        open: field!(fdt, fdt_open_fds, Address)?,
+        words: u64::from(field!(fdt, fdt_max_fds, u32)? / 64),
+        next: 0,
+        base: 0,
+        bits: 0,
+        found: 0,
+        models: 0,
+    };
+    // SAFETY: the step takes a `Walk`.
+    unsafe { repeat::<_, STEPS_UNROLLED_MAX>(STEPS_MAX, &mut walk, step) };
+    if walk.models > 1 {
+        lose(Counter::InheritedMore);
+    }
+    if walk.models != 0 {
+        let _ = INHERITED.insert(task::current_tid(), walk.found, 0);
+    }
+    Some(())
+}
+
+/// The second half, a program of its own: with the walk's stack below it, marking would take more than a program may have
+/// (512 bytes).
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn exec_inherited(_ctx: BtfTracePointContext) -> i32 {
+    let tid = task::current_tid();
+    // SAFETY: plain bytes.
+    let Some(found) = unsafe { INHERITED.get(tid) }.copied() else { return 0 };
+    let _ = INHERITED.remove(tid);
+    let _ = inherited(found);
+    0
+}
+
+/// What the first half looks through: the descriptors of the bitmap `open`, word by word.
+#[repr(C)]
+struct Walk {
+    descriptors: Address,
+    open: Address,
+    words: u64,
+    /// The word after the one that `bits` are left of.
+    next: u64,
+    /// Descriptor of that one's bit 0.
+    base: u64,
+    bits: u64,
+    /// The first that a model is open on.
+    found: u32,
+    /// How many were met; after the second nothing is looked at: counted.
+    models: u32,
+}
+
+/// One word, or one descriptor.
+unsafe extern "C" fn step(_: u32, walk: *mut c_void) -> c_long {
+    // SAFETY: `repeat` hands over what `inherits` gave it, on the stack of the caller.
+    let walk = unsafe { &mut *walk.cast::<Walk>() };
+    if walk.bits == 0 {
+        if walk.next >= walk.words {
+            return repeat::STOP;
+        }
+        walk.bits = read(walk.open, (walk.next as u32 & 0xffff) * 8).unwrap_or(0);
+        walk.base = walk.next * 64;
+        walk.next += 1;
+        return repeat::GO_ON;
+    }
+    let fd = walk.base + u64::from(walk.bits.trailing_zeros());
+    walk.bits &= walk.bits - 1;
+    if is_model(walk.descriptors, fd as u32 & 0xffff).is_some() {
+        walk.models += 1;
+        if walk.models > 1 {
+            return repeat::STOP;
+        }
+        walk.found = fd as u32;
+    }
+    repeat::GO_ON
+}
+
+#[inline(always)]
+fn is_model(descriptors: Address, fd: u32) -> Option<()> {
+    let file: Address = read(descriptors, fd * 8)?;
+    if file.is_null() {
+        return None;
+    }
+    let inode: Address = field!(file, file_inode, Address)?;
+    if !file::is_regular(inode) {
+        return None;
+    }
+    let mode: u32 = field!(file, file_mode, u32)?;
+    if mode & file::FMODE_READ == 0 || mode & file::FMODE_PATH != 0 {
+        return None;
+    }
+    let dentry: Address = field!(file, file_path_dentry, Address)?;
+    why(dentry, inode, task::current_tgid(), mode & file::FMODE_WRITE == 0).map(drop)
+}
+
+/// The current process was started with a model as its descriptor `fd`.
+#[inline(always)]
+fn inherited(fd: u32) -> Option<()> {
+    let files: Address = field!(task::current(), task_files, Address)?;
+    let fdt: Address = field!(files, files_fdt, Address)?;
+    let descriptors: Address = field!(fdt, fdt_fd, Address)?;
+    let file: Address = read(descriptors, (fd & 0xffff) * 8)?;
+    if file.is_null() {
+        return None;
+    }
+    got(file, fd, reason::INHERITED)
+}

@@ -1,0 +1,72 @@
+//! What the acting program is: CPython, which loads models by any name, or one that only carries descriptors to another.
+
+use sensor_abi::name::KEY_BYTES;
+
+use crate::field::{Address, field, read};
+use crate::file;
+use crate::maps::{CARRIERS, PYTHONS};
+
+/// How the names of interpreters and of the library begin.
+const PYTHON: u64 = u64::from_le_bytes(*b"python\0\0");
+const PYTHON_MASK: u64 = 0xffff_ffff_ffff;
+const LIBPYTHON: u64 = u64::from_le_bytes(*b"libpytho");
+
+/// Does this process run CPython?
+#[inline(always)]
+pub fn is_python(tgid: u32) -> bool {
+    PYTHONS.get_ptr(tgid).is_some()
+}
+
+#[inline(always)]
+pub fn set_python(tgid: u32) {
+    let _ = PYTHONS.insert(tgid, 1, 0);
+}
+
+/// Is a file of this name the interpreter's?
+#[inline(always)]
+pub fn is_python_name(name: &file::Name) -> bool {
+    if name.len < 6 {
+        return false;
+    }
+    // Names live in at least 32 inline bytes or a longer allocation: eight bytes are always readable.
+    let Some(head) = read::<u64>(name.text, 0) else { return false };
+    head & PYTHON_MASK == PYTHON || (head == LIBPYTHON && name.len > KEY_BYTES as u32)
+}
+
+/// The process `tgid` runs another program: the file named `dentry`.
+#[inline(always)]
+pub fn executed(tgid: u32, dentry: Address) {
+    let python = file::name_of(dentry).is_some_and(|name| is_python_name(&name));
+    if python {
+        set_python(tgid);
+    } else if is_python(tgid) {
+        let _ = PYTHONS.remove(tgid);
+    }
+}
+
+/// Is this executable a shell, or a program that starts another in its own place, which only root could have put there?
+/// What it opens is its child's to load, and nothing else is known of it.
+#[inline(always)]
+pub fn is_carrier(exe: Address) -> bool {
+    carries(exe).is_some()
+}
+
+#[inline(always)]
+fn carries(exe: Address) -> Option<()> {
+    let dentry: Address = field!(exe, file_path_dentry, Address)?;
+    let key = file::tail_key(&file::name_of(dentry)?, 0)?;
+    CARRIERS.get_ptr(key)?;
+    // Mounted by itself over another name: its name is not its own.
+    let mount: Address = field!(exe, file_path_mnt, Address)?;
+    let folder: Address = field!(dentry, dentry_parent, Address)?;
+    let bound = field!(mount, vfsmount_root, Address)? == dentry;
+    (!bound && is_roots(field!(exe, file_inode, Address)?) && is_roots(field!(folder, dentry_inode, Address)?))
+        .then_some(())
+}
+
+/// Root owns it, and nobody else may write to it.
+#[inline(always)]
+fn is_roots(inode: Address) -> bool {
+    field!(inode, inode_uid, u32) == Some(0)
+        && matches!(field!(inode, inode_mode, u16), Some(mode) if mode & 0o022 == 0)
+}
