@@ -85,6 +85,26 @@ offsets! {
     /// Network byte order.
     sock_dport: "sock_common"."skc_dport";
     sock_v6_daddr: "sock_common"."skc_v6_daddr";
+    sock_rcv_saddr: "sock_common"."skc_rcv_saddr";
+    sock_v6_rcv_saddr: "sock_common"."skc_v6_rcv_saddr";
+    /// Local port, host byte order.
+    sock_num: "sock_common"."skc_num";
+    sock_cookie: "sock_common"."skc_cookie";
+    sock_type: "sock"."sk_type";
+    /// Bits: reuse 0 to 3, reuseport 4, ipv6only 5, net_refcnt 6.
+    sock_flags: "sock_common"."skc_reuse";
+    tcp_is_mptcp: "tcp_sock"."is_mptcp";
+    file_private: "file"."private_data";
+    unix_peer: "unix_sock"."peer";
+    unix_addr: "unix_sock"."addr";
+    unix_address_len: "unix_address"."len";
+    unix_address_name: "unix_address"."name";
+    task_cred: "task_struct"."cred";
+    cred_uid: "cred"."uid";
+    task_cgroups: "task_struct"."cgroups";
+    css_set_cgroup: "css_set"."dfl_cgrp";
+    cgroup_kn: "cgroup"."kn";
+    kernfs_id: "kernfs_node"."id";
     msghdr_name: "msghdr"."msg_name";
     msghdr_namelen: "msghdr"."msg_namelen";
     /// The process that an inode of procfs is about; null where it is about none.
@@ -101,8 +121,6 @@ offsets! {
     task_fs: "task_struct"."fs";
     fs_pwd_mnt: "fs_struct"."pwd.mnt";
     fs_pwd_dentry: "fs_struct"."pwd.dentry";
-    task_cred: "task_struct"."cred";
-    cred_uid: "cred"."uid";
     cred_suid: "cred"."suid";
     cred_euid: "cred"."euid";
     cred_effective: "cred"."cap_effective";

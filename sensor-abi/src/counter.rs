@@ -63,10 +63,24 @@ pub enum Counter {
     CanaryInherit = 26,
     /// A program was started with the descriptors of several models: only the first is known.
     InheritedMore = 27,
+    /// Runs of the datagram bind hooks by the sensor itself (canary).
+    CanaryBind = 28,
+    /// As [`Self::CanaryBind`], IPv6.
+    CanaryBind6 = 29,
+    /// Runs of the TCP socket hook by the sensor itself (canary).
+    CanarySockops = 30,
+    /// Runs of the accept hook by the sensor itself (canary).
+    CanaryAccept = 31,
+    /// Runs of the unix socket hook by the sensor itself (canary).
+    CanaryUnix = 32,
+    /// Runs of the hook on sent packets by the sensor itself (canary).
+    CanaryPacket = 33,
+    /// Runs of the hook on sent lengths by the sensor itself (canary).
+    CanaryLength = 34,
 }
 
 /// Entries of `COUNTERS`.
-pub const COUNTERS: u32 = 32;
+pub const COUNTERS: u32 = 40;
 
 /// Counters that mean something was not seen, with the stable word that `event.reason` of a loss alert uses.
 pub const LOSS: [(Counter, &str); 11] = [

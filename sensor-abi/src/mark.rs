@@ -117,6 +117,18 @@ pub struct InodeInfo {
     pub reserved: [u8; 5],
 }
 
+/// Value of map `FLOWS`, keyed by a socket's cookie (u64): a connection whose bytes are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Flow {
+    /// Acknowledged bytes at which it is told next.
+    pub next: u64,
+    /// Acknowledged bytes that were told.
+    pub told: u64,
+    /// Who made it; 0 where it was accepted.
+    pub task: TaskKey,
+}
+
 /// Classes of a name's last 8 bytes (map `SUFFIXES`).
 pub mod suffix {
     /// A model's suffix: look at the file.

@@ -36,6 +36,18 @@ pub mod kind {
     pub const SEND: u16 = 6;
     /// Any other act of a marked process: [`crate::act::Act`].
     pub const ACT: u16 = 16;
+    /// A marked process listens (TCP) or binds (datagrams): [`super::Net`] with the local address.
+    pub const BIND: u16 = 20;
+    /// A marked process accepted a connection: [`super::Accept`].
+    pub const ACCEPT: u16 = 21;
+    /// A marked process connects or sends to a unix socket: [`super::Unix`].
+    pub const UNIX: u16 = 22;
+    /// A packet of a marked process as it leaves, raw or to port 53: [`super::Packet`].
+    pub const PACKET: u16 = 23;
+    /// What a resolver answered a marked process: [`super::Answer`].
+    pub const ANSWER: u16 = 24;
+    /// Bytes that a marked process's connection has carried away: [`super::Egress`].
+    pub const EGRESS: u16 = 25;
 }
 
 /// A [`Header::uid`] that isn't known; never a user's (`INVALID_UID`).
@@ -184,6 +196,85 @@ pub struct Net {
     pub protocol: u16,
     /// IPv4 in the first four bytes.
     pub address: [u8; 16],
+    /// `sock.sk_cookie`; 0 where it isn't known.
+    pub cookie: u64,
+    /// Bytes of all the datagrams that it stands for; 0 where the hook doesn't know.
+    pub bytes: u64,
+}
+
+/// Behind it: the load's artifacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Accept {
+    /// The local address.
+    pub net: Net,
+    /// Who connected; as [`Net::address`].
+    pub peer: [u8; 16],
+    /// Host byte order.
+    pub peer_port: u16,
+    pub reserved: [u8; 6],
+}
+
+/// Longest name of a unix socket that is sent, bytes: `sockaddr_un.sun_path`, rounded up.
+pub const UNIX_NAME_BYTES_MAX: usize = 112;
+
+/// Behind it: the load's artifacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Unix {
+    pub header: Header,
+    pub load: Load,
+    /// The name that the peer is bound to, as it was bound: a path, or NUL and an abstract name.
+    pub name: [u8; UNIX_NAME_BYTES_MAX],
+    pub name_len: u32,
+    pub reserved: u32,
+}
+
+/// Most bytes of a DNS message that are sent: the question, and as many addresses as anybody gives.
+pub const DNS_BYTES_MAX: usize = 1024;
+
+/// Behind it: the load's artifacts, `payload_len` bytes of a DNS message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Packet {
+    pub net: Net,
+    /// 0 where it is no datagram to port 53.
+    pub payload_len: u32,
+    pub reserved: u32,
+}
+
+/// Behind it: `payload_len` bytes of a DNS message. Seen when it arrives, so nobody acts: of the header only `abi`,
+/// `kind` and `time_ns` are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Answer {
+    pub header: Header,
+    /// Of the socket that asked.
+    pub cookie: u64,
+    /// Who answered; as [`Net::address`].
+    pub address: [u8; 16],
+    pub family: u16,
+    pub reserved: u16,
+    pub payload_len: u32,
+}
+
+/// What a connection has carried away. `header.task` made it; where nobody is known (0: it was accepted), the
+/// [`Net::cookie`] of its [`kind::ACCEPT`] names it. Of the header only `abi`, `kind`, `time_ns` and `task` are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Egress {
+    pub header: Header,
+    pub cookie: u64,
+    /// Acknowledged by the peer, since its beginning.
+    pub bytes: u64,
+    /// Of them, since it was told last.
+    pub more: u64,
+    /// The peer; as [`Net::address`].
+    pub address: [u8; 16],
+    pub family: u16,
+    /// Host byte order.
+    pub port: u16,
+    pub reserved: [u8; 12],
 }
 
 /// Key of map `FOLDS`: what makes two acts the same for whoever reads alerts. Another place in the load, or another
@@ -227,6 +318,8 @@ pub const ARTIFACTS_BYTES_MAX: usize = LOAD_SET_ARTIFACTS_MAX * size_of::<Artifa
 pub const RECORD_BYTES_MAX: usize =
     size_of::<Open>() + PATH_BYTES_MAX + EXE_BYTES_MAX + 2 * COMPONENT_BYTES_MAX + ARGV_BYTES_MAX;
 
-const _: () = assert!(size_of::<Header>() == 80 && size_of::<Load>() == 32 && size_of::<Net>() == 152);
-const _: () = assert!(size_of::<FoldKey>() == 56 && size_of::<Fold>() == 152 + ARTIFACTS_BYTES_MAX);
+const _: () = assert!(size_of::<Header>() == 80 && size_of::<Load>() == 32 && size_of::<Net>() == 168);
+const _: () = assert!(size_of::<Accept>() == 192 && size_of::<Unix>() == 232 && size_of::<Packet>() == 176);
+const _: () = assert!(size_of::<Answer>() == 112 && size_of::<Egress>() == 136);
+const _: () = assert!(size_of::<FoldKey>() == 56 && size_of::<Fold>() == 168 + ARTIFACTS_BYTES_MAX);
 const _: () = assert!(size_of::<Exec>().is_multiple_of(8) && size_of::<Open>().is_multiple_of(8));

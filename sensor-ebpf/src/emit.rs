@@ -111,6 +111,7 @@ impl Area {
             // SAFETY: the area is larger than a fold; any bytes are one.
             unsafe {
                 (*fold).net.times = 0;
+                (*fold).net.bytes = 0;
                 // Two that meet here were both sent, and one of them is kept. Full: the next is sent too.
                 let _ = FOLDS.insert(key, &*fold, BPF_NOEXIST);
             }
@@ -164,7 +165,7 @@ fn within_share(cgroup: u64) -> bool {
 
 /// Was an equal act sent within the last second? Then this one is counted there.
 #[inline(always)]
-pub fn folded(key: &FoldKey) -> bool {
+pub fn folded(key: &FoldKey, bytes: u64) -> bool {
     let Some(fold) = FOLDS.get_ptr_mut(key) else { return false };
     let now = now_ns();
     // SAFETY: a live map value, eight-byte aligned; a torn `last_ns` can't be, it is one word.
@@ -173,6 +174,7 @@ pub fn folded(key: &FoldKey) -> bool {
             return false;
         }
         atomic_add(&raw mut (*fold).net.times, 1);
+        atomic_add(&raw mut (*fold).net.bytes, bytes as i64);
         core::ptr::write_volatile(&raw mut (*fold).net.last_ns, now);
     }
     count(Counter::Folded);

@@ -38,9 +38,12 @@ impl Entry for Registers {
 ///
 /// Makes the programs `lsm_NAME`, `fentry_NAME` and `kprobe_NAME`; userspace attaches one of them (`watch/load/attach.rs`
 /// has a line for each hook). The body is an expression whose value is dropped. On the LSM rung it doesn't run where an
-/// earlier module refused; none of the programs refuses anything itself.
+/// earlier module refused; none of the programs refuses anything itself. A function that can't refuse is declared `-> void`.
 macro_rules! security_hook {
-    ($(#[$meta:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block) => {
+    // Behind the arguments stands what the modules before decided.
+    (@refused $ctx:expr, $arguments:expr) => { Typed::argument($ctx, $arguments) as i32 };
+    (@refused void $ctx:expr, $arguments:expr) => { 0 };
+    ($(#[$meta:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $void:ident)? $body:block) => {
         $(#[$meta])*
         mod $name {
             #[allow(unused_imports, reason = "a hook may need nothing of its file")]
@@ -55,13 +58,13 @@ macro_rules! security_hook {
                 let _ = $body;
             }
 
+            #[allow(dead_code, reason = "a function that returns nothing has nothing behind its arguments")]
             const ARGUMENTS: usize = [$(stringify!($argument)),*].len();
 
             #[unsafe(export_name = concat!("lsm_", stringify!($name)))]
             #[unsafe(link_section = concat!("lsm/", stringify!($name)))]
             extern "C" fn lsm(ctx: *const u64) -> i32 {
-                // Behind the arguments stands what the modules before decided.
-                let refused = Typed::argument(ctx, ARGUMENTS) as i32;
+                let refused = security_hook!(@refused $($void)? ctx, ARGUMENTS);
                 if refused != 0 {
                     return refused;
                 }

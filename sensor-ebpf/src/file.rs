@@ -92,6 +92,11 @@ pub fn stamp_of(inode: Address) -> Option<ContentStamp> {
     Some(ContentStamp { size: field!(inode, inode_size, u64)?, ctime_s, ctime_ns, reserved: 0 })
 }
 
+#[inline(always)]
+pub fn is_same_content(a: &ContentStamp, b: &ContentStamp) -> bool {
+    a.size == b.size && a.ctime_s == b.ctime_s && a.ctime_ns == b.ctime_ns
+}
+
 /// Who could change the content now. Bits of [`writers`].
 #[inline(always)]
 pub fn writers_of(inode: Address) -> u32 {

@@ -29,6 +29,8 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod mark;
 #[cfg(target_arch = "bpf")]
+mod net;
+#[cfg(target_arch = "bpf")]
 mod program;
 #[cfg(target_arch = "bpf")]
 mod repeat;

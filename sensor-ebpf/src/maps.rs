@@ -5,7 +5,7 @@ use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sensor_abi::act::{CALLS_MAX, NAMES_MAX, Shape};
 use sensor_abi::counter::{COUNTERS as COUNTERS_LEN, Counter, LossKey};
 use sensor_abi::identity::InodeKey;
-use sensor_abi::mark::{BornThread, InodeInfo, LoadSet, Mark};
+use sensor_abi::mark::{BornThread, Flow, InodeInfo, LoadSet, Mark};
 use sensor_abi::record::{Fold, FoldKey, RECORD_BYTES_MAX};
 
 use crate::emit::atomic_add;
@@ -77,6 +77,18 @@ pub struct Before {
 /// Thread that is about to exec -> what it has. LRU: forgetting is an exec judged as shortly after the load.
 #[map]
 pub static EXEC_BEFORE: LruHashMap<u32, Before> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Cookie of a marked process's TCP socket -> what was told of it. LRU: forgetting means that its bytes aren't counted.
+#[map]
+pub static FLOWS: LruHashMap<u64, Flow> = LruHashMap::with_max_entries(8_192, 0);
+
+/// Cookies of sockets that a marked process asked a resolver by. LRU: forgetting is a name that isn't known.
+#[map]
+pub static ASKING: LruHashMap<u64, u8> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Thread in connect(2) -> the socket's descriptor. LRU: left behind by who dies in the call.
+#[map]
+pub static CONNECTING: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1_024, 0);
 
 /// Thread that has just become another program -> descriptor of a model that it was started with.
 #[map]
@@ -152,7 +164,8 @@ pub fn count(counter: Counter) {
 /// Something of the current task was not seen, and why.
 #[inline(always)]
 pub fn lose(counter: Counter) {
-    sensor_lose(u64::from(counter as u32), task::current_cgroup());
+    // Not every kind of program has a helper that knows the cgroup.
+    sensor_lose(u64::from(counter as u32), task::who(task::current()).cgroup);
 }
 
 /// What a marked process does can't be told without this: counted where it could not be read.

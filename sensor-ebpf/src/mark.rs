@@ -5,15 +5,15 @@ use core::ffi::{c_long, c_void};
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sensor_abi::counter::Counter;
-use sensor_abi::identity::{ContentStamp, InodeKey, TaskKey};
+use sensor_abi::identity::{InodeKey, TaskKey};
 use sensor_abi::mark::{Artifact, InodeInfo, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role, verdict};
 
 use crate::emit::{Area, atomic_add, forget};
 use crate::field::{Address, config};
 use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, lose, needed};
 use crate::repeat::{self, repeat};
-use crate::task;
 use crate::task::now_ns;
+use crate::{file, task};
 
 pub const ARTIFACT_MASK: usize = LOAD_SET_ARTIFACTS_MAX - 1;
 const _: () = assert!(LOAD_SET_ARTIFACTS_MAX.is_power_of_two());
@@ -269,7 +269,7 @@ unsafe extern "C" fn search_step(i: u32, search: *mut c_void) -> c_long {
         if at.inode.ino == search.artifact.inode.ino
             && at.inode.dev == search.artifact.inode.dev
             && at.inode.generation == search.artifact.inode.generation
-            && is_same_content(&at.stamp, &search.artifact.stamp)
+            && file::is_same_content(&at.stamp, &search.artifact.stamp)
         {
             search.same = slot as u64;
             return repeat::STOP;
@@ -339,17 +339,12 @@ unsafe fn put(set: *mut LoadSet, mark: *mut Mark, artifact: &Artifact) -> Added 
     }
 }
 
-#[inline(always)]
-fn is_same_content(a: &ContentStamp, b: &ContentStamp) -> bool {
-    a.size == b.size && a.ctime_s == b.ctime_s && a.ctime_ns == b.ctime_ns
-}
-
 /// What is known of an artifact's content, not of an earlier or later one of that file.
 #[inline(always)]
 fn known(artifact: &Artifact) -> Option<&'static InodeInfo> {
     // SAFETY: plain bytes.
     let info = unsafe { INODES.get(artifact.inode) }?;
-    is_same_content(&info.stamp, &artifact.stamp).then_some(info)
+    file::is_same_content(&info.stamp, &artifact.stamp).then_some(info)
 }
 
 #[inline(always)]

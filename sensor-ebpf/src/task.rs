@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{
 };
 use sensor_abi::ABI_VERSION;
 use sensor_abi::identity::TaskKey;
-use sensor_abi::record::{ANCESTORS_MAX, Header};
+use sensor_abi::record::{ANCESTORS_MAX, Header, UNKNOWN_UID};
 
 use crate::field::{Address, field};
 
@@ -62,6 +62,40 @@ pub fn parent_of(task: Address) -> Option<TaskKey> {
 /// `header` points to writable memory of its size.
 #[inline(always)]
 pub unsafe fn write_header(header: *mut Header, kind: u16, task: Address, key: TaskKey) {
+    // SAFETY: the caller's promise.
+    unsafe { write_header_of(header, kind, task, key, who_is_current()) };
+}
+
+/// What a header says of a process beside its identity.
+#[derive(Clone, Copy)]
+pub struct Who {
+    pub uid: u32,
+    pub cgroup: u64,
+}
+
+/// The same of the current process.
+#[inline(always)]
+pub fn who_is_current() -> Who {
+    Who { uid: bpf_get_current_uid_gid() as u32, cgroup: current_cgroup() }
+}
+
+/// [`Who`] `task` is, from its own memory: for programs that aren't given the helpers.
+#[inline(always)]
+pub fn who(task: Address) -> Who {
+    let uid = field!(task, task_cred, Address).and_then(|cred| field!(cred, cred_uid, u32));
+    let cgroup = field!(task, task_cgroups, Address)
+        .and_then(|set| field!(set, css_set_cgroup, Address))
+        .and_then(|cgroup| field!(cgroup, cgroup_kn, Address))
+        .and_then(|node| field!(node, kernfs_id, u64));
+    Who { uid: uid.unwrap_or(UNKNOWN_UID), cgroup: cgroup.unwrap_or(0) }
+}
+
+/// [`write_header`], by somebody who knows `who` that is.
+///
+/// # Safety
+/// `header` points to writable memory of its size.
+#[inline(always)]
+pub unsafe fn write_header_of(header: *mut Header, kind: u16, task: Address, key: TaskKey, who: Who) {
     let parent = parent_of(task).unwrap_or_default();
     // SAFETY: the caller's promise.
     unsafe {
@@ -71,8 +105,8 @@ pub unsafe fn write_header(header: *mut Header, kind: u16, task: Address, key: T
         (*header).time_ns = now_ns();
         (*header).task = key;
         (*header).parent = parent;
-        (*header).cgroup = current_cgroup();
-        (*header).uid = bpf_get_current_uid_gid() as u32;
+        (*header).cgroup = who.cgroup;
+        (*header).uid = who.uid;
         (*header).reserved = 0;
         (*header).comm = field!(task, task_comm, [u8; 16]).unwrap_or([0; 16]);
     }

@@ -30,6 +30,8 @@ pub enum End {
     Limit,
     /// More decoded bytes per encoded byte than allowed.
     Ratio(u64),
+    /// The decoder asks for a larger window than is given to any.
+    Window,
     /// The data is broken from here on; what came before stands.
     Broken(String),
 }
@@ -90,6 +92,7 @@ impl<'a> Decoded<'a> {
                     decoded.len += read as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => break End::Window,
                 Err(error) => break End::Broken(error.to_string()),
             }
         };

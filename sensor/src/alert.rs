@@ -109,6 +109,21 @@ pub enum Detail {
         family: Family,
         #[serde(skip_serializing_if = "Option::is_none")]
         domain: Option<String>,
+        /// Of an accepted connection.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer_ip: Option<std::net::IpAddr>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer_port: Option<u16>,
+        /// What a connection carried away so far.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bytes: Option<u64>,
+    },
+    Unix {
+        /// As the peer bound it; abstract names begin with `@`.
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_b64: Option<String>,
+        family: Family,
     },
     File {
         path: String,
@@ -316,6 +331,17 @@ pub enum MomentDetail {
         #[serde(skip_serializing_if = "Option::is_none")]
         port: Option<u16>,
         proto: Proto,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer_ip: Option<std::net::IpAddr>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer_port: Option<u16>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bytes: Option<u64>,
+    },
+    Unix {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_b64: Option<String>,
     },
     File {
         path: String,

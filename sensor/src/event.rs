@@ -4,7 +4,7 @@
 //! `incident` folds them; `alert` writes them down; `sink` carries them out. These types are the only thing that the
 //! rooms share.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Names a process for ever: a pid that is used again has another start time.
@@ -179,6 +179,7 @@ pub enum Proto {
 pub enum Family {
     Inet,
     Inet6,
+    Unix,
     Vsock,
     Packet,
 }
@@ -242,8 +243,16 @@ pub enum EventKind {
     Exec,
     Connect,
     Send,
+    /// A socket listens, or waits for datagrams.
+    Bind,
+    /// A connection from outside was accepted.
+    Accept,
     /// A datagram to a configured resolver.
     Dns,
+    /// A unix socket of somebody else's.
+    Unix,
+    /// Bytes that a connection carried away.
+    Egress,
     /// A file that gives a payload away was read or written.
     File,
     /// Another process's memory or descriptors.
@@ -296,12 +305,41 @@ pub enum ActKind {
     Connect(Destination),
     /// A datagram.
     Send(Destination),
+    /// A TCP socket listens, or a datagram socket was bound; here.
+    Bind(Destination),
+    /// A connection was accepted `at` this host, from `peer`.
+    Accept {
+        at: Destination,
+        peer: SocketAddr,
+    },
+    /// A connection or datagram to the unix socket that is bound to `path` (abstract names begin with `@`).
+    Unix {
+        path: Bytes,
+    },
+    /// So many bytes left by one connection, or by datagrams to one destination, since its beginning; `more` of them since
+    /// they were told last.
+    Egress {
+        to: Destination,
+        bytes: u64,
+        more: u64,
+    },
     /// A file that gives a payload away.
     File {
         path: Bytes,
         access: Access,
     },
     System(Deed),
+}
+
+impl ActKind {
+    /// Where it goes, or comes from: what is placed.
+    pub fn destination(&self) -> Option<&Destination> {
+        match self {
+            Self::Connect(to) | Self::Send(to) | Self::Bind(to) | Self::Egress { to, .. } => Some(to),
+            Self::Accept { at, .. } => Some(at),
+            Self::ModelOpen | Self::Exec { .. } | Self::Unix { .. } | Self::File { .. } | Self::System(_) => None,
+        }
+    }
 }
 
 /// Who the acting process is to the sensor (DESIGN 3).

@@ -169,6 +169,8 @@ pub struct Status<'a> {
     /// How the children that read hostile bytes are locked in.
     pub confinement: Vec<String>,
     pub counts: Counts,
+    /// Where most of the bytes went.
+    pub sent: Vec<crate::watch::Sent>,
     /// What was not seen, per reason, since the start.
     pub losses: std::collections::BTreeMap<&'static str, u64>,
 }
@@ -188,6 +190,8 @@ pub struct Counts {
     pub models: usize,
     /// Acts that wait for a verdict now.
     pub waiting: usize,
+    /// Bytes that processes with a load sent: what their connections carried, and datagrams whose length is known.
+    pub bytes_sent: u64,
     #[serde(flatten)]
     pub sums: Sums,
 }

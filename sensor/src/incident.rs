@@ -30,8 +30,12 @@ pub enum Object {
     Net(IpNet),
     /// Destinations without an address.
     Family(Family),
+    /// Local port.
+    Port(u16),
     /// Path of the program.
     Program(Vec<u8>),
+    /// Path of a unix socket.
+    Path(Vec<u8>),
     Model(InodeKey),
     /// Path of a file that was read or written.
     File(Vec<u8>),
@@ -54,7 +58,11 @@ impl Object {
                 Self::Program(argv.first().cloned().unwrap_or_default())
             }
             ActKind::Exec { exe, .. } => Self::Program(exe.clone()),
-            ActKind::Connect(destination) | ActKind::Send(destination) => Self::of_destination(destination),
+            ActKind::Connect(to) | ActKind::Send(to) | ActKind::Egress { to, .. } => Self::of_destination(to),
+            ActKind::Bind(at) => Self::Port(at.port.unwrap_or(0)),
+            // Whoever comes, it is the same door.
+            ActKind::Accept { at, .. } => Self::Port(at.port.unwrap_or(0)),
+            ActKind::Unix { path } => Self::Path(path.clone()),
             ActKind::File { path, .. } => Self::File(path.clone()),
             ActKind::System(deed) => Self::System(deed.kind),
         }

@@ -2,13 +2,17 @@
 //! [`Alert`]. Pure and synchronous; clocks are arguments.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::alert::{
     self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program, Remembered,
     Shared, Told,
 };
-use crate::event::{Act, ActKind, Action, Basis, Bytes, Deed, EventKind, Lineage, Loss, Model, TaskKey, Verdict};
+use crate::event::{
+    Act, ActKind, Action, Basis, Bytes, Deed, Destination, EventKind, Family, Lineage, Loss, Model, Proto, TaskKey,
+    Verdict,
+};
 use crate::incident::{self, Incidents, Key, Line, Object, Sighting, Subject};
 use crate::policy::{Judgement, Notice, Policy, rule};
 use crate::timeline::{MOMENT_ARGV_MAX, MOMENT_TEXT_BYTES_MAX, Story, Timelines, What};
@@ -283,13 +287,13 @@ impl Judge {
                 let (exe, exe_b64) = alert::text(exe);
                 Detail::Exec { exe, exe_b64, argv: Argv::new(argv, *argv_truncated, alert::ARGV_BYTES_MAX) }
             }
-            ActKind::Connect(to) | ActKind::Send(to) => Detail::Network {
-                ip: to.ip.map(|ip| ip.to_canonical()),
-                port: to.port,
-                proto: to.proto,
-                family: to.family,
-                domain: to.domain.clone(),
-            },
+            ActKind::Connect(to) | ActKind::Send(to) | ActKind::Bind(to) => network(to, None, None),
+            ActKind::Accept { at, peer } => network(at, Some(*peer), None),
+            ActKind::Egress { to, bytes, .. } => network(to, None, Some(*bytes)),
+            ActKind::Unix { path } => {
+                let (path, path_b64) = alert::text(path);
+                Detail::Unix { path, path_b64, family: Family::Unix }
+            }
             ActKind::File { path, access } => {
                 let file = self.policy.files().group(path, *access).map_or(String::new(), |group| group.id.clone());
                 let (path, path_b64) = alert::text(path);
@@ -352,6 +356,19 @@ fn sighting(act: &Arc<Act>, judgement: &Judgement) -> Option<Sighting> {
     })
 }
 
+fn network(to: &Destination, peer: Option<SocketAddr>, bytes: Option<u64>) -> Detail {
+    Detail::Network {
+        ip: to.ip.map(|ip| ip.to_canonical()),
+        port: to.port,
+        proto: to.proto,
+        family: to.family,
+        domain: to.domain.clone(),
+        peer_ip: peer.map(|peer| peer.ip().to_canonical()),
+        peer_port: peer.map(|peer| peer.port()),
+        bytes,
+    }
+}
+
 fn moments(story: &Story) -> Vec<Told> {
     story
         .moments
@@ -364,8 +381,15 @@ fn moments(story: &Story) -> Vec<Told> {
                     (EventKind::ModelOpen, MomentDetail::Load { path, path_b64, verdict: model.verdict })
                 }
                 What::Exec { exe, argv, cut } => (EventKind::Exec, exec_moment(exe, argv, *cut)),
-                What::Network { kind, proto, ip, port } => {
-                    (*kind, MomentDetail::Network { ip: ip.map(|ip| ip.to_canonical()), port: *port, proto: *proto })
+                What::Network { kind, proto, ip, port, peer } => {
+                    (*kind, network_moment(*proto, *ip, *port, *peer, None))
+                }
+                What::Egress { proto, ip, port, bytes } => {
+                    (EventKind::Egress, network_moment(*proto, *ip, *port, None, Some(*bytes)))
+                }
+                What::Unix { path } => {
+                    let (path, path_b64) = alert::text(path);
+                    (EventKind::Unix, MomentDetail::Unix { path, path_b64 })
                 }
                 What::File { path, access } => {
                     let (path, path_b64) = alert::text(path);
@@ -387,6 +411,23 @@ fn moments(story: &Story) -> Vec<Told> {
             Told { moment: told, json }
         })
         .collect()
+}
+
+fn network_moment(
+    proto: Proto,
+    ip: Option<IpAddr>,
+    port: Option<u16>,
+    peer: Option<SocketAddr>,
+    bytes: Option<u64>,
+) -> MomentDetail {
+    MomentDetail::Network {
+        ip: ip.map(|ip| ip.to_canonical()),
+        port,
+        proto,
+        peer_ip: peer.map(|peer| peer.ip().to_canonical()),
+        peer_port: peer.map(|peer| peer.port()),
+        bytes,
+    }
 }
 
 fn exec_moment(exe: &[u8], argv: &[Bytes], cut: bool) -> MomentDetail {

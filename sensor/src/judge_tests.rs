@@ -148,7 +148,7 @@ fn the_fields_stand_in_the_order_of_the_contract() {
 
 #[test]
 fn a_connection_carries_where_it_goes() {
-    let mut to = destination("::ffff:192.0.2.1", 443, crate::event::Proto::Tcp);
+    let mut to = destination("::ffff:192.0.2.1", 443, Proto::Tcp);
     to.domain = Some("evil.example".into());
     let event = one(judge().act(act(ActKind::Connect(to)), 0))["event"].clone();
     assert_eq!(
@@ -254,7 +254,7 @@ fn loads_that_wait_too_long_are_forgotten_and_too_many_are_counted() {
 fn everything_after_a_load_stands_in_its_timeline_even_what_no_rule_speaks_of() {
     let mut judge = judge();
     judge.act(act(ActKind::ModelOpen), 0);
-    let quiet = ActKind::Connect(destination("192.0.2.1", 9, crate::event::Proto::Udp));
+    let quiet = ActKind::Connect(destination("192.0.2.1", 9, Proto::Udp));
     assert!(judge.act(act(quiet), 0).is_empty());
     let mut later = act(exec("/usr/bin/id", &["id"]));
     later.time_boottime_ns += 7_000_000;

@@ -4,12 +4,12 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::event::{Access, Act, ActKind, Artifact, Bytes, Deed, EventKind, Model, Proto, TaskKey};
+use crate::event::{Access, Act, ActKind, Artifact, Bytes, Deed, Destination, EventKind, Model, Proto, TaskKey};
 
 /// Loads that are told at the same time.
 pub const STORIES_MAX: usize = 1024;
@@ -56,11 +56,42 @@ impl Eq for Json {}
 /// What happened, in little.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    Load { sight: u64, model: Arc<Model> },
-    Exec { exe: Bytes, argv: Vec<Bytes>, cut: bool },
-    Network { kind: EventKind, proto: Proto, ip: Option<IpAddr>, port: Option<u16> },
-    File { path: Bytes, access: Access },
-    System { kind: EventKind, op: &'static str, path: Bytes, target: Option<u32> },
+    Load {
+        sight: u64,
+        model: Arc<Model>,
+    },
+    Exec {
+        exe: Bytes,
+        argv: Vec<Bytes>,
+        cut: bool,
+    },
+    Network {
+        kind: EventKind,
+        proto: Proto,
+        ip: Option<IpAddr>,
+        port: Option<u16>,
+        peer: Option<SocketAddr>,
+    },
+    Unix {
+        path: Bytes,
+    },
+    /// All that went to one destination.
+    Egress {
+        proto: Proto,
+        ip: Option<IpAddr>,
+        port: Option<u16>,
+        bytes: u64,
+    },
+    File {
+        path: Bytes,
+        access: Access,
+    },
+    System {
+        kind: EventKind,
+        op: &'static str,
+        path: Bytes,
+        target: Option<u32>,
+    },
 }
 
 impl What {
@@ -113,8 +144,11 @@ impl Timelines {
             // The load itself: it is among the artifacts.
             ActKind::ModelOpen => return,
             ActKind::Exec { exe, argv, argv_truncated } => little_exec(exe, argv, *argv_truncated),
-            ActKind::Connect(to) | ActKind::Send(to) => {
-                What::Network { kind, proto: to.proto, ip: to.ip, port: to.port }
+            ActKind::Connect(to) | ActKind::Send(to) | ActKind::Bind(to) => network(kind, to, None),
+            ActKind::Accept { at, peer } => network(kind, at, Some(*peer)),
+            ActKind::Unix { path } => What::Unix { path: little(path) },
+            ActKind::Egress { to, more, .. } => {
+                return story.egress(act.time_boottime_ns, pid, to, *more);
             }
             ActKind::File { path, access } => What::File { path: little(path), access: *access },
             ActKind::System(Deed { kind, op, path, target, .. }) => {
@@ -197,6 +231,21 @@ impl Story {
         }
     }
 
+    /// One moment per process and destination, with the sum of what its connections carried away.
+    fn egress(&mut self, boottime_ns: u64, pid: u32, to: &Destination, more: u64) {
+        for moment in self.moments.iter_mut().filter(|moment| moment.pid == pid) {
+            if let What::Egress { proto, ip, port, bytes } = &mut moment.what
+                && (*proto, *ip, *port) == (to.proto, to.ip, to.port)
+            {
+                *bytes = bytes.saturating_add(more);
+                moment.json = Json::default();
+                return;
+            }
+        }
+        let what = What::Egress { proto: to.proto, ip: to.ip, port: to.port, bytes: more };
+        self.insert(Moment { boottime_ns, pid, what, count: 1, json: Json::default() });
+    }
+
     fn add(&mut self, moment: Moment) {
         match self.moments.iter_mut().find(|known| known.pid == moment.pid && known.what.is_same(&moment.what)) {
             Some(known) => {
@@ -220,6 +269,10 @@ impl Story {
 
 fn little(text: &[u8]) -> Bytes {
     text[..text.len().min(MOMENT_TEXT_BYTES_MAX)].to_vec()
+}
+
+fn network(kind: EventKind, to: &Destination, peer: Option<SocketAddr>) -> What {
+    What::Network { kind, proto: to.proto, ip: to.ip, port: to.port, peer }
 }
 
 fn little_exec(exe: &[u8], argv: &[Bytes], truncated: bool) -> What {

@@ -16,6 +16,7 @@ import enum
 import fractions
 import gzip
 import io
+import itertools
 import json
 import lzma
 import pathlib
@@ -29,6 +30,8 @@ import tarfile
 import uuid
 import zipfile
 import zlib
+
+import repositories
 
 
 # Opcodes -------------------------------------------------------------------------------------------------------------
@@ -356,14 +359,18 @@ def write(folder, samples):
         manifest = csv.writer(file)
         manifest.writerow(["file", "class", "expected"])
         for kind, name, data, expected in samples:
-            (folder / name).write_bytes(data)
+            files = data if isinstance(data, dict) else {"": data}
+            for path, content in files.items():
+                at = folder / name / path
+                at.parent.mkdir(parents=True, exist_ok=True)
+                at.write_bytes(content)
             manifest.writerow([name, kind, expected])
 
 
 def main():
     folder = pathlib.Path(sys.argv[1])
-    write(folder / "malicious", malicious())
-    write(folder / "benign", ((*sample, "benign") for sample in benign()))
+    write(folder / "malicious", itertools.chain(malicious(), repositories.malicious()))
+    write(folder / "benign", ((*sample, "benign") for sample in itertools.chain(benign(), repositories.benign())))
 
 
 if __name__ == "__main__":

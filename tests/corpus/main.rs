@@ -32,6 +32,7 @@ enum Verdict {
 
 /// Classes of malicious samples whose formats have readers.
 const READ_MALICIOUS: &[&str] = &[
+    "archive",
     "budget",
     "broken",
     "class",
@@ -40,12 +41,14 @@ const READ_MALICIOUS: &[&str] = &[
     "extension",
     "gadget",
     "gguf",
+    "hf-config",
     "joblib",
     "keras",
     "multi",
     "numpy",
     "onnx",
     "opcode",
+    "other-format",
     "parser",
     "polyglot",
     "safetensors",
@@ -76,6 +79,11 @@ const READ_BENIGN: &[&str] = &[
     "savedmodel",
     "tflite",
     "pmml",
+    "hf-dir",
+    "tar",
+    "zip",
+    "mar",
+    "gzip",
 ];
 
 fn in_ci() -> bool {

@@ -4,14 +4,16 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::actor::{Actor, Finished, STEP_LIMIT};
 use crate::helper::SENT;
 use crate::model::{Content, Writer};
+use crate::schema::Schema;
 
 /// First port that is given to a listener: below the ephemeral range, each is given once.
 const FIRST_PORT: u16 = 20_000;
@@ -81,9 +83,29 @@ impl Lab {
     }
 }
 
+/// Runs `sensor ARGUMENTS --format json` and holds its output to a schema.
+pub fn json_output(arguments: &[&str], schema: &str) -> Result<Value> {
+    let output = sensor().args(arguments).args(["--format", "json"]).output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "sensor {arguments:?}: {}\n{error}", output.status);
+    Schema::named(schema)?.read(&String::from_utf8(output.stdout)?)
+}
+
+/// How the hook `event` is attached on this machine, as `doctor` says; empty where it isn't.
+pub fn rung(event: &str) -> Result<String> {
+    static TOLD: OnceLock<Value> = OnceLock::new();
+    if TOLD.get().is_none() {
+        let told = json_output(&["doctor"], "doctor")?;
+        let _ = TOLD.set(told);
+    }
+    let hooks = TOLD.get().and_then(|told| told["hooks"].as_array()).context("doctor names its hooks")?;
+    let hook = hooks.iter().find(|hook| hook["event"] == event).with_context(|| format!("no hook {event}"))?;
+    Ok(hook["rung"].as_str().unwrap_or_default().to_owned())
+}
+
 fn lost() -> Result<Vec<String>> {
     let output = sensor().args(["doctor", "--format", "json"]).output()?;
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).context("what `sensor doctor` says")?;
+    let told: Value = serde_json::from_slice(&output.stdout).context("what `sensor doctor` says")?;
     let hooks = told["hooks"].as_array().context("its hooks")?;
     Ok(hooks.iter().filter_map(|hook| Some(hook["lost"].as_str()?.to_owned())).collect())
 }

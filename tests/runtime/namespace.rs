@@ -18,6 +18,9 @@ pub const PUBLIC4: &str = "203.0.113.7";
 pub const PUBLIC6: &str = "2001:db8::7";
 pub const PRIVATE4: &str = "10.20.30.40";
 pub const METADATA4: &str = "169.254.169.254";
+/// Another public network, and the resolver of everybody here.
+pub const OTHER4: &str = "198.51.100.7";
+pub const RESOLVER4: &str = "198.51.100.53";
 pub const LOOPBACK4: &str = "127.0.0.1";
 
 /// Moves this process into new namespaces. To be called before any thread is started.
@@ -31,6 +34,7 @@ pub fn enter() -> Result<()> {
     // The instance lock and the status socket of these tests, not of a sensor that watches this machine.
     mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755"))
         .context("cannot mount a tmpfs on /run")?;
+    resolver()?;
     // What these tests pin is theirs alone. (A machine may have no folder to mount it on: then nothing is kept.)
     if Path::new(BPF_FS).is_dir() {
         mount("bpf", BPF_FS, "bpf", MountFlags::NOSUID | MountFlags::NODEV, None)
@@ -41,6 +45,21 @@ pub fn enter() -> Result<()> {
         ip(&["route", "add", "local", net, "dev", "lo"])?;
     }
     ip(&["-6", "address", "add", &format!("{PUBLIC6}/128"), "dev", "lo", "nodad"])
+}
+
+/// The configured resolver is one of the tests' own addresses.
+fn resolver() -> Result<()> {
+    const FILE: &str = "/etc/resolv.conf";
+    let own = "/run/resolv.conf";
+    std::fs::write(own, format!("nameserver {RESOLVER4}\noptions attempts:1 timeout:20\n"))?;
+    if std::fs::metadata(FILE).is_err() {
+        // A link into /run, which is empty now.
+        let target = std::fs::read_link(FILE).context("there is no /etc/resolv.conf")?;
+        let target = Path::new("/etc").join(target);
+        std::fs::create_dir_all(target.parent().context("a link to a file")?)?;
+        std::fs::write(target, "")?;
+    }
+    mount(own, FILE, "", MountFlags::BIND, None).context("cannot mount over /etc/resolv.conf")
 }
 
 fn ip(arguments: &[&str]) -> Result<()> {

@@ -3,6 +3,7 @@
 mod bench;
 mod build_ebpf;
 mod demo;
+mod fuzz;
 mod image;
 mod setup;
 mod stamp;
@@ -31,6 +32,8 @@ enum Verb {
     Bench(bench::Options),
     Image(image::Options),
     Demo(demo::Options),
+    Fuzz(fuzz::Options),
+    Differential(fuzz::Differential),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,8 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::run(&options),
         Verb::Image(options) => image::run(&options),
         Verb::Demo(options) => demo::run(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
+        Verb::Differential(options) => fuzz::differential(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

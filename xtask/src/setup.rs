@@ -38,7 +38,7 @@ enum Part {
 struct Package(Part, &'static str, &'static str);
 
 /// `LLVM` stands for the version that [`LLVM`] names.
-const PACKAGES: [Package; 21] = [
+const PACKAGES: [Package; 24] = [
     Package(Part::Build, "gcc", "links build scripts and bpf-linker"),
     Package(Part::Build, "g++", "links bpf-linker against LLVM"),
     Package(Part::Build, "rustc-web", "a stable rustc of the LLVM that the linker has"),
@@ -54,6 +54,9 @@ const PACKAGES: [Package; 21] = [
     Package(Part::Test, "util-linux", "unshare, for the same"),
     Package(Part::Test, "procps", "counts processes in the tests"),
     Package(Part::Test, "rsync", "one of the readers that must stay quiet"),
+    Package(Part::Test, "unzip", "one of the readers that the scanner is compared with"),
+    Package(Part::Test, "p7zip-full|7zip", "likewise"),
+    Package(Part::Test, "libarchive-tools", "likewise"),
     Package(Part::Test, "systemd", "systemd-analyze checks the unit"),
     Package(Part::Vm, "qemu-system-x86", "the machine"),
     Package(Part::Vm, "virtiofsd|qemu-system-common", "serves the host's files to it"),

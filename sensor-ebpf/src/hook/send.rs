@@ -1,21 +1,60 @@
-//! A marked process sends a datagram on an unconnected socket.
+//! A marked process sends a datagram.
 //!
-//! `cgroup/sendmsg4`, `cgroup/sendmsg6` (kernel: net/ipv4/udp.c: udp_sendmsg, BPF_CGROUP_RUN_PROG_UDP4_SENDMSG_LOCK):
-//! sendto, sendmsg, each datagram of sendmmsg, also by io_uring.
+//! On an unconnected socket: `cgroup/sendmsg4`, `cgroup/sendmsg6` (kernel: net/ipv4/udp.c: udp_sendmsg,
+//! BPF_CGROUP_RUN_PROG_UDP4_SENDMSG_LOCK): sendto, sendmsg, each datagram of sendmmsg, also by io_uring.
+//!
+//! On a connected one, and from packet sockets: `socket.rs`; restricted rung `tp_btf/sock_send_length`
+//! (match-proto: include/trace/events/sock.h: TP_PROTO(struct sock *sk, int ret, int flags)), which every send passes,
+//! write and io_uring too, with the number of bytes that were taken.
 
-use aya_ebpf::macros::cgroup_sock_addr;
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::macros::{btf_tracepoint, cgroup_sock_addr};
+use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext};
 use sensor_abi::counter::Counter;
 use sensor_abi::record::kind;
 
-use super::connect::{inet4, inet6};
+use super::connect::inet;
+use crate::field::{Address, config, field};
+use crate::maps::count;
+use crate::net::{self, AF_INET, AF_INET6, AF_PACKET, End, IPPROTO_UDP, IPPROTO_UDPLITE, SOCK_DGRAM};
+use crate::task;
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    inet4(&ctx, kind::SEND, Counter::CanarySend)
+    inet(&ctx, AF_INET, kind::SEND, Counter::CanarySend)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    inet6(&ctx, kind::SEND, Counter::CanarySend6)
+    inet(&ctx, AF_INET6, kind::SEND, Counter::CanarySend6)
+}
+
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    let sent: i32 = ctx.arg(1);
+    if task::current_tgid() == config!(own_tgid) {
+        count(Counter::CanaryLength);
+    } else if sent >= 0 && net::current_is_marked() {
+        let _ = sent_on(sk, sent as u64);
+    }
+    0
+}
+
+#[inline(always)]
+fn sent_on(sk: Address, bytes: u64) -> Option<()> {
+    let family: u16 = field!(sk, sock_family, u16)?;
+    let sock_type: u16 = field!(sk, sock_type, u16)?;
+    let protocol: u16 = field!(sk, sock_protocol, u16)?;
+    match family {
+        AF_PACKET => return net::tell_family(sk, family, kind::SEND),
+        AF_INET | AF_INET6 if sock_type == SOCK_DGRAM && matches!(protocol, IPPROTO_UDP | IPPROTO_UDPLITE) => {}
+        _ => return None,
+    }
+    let (address, port) = net::peer_of(sk, family)?;
+    // Without a peer the cgroup pair has seen the datagram.
+    if port == 0 {
+        return None;
+    }
+    let cookie: u64 = field!(sk, sock_cookie, u64).unwrap_or(0);
+    net::loader()?.tell(kind::SEND, &End { family, port, sock_type, protocol, address, cookie, bytes })
 }

@@ -1,49 +1,51 @@
 //! What the cgroup pair cannot see: families other than IPv4 and IPv6, protocols other than TCP and UDP, raw and packet
-//! sockets, datagrams on connected sockets. Nothing on the restricted rung.
+//! sockets, datagrams on connected sockets.
 //!
-//! `socket_connect` (match-proto: security/security.c: int security_socket_connect(struct socket *sock, struct
-//! sockaddr *address, int addrlen)) and `socket_sendmsg` (match-proto: int security_socket_sendmsg(struct socket
-//! *sock, struct msghdr *msg, int size)). The address is the kernel's own copy in both.
+//! `socket_connect` (match-proto: security/security.c: int security_socket_connect(struct socket *sock, struct sockaddr
+//! *address, int addrlen)) and `socket_sendmsg` (match-proto: int security_socket_sendmsg(struct socket *sock, struct
+//! msghdr *msg, int size)). The address is the kernel's own copy in both.
+//!
+//! Restricted rung, for connects of unix and vsock sockets: `syscalls/sys_enter_connect` remembers the descriptor, a
+//! number, and `sys_exit_connect` looks at the socket behind it; memory of the process is never read. What is sent there:
+//! `send.rs`, `packet.rs`.
 
+use aya_ebpf::macros::tracepoint;
+use aya_ebpf::programs::TracePointContext;
 use sensor_abi::counter::Counter;
 use sensor_abi::record::kind;
 
-use super::connect::{AF_INET, AF_INET6, acted};
+use super::unix;
 use crate::entry::security_hook;
-use crate::field::{Address, field, read};
-use crate::maps::count;
-use crate::mark;
-
-/// `include/linux/socket.h`
-const AF_PACKET: u16 = 17;
-const AF_VSOCK: u16 = 40;
-/// `include/uapi/linux/in.h`
-const IPPROTO_TCP: u16 = 6;
-const IPPROTO_UDP: u16 = 17;
-const IPPROTO_UDPLITE: u16 = 136;
-const IPPROTO_MPTCP: u16 = 262;
-/// `include/linux/net.h`
-const SOCK_DGRAM: u16 = 2;
-const SOCK_RAW: u16 = 3;
+use crate::field::{Address, config, field, read};
+use crate::maps::{CONNECTING, count};
+use crate::net::{
+    self, AF_INET, AF_INET6, AF_PACKET, AF_UNIX, AF_VSOCK, End, IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP,
+    IPPROTO_UDPLITE, SOCK_DGRAM, SOCK_RAW,
+};
+use crate::task;
 
 security_hook! {
     fn socket_connect(socket: Address, address: Address, _len: i32) {
-        if mark::current_is_own() {
+        if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanarySocket);
+        } else if net::current_is_marked() {
+            let _ = other_connect(socket, address);
         }
-        other_connect(socket, address)
     }
 }
 
 security_hook! {
-    fn socket_sendmsg(socket: Address, message: Address, _size: i32) {
-        other_message(socket, message)
+    fn socket_sendmsg(socket: Address, message: Address, size: u32) {
+        if task::current_tgid() == config!(own_tgid) {
+            count(Counter::CanaryLength);
+        } else if net::current_is_marked() {
+            let _ = other_message(socket, message, size);
+        }
     }
 }
 
 #[inline(always)]
-fn other_message(socket: Address, message: Address) -> Option<()> {
-    // A cheap look first: streams pass, and so do the datagrams that the cgroup pair sees.
+fn other_message(socket: Address, message: Address, size: u32) -> Option<()> {
     let sk: Address = field!(socket, socket_sk, Address)?;
     let family: u16 = field!(sk, sock_family, u16)?;
     let address: Address = field!(message, msghdr_name, Address)?;
@@ -59,7 +61,7 @@ fn other_message(socket: Address, message: Address) -> Option<()> {
         AF_PACKET => {}
         _ => return None,
     }
-    other_family(socket, sk, family, address, kind::SEND)
+    other_family(socket, sk, family, address, kind::SEND, size)
 }
 
 /// Does the cgroup pair see what a socket of this kind does? Connects and datagrams of TCP, UDP and MPTCP.
@@ -81,26 +83,77 @@ fn other_connect(socket: Address, address: Address) -> Option<()> {
         AF_PACKET | AF_VSOCK => {}
         _ => return None,
     }
-    other_family(socket, sk, family, address, kind::CONNECT)
+    other_family(socket, sk, family, address, kind::CONNECT, 0)
 }
 
 /// `address` is the kernel's copy of what the call names; null where only the socket knows its peer.
 #[inline(always)]
-fn other_family(socket: Address, sk: Address, family: u16, address: Address, kind: u16) -> Option<()> {
-    mark::find_current()?;
+fn other_family(socket: Address, sk: Address, family: u16, address: Address, kind: u16, size: u32) -> Option<()> {
     let sock_type: u16 = field!(socket, socket_type, u16)?;
     let protocol: u16 = field!(sk, sock_protocol, u16)?;
     let mut ip = [0u8; 16];
     let mut port = 0u16;
-    // struct sockaddr_in and sockaddr_in6: the port at 2, the address at 4 and 8.
-    if family == AF_INET {
-        let from: [u8; 4] = if address.is_null() { field!(sk, sock_daddr, [u8; 4])? } else { read(address, 4)? };
-        ip[..4].copy_from_slice(&from);
-    } else if family == AF_INET6 {
-        ip = if address.is_null() { field!(sk, sock_v6_daddr, [u8; 16])? } else { read(address, 8)? };
-    }
     if family == AF_INET || family == AF_INET6 {
-        port = if address.is_null() { field!(sk, sock_dport, u16)? } else { read(address, 2)? };
+        if address.is_null() {
+            (ip, port) = net::peer_of(sk, family)?;
+        } else {
+            // struct sockaddr_in and sockaddr_in6: the port at 2, the address at 4 and 8.
+            port = u16::from_be(read(address, 2)?);
+            if family == AF_INET {
+                ip[..4].copy_from_slice(&read::<[u8; 4]>(address, 4)?);
+            } else {
+                ip = read(address, 8)?;
+            }
+        }
     }
-    acted(kind, Counter::CanarySocket, family, &ip, u32::from(port), u32::from(sock_type), u32::from(protocol))
+    let cookie: u64 = field!(sk, sock_cookie, u64).unwrap_or(0);
+    let end = End { family, port, sock_type, protocol, address: ip, cookie, bytes: u64::from(size) };
+    net::loader()?.tell(kind, &end)
+}
+
+/// `include/trace/events/syscalls.h`: the first argument of `sys_enter`, behind the common fields and the call's number.
+const SYS_ENTER_ARG0: usize = 16;
+/// The return value of `sys_exit`, likewise.
+const SYS_EXIT_RET: usize = 16;
+
+#[tracepoint]
+pub fn sys_enter_connect(ctx: TracePointContext) -> u32 {
+    if net::current_is_marked() {
+        // SAFETY: the record of a `sys_enter` tracepoint holds six arguments behind 16 bytes.
+        if let Ok(fd) = unsafe { ctx.read_at::<u64>(SYS_ENTER_ARG0) } {
+            let _ = CONNECTING.insert(task::current_tid(), fd as u32, 0);
+        }
+    }
+    0
+}
+
+#[tracepoint]
+pub fn sys_exit_connect(ctx: TracePointContext) -> u32 {
+    if task::current_tgid() == config!(own_tgid) {
+        count(Counter::CanaryUnix);
+        count(Counter::CanarySocket);
+    } else if net::current_is_marked() {
+        // SAFETY: the record of a `sys_exit` tracepoint is 24 bytes.
+        if let Ok(ret) = unsafe { ctx.read_at::<i64>(SYS_EXIT_RET) } {
+            let _ = connected(ret == 0);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn connected(done: bool) -> Option<()> {
+    let tid = task::current_tid();
+    // SAFETY: plain bytes.
+    let fd = *unsafe { CONNECTING.get(tid) }?;
+    let _ = CONNECTING.remove(tid);
+    let sk = net::socket_of(fd)?;
+    match field!(sk, sock_family, u16)? {
+        AF_VSOCK => net::tell_family(sk, AF_VSOCK, kind::CONNECT),
+        AF_UNIX if done => {
+            let peer: Address = field!(sk, unix_peer, Address)?;
+            if peer.is_null() { None } else { unix::reached(peer) }
+        }
+        _ => None,
+    }
 }

@@ -65,8 +65,8 @@ impl Judge<'_> {
                 let path = first.as_text();
                 if !writes {
                     let secret = path.is_some_and(|path| command::secret_path(&path)) && !is_passwd_only(&first);
-                    let severity = self.scaled(when, Severity::Medium);
-                    if secret && severity > Severity::Low {
+                    let severity = if self.role() == Role::Loose { Severity::Low } else { Severity::Medium };
+                    if secret && when != When::Script {
                         self.report(severity, line, scope, "reads a file of secrets".to_owned(), shown(&first));
                     }
                     return;
@@ -90,7 +90,7 @@ impl Judge<'_> {
     /// Milder where the code only runs when somebody starts it.
     fn scaled(&self, when: When, severity: Severity) -> Severity {
         match (self.role(), when) {
-            (_, When::Import | When::Use) | (Role::Named, When::Body) => severity,
+            (_, When::Import | When::Use) | (Role::Named | Role::Likely, When::Body) => severity,
             (Role::Loose, When::Body) | (_, When::Script) => severity.min(Severity::Medium),
         }
     }
@@ -108,17 +108,18 @@ impl Judge<'_> {
                 detail,
             );
         }
-        let named = self.role() == Role::Named;
+        let named = self.role() != Role::Loose;
         let severity = match (judged, when) {
             (Some(Command::Ordinary | Command::Installs), When::Import | When::Use) if named => Severity::Low,
             (Some(Command::Ordinary | Command::Installs), _) => Severity::Info,
             (Some(_), When::Import | When::Use) if named => Severity::High,
             (Some(Command::Downloads), _) => Severity::Info,
-            (Some(_), When::Body) if named => Severity::Medium,
+            (Some(_), When::Body) if self.role() == Role::Named => Severity::Medium,
             (Some(_), When::Import) if origin & DECODED != 0 => Severity::High,
             (Some(_), When::Import) => Severity::Low,
             (None, When::Import | When::Use) if named && origin & DECODED != 0 => Severity::High,
-            (None, When::Import) if named => Severity::Medium,
+            (None, When::Import) if self.role() == Role::Named => Severity::Medium,
+            (None, When::Import) if named => Severity::Low,
             (None, When::Use | When::Body) if named => Severity::Low,
             _ => Severity::Info,
         };
@@ -133,8 +134,13 @@ impl Judge<'_> {
         }
         let when = self.when_of(scope);
         let hidden = first.origin & DECODED != 0;
-        if self.source_depth() < SOURCE_DEPTH_MAX {
-            let inner = super::inner(&text, self.role(), when, self.source_depth() + 1);
+        // Every piece costs its names too.
+        let cost = text.len() + 64 * self.names.len() + 256;
+        if self.source_depth() < SOURCE_DEPTH_MAX && cost <= self.left.source_bytes {
+            self.left.source_bytes -= cost;
+            let (names, mut left) = (self.seen_from(scope), self.left);
+            let inner = super::inner(&text, self.role(), when, self.source_depth() + 1, names, &mut left);
+            self.left = left;
             self.pickles.extend(inner.pickles.into_iter().map(|(_, bytes)| (line, bytes)));
             for found in inner.found {
                 let Found { severity, what, detail, .. } = found;
@@ -143,9 +149,12 @@ impl Judge<'_> {
                     if hidden && severity >= Severity::Low { severity.max(Severity::High) } else { severity };
                 self.report(severity, line, scope, format!("runs code that {what}"), detail);
             }
+        } else {
+            let title = "runs more source within source than is looked at";
+            self.report(Severity::Medium, line, scope, title.to_owned(), cut(&text));
         }
         if hidden {
-            let severity = if self.role() == Role::Named { Severity::High } else { Severity::Medium };
+            let severity = if self.role() == Role::Loose { Severity::Medium } else { Severity::High };
             self.report(self.scaled(when, severity), line, scope, "runs code that was encoded".to_owned(), cut(&text));
         }
         true
@@ -161,7 +170,7 @@ impl Judge<'_> {
         }
         let severity = match (self.role(), when) {
             (Role::Named, When::Import) => Severity::Medium,
-            (Role::Named, When::Use) => Severity::Low,
+            (Role::Likely, When::Import) | (Role::Named, When::Use) => Severity::Low,
             _ => Severity::Info,
         };
         (severity, "runs code that is only known then".to_owned(), detail)
@@ -193,9 +202,9 @@ impl Judge<'_> {
         }
         let _ = origin;
         let severity = match (self.role(), when) {
-            (Role::Named, When::Import) if sent & VARIABLE != 0 => Severity::High,
-            (Role::Named, When::Import) => Severity::Medium,
-            (Role::Named, When::Use) => Severity::Low,
+            (Role::Named | Role::Likely, When::Import) if sent & VARIABLE != 0 => Severity::High,
+            (Role::Named | Role::Likely, When::Import) => Severity::Medium,
+            (Role::Named | Role::Likely, When::Use) => Severity::Low,
             _ => Severity::Info,
         };
         (severity, "connects to the network".to_owned(), detail)
@@ -205,7 +214,7 @@ impl Judge<'_> {
         let detail = path.map(cut).unwrap_or_default();
         let Some(path) = path else {
             let severity =
-                if self.role() == Role::Named && when == When::Import { Severity::Low } else { Severity::Info };
+                if self.role() != Role::Loose && when == When::Import { Severity::Low } else { Severity::Info };
             return (severity, what.to_owned(), detail);
         };
         if command::startup_path(path) {
@@ -218,9 +227,9 @@ impl Judge<'_> {
             return (self.scaled(when, Severity::High), what.to_owned(), detail);
         }
         let severity = match (self.role(), when) {
-            (Role::Named, When::Import) if away => Severity::High,
-            (Role::Named, When::Import) => Severity::Low,
-            (Role::Named, When::Use) if away && !path.starts_with("/tmp/") => Severity::Medium,
+            (Role::Named | Role::Likely, When::Import) if away => Severity::High,
+            (Role::Named | Role::Likely, When::Import) => Severity::Low,
+            (Role::Named | Role::Likely, When::Use) if away && !path.starts_with("/tmp/") => Severity::Medium,
             _ => Severity::Info,
         };
         (severity, what.to_owned(), detail)
@@ -235,8 +244,8 @@ impl Judge<'_> {
             in_system && (file.starts_with("lib") || !file.contains('.') || file.ends_with(".dll"))
         });
         let severity = match (self.role(), when) {
-            (Role::Named, When::Import | When::Use) if !system => Severity::Medium,
-            (Role::Named, When::Import) => Severity::Low,
+            (Role::Named | Role::Likely, When::Import | When::Use) if !system => Severity::Medium,
+            (Role::Named | Role::Likely, When::Import) => Severity::Low,
             _ => Severity::Info,
         };
         (severity, "loads a native library".to_owned(), detail)

@@ -1,8 +1,9 @@
 //! What calling something does, as seen from source. The table of Python names (`rules/globals.toml`) judges what a
-//! pickle may call; source that people write calls much more in good faith, so only what acts on the machine counts here.
+//! pickle may call; source that people write calls much of that in good faith, so a list of its own names what acts on the
+//! machine.
 
 use super::value::{Value, What};
-use crate::rule::globals::{self, Effect, Level};
+use crate::rule::globals;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
@@ -33,7 +34,7 @@ pub fn of(value: &Value) -> Option<Act> {
         return None;
     }
     let module = globals::canonical_module(module).unwrap_or_else(|| module.to_string());
-    own(&module, &name).or_else(|| listed(&module, &name))
+    own(&module, &name)
 }
 
 fn own(module: &str, name: &str) -> Option<Act> {
@@ -44,8 +45,13 @@ fn own(module: &str, name: &str) -> Option<Act> {
             "dup2" => Act::Redirect,
             "remove" | "unlink" | "rmdir" | "removedirs" => Act::Delete,
             "rename" | "replace" | "symlink" | "link" | "truncate" => Act::Write,
+            "system" | "startfile" => Act::Command,
+            _ if ["popen", "exec", "spawn", "posix_spawn"].iter().any(|start| name.starts_with(start)) => Act::Command,
             _ => return None,
         },
+        ("pty" | "distutils" | "pexpect", _) if matches!(last, "spawn" | "run") => Act::Command,
+        ("commands" | "popen2" | "_posixsubprocess", _) => Act::Command,
+        ("platform", "popen") => Act::Command,
         ("shutil", "rmtree") => Act::Delete,
         ("shutil", "copy" | "copy2" | "copyfile" | "copytree" | "move") => Act::Write,
         ("builtins", "open") | ("io", "open") | ("codecs", "open") => Act::Open,
@@ -90,56 +96,16 @@ fn own(module: &str, name: &str) -> Option<Act> {
         ("types", "FunctionType") => Act::Code,
         ("code", _) if matches!(last, "runcode" | "runsource" | "push") => Act::Code,
         ("runpy", _) => Act::Code,
+        ("timeit" | "cProfile" | "profile" | "pdb", "timeit" | "repeat" | "run" | "runctx" | "runeval") => Act::Code,
+        ("imp", "load_source" | "load_compiled") => Act::Code,
         ("asyncio", "create_subprocess_exec" | "create_subprocess_shell") => Act::Command,
         ("subprocess", _) => match last {
             "run" | "Popen" | "call" | "check_call" | "check_output" | "getoutput" | "getstatusoutput" => Act::Command,
             _ => return None,
         },
-        // Known to the table for what a pickle could do with them, and ordinary in source.
-        (
-            "sys" | "threading" | "multiprocessing" | "logging" | "importlib" | "inspect" | "functools" | "operator",
-            _,
-        ) => {
-            return None;
-        }
         _ => return None,
     })
 }
-
-/// Commands and code by the table, where the entry spells the name out.
-fn listed(module: &str, name: &str) -> Option<Act> {
-    if !globals::is_stdlib(module.split('.').next().unwrap_or(module)) || matches!(module, "subprocess" | "builtins") {
-        return None;
-    }
-    let (rule, exact) = globals::lookup(module, name)?;
-    match rule.effect {
-        Effect::ExecCommand if rule.called == Level::Dangerous => Some(Act::Command),
-        Effect::ExecCode if rule.called == Level::Dangerous && exact && !ORDINARY_CODE.contains(&module) => {
-            Some(Act::Code)
-        }
-        _ => None,
-    }
-}
-
-/// Modules of the standard library whose code-running functions source uses as a matter of course.
-const ORDINARY_CODE: &[&str] = &[
-    "types",
-    "typing",
-    "dataclasses",
-    "unittest",
-    "unittest.mock",
-    "timeit",
-    "doctest",
-    "inspect",
-    "importlib",
-    "trace",
-    "cProfile",
-    "profile",
-    "pdb",
-    "code",
-    "ast",
-    "collections",
-];
 
 /// Where in the arguments the command, the code, the path or the URL stands, beside the first.
 pub fn keyword(act: Act) -> &'static [&'static str] {

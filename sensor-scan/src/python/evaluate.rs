@@ -23,8 +23,8 @@ impl Judge<'_> {
                 What::List(items) => items.len() * 16,
                 _ => 0,
             };
-            let value = if size > self.folded_left { Value::from_origin(value.origin) } else { value };
-            self.folded_left = self.folded_left.saturating_sub(if size > 256 { size } else { 0 });
+            let value = if size > self.left.folded_bytes { Value::from_origin(value.origin) } else { value };
+            self.left.folded_bytes = self.left.folded_bytes.saturating_sub(if size > 256 { size } else { 0 });
             let index = id.index();
             if self.values.len() <= index {
                 self.values.resize(index + 1, None);
@@ -177,9 +177,9 @@ impl Judge<'_> {
         });
         if from_object {
             let severity = match (self.role(), self.when_of(scope)) {
-                (Role::Named, When::Import | When::Use) => Severity::High,
+                (Role::Named | Role::Likely, When::Import | When::Use) => Severity::High,
                 (Role::Named, _) => Severity::Medium,
-                (Role::Loose, _) => Severity::Low,
+                _ => Severity::Low,
             };
             self.report(
                 severity,
@@ -207,10 +207,10 @@ impl Judge<'_> {
         module.arena.walk(*what, false, &mut |id, _| ids.push(id));
         ids.sort_unstable_by_key(|id| id.index());
         let cost = ids.len().saturating_mul(items.len());
-        if cost > self.repeats_left {
+        if cost > self.left.repeats {
             return Value::from_origin(origin);
         }
-        self.repeats_left -= cost;
+        self.left.repeats -= cost;
         let judging = self.judging;
         let mut made = Vec::new();
         for item in items {

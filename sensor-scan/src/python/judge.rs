@@ -11,10 +11,21 @@ use super::{Found, Role, fold};
 use crate::command;
 use crate::finding::Severity;
 
-/// Constant bytes that one source may fold to, in all.
-const FOLDED_BYTES_MAX: usize = 16 << 20;
-/// Expressions evaluated again for the items of a list.
-const REPEATS_MAX: usize = 200_000;
+/// What one file may cost, source within source included.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    /// Constant bytes that are made, in all.
+    pub folded_bytes: usize,
+    /// Expressions evaluated again for the items of a list.
+    pub repeats: usize,
+    /// Bytes of source within source.
+    pub source_bytes: usize,
+}
+
+impl Budget {
+    pub const FULL: Self = Self { folded_bytes: 32 << 20, repeats: 200_000, source_bytes: 4 << 20 };
+}
+
 /// Lambdas called in lambdas, source in source.
 const DEPTH_MAX: u32 = 3;
 /// Findings of one source; the worst are kept.
@@ -45,15 +56,14 @@ pub(super) struct Judge<'a> {
     pub(super) acts_by_function: HashMap<Scope, Vec<(Act, Origin, u32)>>,
     when: Vec<When>,
     pub(super) judging: bool,
-    pub(super) folded_left: usize,
-    pub(super) repeats_left: usize,
+    pub(super) left: Budget,
     pub found: Vec<Found>,
     /// Constant bytes that are unpickled: to be scanned.
     pub pickles: Vec<(u32, Vec<u8>)>,
 }
 
 impl<'a> Judge<'a> {
-    pub fn new(module: &'a Module, role: Role, depth: u32) -> Self {
+    pub fn new(module: &'a Module, role: Role, depth: u32, left: Budget) -> Self {
         Self {
             module,
             role,
@@ -65,8 +75,7 @@ impl<'a> Judge<'a> {
             acts_by_function: HashMap::new(),
             when: vec![When::Body; module.scopes.len()],
             judging: false,
-            folded_left: FOLDED_BYTES_MAX,
-            repeats_left: REPEATS_MAX,
+            left,
             found: Vec::new(),
             pickles: Vec::new(),
         }
@@ -78,7 +87,6 @@ impl<'a> Judge<'a> {
         self.pass();
         self.reach(outer);
         self.judging = true;
-        self.folded_left = FOLDED_BYTES_MAX;
         self.pass();
         self.together();
     }
@@ -140,6 +148,14 @@ impl<'a> Judge<'a> {
 
     pub(super) fn source_depth(&self) -> u32 {
         self.depth
+    }
+
+    /// Names that source within source sees: imported ones and constants.
+    pub(super) fn seen_from(&self, scope: Scope) -> Vec<(String, Value)> {
+        let plain =
+            |value: &Value| matches!(value.what, What::Global(..) | What::Text(_) | What::Bytes(_) | What::Number(_));
+        let visible = self.names.iter().filter(|((at, _), value)| (*at == MODULE || *at == scope) && plain(value));
+        visible.map(|((_, name), value)| (name.clone(), value.clone())).collect()
     }
 
     /// Keeps what a function does, for [`Judge::together`].
@@ -409,8 +425,8 @@ impl<'a> Judge<'a> {
             self.act(act, callee, plain, named, scope, line);
         } else if callee.origin & DYNAMIC != 0 && matches!(&callee.what, What::Global(_, name) if &**name == "?") {
             let severity = match (self.role, self.when_of(scope)) {
-                (Role::Named, When::Import) => Severity::High,
-                (Role::Named, When::Use) => Severity::Medium,
+                (Role::Named | Role::Likely, When::Import) => Severity::High,
+                (Role::Named | Role::Likely, When::Use) => Severity::Medium,
                 _ => return,
             };
             if let What::Global(module, _) = &callee.what

@@ -19,8 +19,9 @@ mod value;
 mod tests;
 
 use crate::finding::Severity;
-use judge::{Judge, When};
-use module::{Action, Module};
+use judge::{Budget, Judge, When};
+use module::{Action, MODULE, Module};
+use value::Value;
 
 /// Longer sources are not judged to their end.
 pub const SOURCE_BYTES_MAX: usize = 1 << 20;
@@ -28,8 +29,10 @@ pub const SOURCE_BYTES_MAX: usize = 1 << 20;
 /// Who runs a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// A loader imports it, because a configuration or its name says so.
+    /// A loader imports it, because a configuration says so.
     Named,
+    /// A loader may import it, going by its name or by where it lies.
+    Likely,
     /// It lies beside the model: a script that somebody may start.
     Loose,
 }
@@ -79,17 +82,20 @@ pub struct Seen {
 pub fn judge(source: &[u8], role: Role) -> Seen {
     let cut = source.len() > SOURCE_BYTES_MAX;
     let text = String::from_utf8_lossy(&source[..source.len().min(SOURCE_BYTES_MAX)]);
-    let mut seen = inner(&text, role, When::Import, 0);
-    seen.cut |= cut;
+    let mut left = Budget::FULL;
+    let mut seen = inner(&text, role, When::Import, 0, Vec::new(), &mut left);
+    seen.cut |= cut || left.folded_bytes == 0;
     seen.encoding = encoding(&text);
     seen
 }
 
-/// The same for source within source, which runs when `outer` does.
-fn inner(text: &str, role: Role, outer: When, depth: u32) -> Seen {
+/// The same for source within source, which runs when `outer` does and sees `names`.
+fn inner(text: &str, role: Role, outer: When, depth: u32, names: Vec<(String, Value)>, left: &mut Budget) -> Seen {
     let module = Module::parse(text);
-    let mut judge = Judge::new(&module, role, depth);
+    let mut judge = Judge::new(&module, role, depth, *left);
+    judge.names.extend(names.into_iter().map(|(name, value)| ((MODULE, name), value)));
     judge.run(outer);
+    *left = judge.left;
     let (mut found, pickles) = (judge.found, judge.pickles);
     found.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.line.cmp(&b.line)));
     let mut neighbours: Vec<String> = module
@@ -112,33 +118,30 @@ fn inner(text: &str, role: Role, outer: When, depth: u32) -> Seen {
 
 /// PEP 263: the first two lines may name an encoding; some of them turn a comment into code.
 fn encoding(text: &str) -> Option<String> {
-    const PLAIN: &[&str] = &[
-        "utf-8",
-        "utf8",
-        "utf-8-sig",
-        "ascii",
-        "us-ascii",
-        "latin-1",
-        "latin1",
-        "iso-8859-1",
-        "iso8859-1",
-        "cp1252",
-        "iso-8859-15",
-        "gbk",
-        "gb2312",
-        "euc-kr",
-        "cp949",
-        "shift-jis",
-        "euc-jp",
-        "big5",
-        "cp1251",
-        "koi8-r",
-        "utf-8-unix",
+    const HIDING: &[&str] = &[
+        "utf-7",
+        "utf7",
+        "unicode-escape",
+        "raw-unicode-escape",
+        "rot13",
+        "rot-13",
+        "hex",
+        "base64",
+        "punycode",
+        "idna",
+        "zlib",
+        "bz2",
+        "uu",
+        "quopri",
+        "mbcs",
+        "undefined",
     ];
     let line = text.lines().take(2).find(|line| line.trim_start().starts_with('#') && line.contains("coding"))?;
     let at = line.find("coding")? + "coding".len();
     let rest = line[at..].strip_prefix([':', '='])?.trim_start();
     let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
     let plain = name.to_ascii_lowercase().replace('_', "-");
-    (!plain.is_empty() && !PLAIN.contains(&plain.as_str())).then_some(name)
+    // EBCDIC and the wide encodings look like nothing that is read here.
+    let other = ["utf-16", "utf-32", "cp037", "cp500", "cp273", "cp424", "cp875", "cp1026", "cp1140"];
+    (HIDING.contains(&plain.as_str()) || other.iter().any(|start| plain.starts_with(start))).then_some(name)
 }

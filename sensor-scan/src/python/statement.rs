@@ -122,14 +122,11 @@ impl Reader<'_> {
     /// One statement; returns the scope in which the rest of the line runs.
     fn statement(&mut self, scope: Scope) -> Scope {
         let line = self.parser.line();
+        self.parser.takes_word("async");
         let word = self.parser.word().unwrap_or_default().to_owned();
         match word.as_str() {
             "import" => self.import(scope, line),
             "from" => self.from(scope, line),
-            "async" => {
-                self.parser.at += 1;
-                return self.statement(scope);
-            }
             "def" => return self.function(scope, line),
             "class" => return self.class(scope, line),
             "if" | "elif" | "while" => {

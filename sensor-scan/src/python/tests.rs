@@ -28,6 +28,7 @@ fn attacks_in_code_that_a_configuration_names() {
         "exec(''.join(chr(i) for i in [105,109,112,111,114,116,32,111,115]))\n"
             .replace("111,115]", "111,115,10,111,115,46,115,121,115,116,101,109,40,39,105,100,39,41]")
             .as_str(),
+        "import os\nexec('os.system(\"touch x\")')\n",
         "e = eval\ne(\"__import__('os').system('id')\")\n",
         "(lambda: __import__('os').system('id'))()\n",
         "import os\n[os.system(c) for c in ['touch x']]\n",
@@ -139,6 +140,7 @@ fn neighbours_and_encodings() {
     );
     assert_eq!(seen.neighbours, ["a", "c"]);
     assert_eq!(seen.encoding.as_deref(), Some("utf-7"));
+    assert_eq!(encoding("# coding: iso-8859-5\n"), None);
     assert_eq!(encoding("#!/usr/bin/env python\n# vim: set fileencoding=utf-8 :\n"), None);
 }
 
@@ -158,5 +160,7 @@ fn whatever_the_bytes_are_it_ends() {
     judge("f(".repeat(100_000).as_bytes(), Role::Named);
     judge("a = [a, a]\n".repeat(20_000).as_bytes(), Role::Named);
     judge(("x = ".to_owned() + &"a.b(c)".repeat(50_000)).as_bytes(), Role::Named);
+    judge(format!("x = 'y = 1;' * 1000\n{}", "exec(x)\n".repeat(20_000)).as_bytes(), Role::Named);
+    judge(format!("{}{}", "a = 1\n".repeat(10), "exec('exec(\\'exec(1)\\')')\n".repeat(5_000)).as_bytes(), Role::Named);
     judge("match a; ".repeat(50_000).as_bytes(), Role::Named);
 }

@@ -229,7 +229,7 @@ impl Value {
             }
             out
         }
-        let turned = if bounds[2].is_some_and(|step| step < 0) { DECODED } else { 0 };
+        let turned = if bounds[2].is_some_and(|step| step < 0) && !self.is_unknown() { DECODED } else { 0 };
         match &self.what {
             What::Text(text) => {
                 let chars: Vec<char> = text.chars().collect();

@@ -1,7 +1,10 @@
 //! Destination classes: `rules/destinations.toml` and the operator's own networks.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::ffi::OsStrExt;
 
+use globset::GlobSet;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -11,7 +14,7 @@ use crate::event::Destination;
 const EMBEDDED: &str = include_str!("../../../rules/destinations.toml");
 
 /// Port of DNS.
-const DNS_PORT: u16 = 53;
+pub const DNS_PORT: u16 = 53;
 
 /// Class of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -56,6 +59,7 @@ pub struct Destinations {
     link_local: Vec<IpNet>,
     private: Vec<IpNet>,
     known_services: Vec<String>,
+    control_sockets: GlobSet,
     network: Network,
 }
 
@@ -67,6 +71,7 @@ struct File {
     link_local: Vec<String>,
     private: Vec<String>,
     known_services: Vec<String>,
+    control_sockets: Vec<String>,
 }
 
 impl Destinations {
@@ -88,6 +93,8 @@ impl Destinations {
             link_local: nets(file.link_local)?,
             private: nets(file.private)?,
             known_services: file.known_services,
+            control_sockets: super::program::paths(&file.control_sockets)
+                .map_err(|error| format!("destinations.toml: {error}"))?,
             network,
         })
     }
@@ -120,6 +127,12 @@ impl Destinations {
     pub fn is_resolver(&self, destination: &Destination) -> bool {
         destination.port == Some(DNS_PORT)
             && destination.ip.is_some_and(|ip| self.network.resolvers.contains(&embedded_v4(ip)))
+    }
+
+    /// Does whoever listens at this unix socket act for those who ask it?
+    pub fn is_control(&self, path: &[u8]) -> bool {
+        let path = path.strip_prefix(b"/var").filter(|rest| rest.starts_with(b"/run/")).unwrap_or(path);
+        self.control_sockets.is_match(OsStr::from_bytes(path))
     }
 
     /// Is it a service known by name?
@@ -214,6 +227,19 @@ mod tests {
         let destinations = destinations();
         assert_eq!(destinations.class(&of(Family::Vsock)), Class::Public);
         assert_eq!(destinations.class(&of(Family::Packet)), Class::Public);
+    }
+
+    #[test]
+    fn control_sockets_are_known_by_the_name_that_their_owner_gave_them() {
+        let destinations = destinations();
+        for path in
+            ["/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/user/1000/bus"]
+        {
+            assert!(destinations.is_control(path.as_bytes()), "{path}");
+        }
+        for path in ["/run/nscd/socket", "/tmp/docker.sock.txt", "@/tmp/.X11-unix/X0", "/run/user/1000/pulse/native"] {
+            assert!(!destinations.is_control(path.as_bytes()), "{path}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::program::glob_of;
-use crate::event::{Act, ActKind, Artifact, Destination};
+use crate::event::{Act, ActKind, Artifact};
 
 /// All conditions that are given have to fit; an exception without any is an error.
 #[derive(Debug, Clone, Deserialize)]
@@ -98,15 +98,8 @@ impl Exception {
                 artifact.model.sha256.as_ref().is_some_and(|hash| hash.eq_ignore_ascii_case(wanted))
             })
             && self.destination.as_ref().is_none_or(|pattern| {
-                destination_of(&act.kind).is_some_and(|destination| pattern.fits(destination))
+                act.kind.destination().is_some_and(|destination| pattern.fits(destination))
             })
-    }
-}
-
-fn destination_of(kind: &ActKind) -> Option<&Destination> {
-    match kind {
-        ActKind::Connect(destination) | ActKind::Send(destination) => Some(destination),
-        _ => None,
     }
 }
 

@@ -24,11 +24,13 @@ use severity::{Effect, Row, Table};
 use crate::event::{Act, ActKind, Artifact, Deed, Destination, EventKind, Proto, Role, Severity};
 
 /// The rules that the program carries: `(file name, text)`.
-const EMBEDDED: [(&str, &str); 6] = [
+const EMBEDDED: [(&str, &str); 8] = [
+    ("bytes-after-load.yaml", include_str!("../../../rules/bytes-after-load.yaml")),
     ("file-after-load.yaml", include_str!("../../../rules/file-after-load.yaml")),
     ("loss.yaml", include_str!("../../../rules/loss.yaml")),
     ("model-opened.yaml", include_str!("../../../rules/model-opened.yaml")),
     ("network-after-load.yaml", include_str!("../../../rules/network-after-load.yaml")),
+    ("sockets-after-load.yaml", include_str!("../../../rules/sockets-after-load.yaml")),
     ("program-after-load.yaml", include_str!("../../../rules/program-after-load.yaml")),
     ("system-after-load.yaml", include_str!("../../../rules/system-after-load.yaml")),
 ];
@@ -52,6 +54,9 @@ pub enum PolicyError {
     #[error("embedded data: {0}")]
     Embedded(String),
 }
+
+/// Bytes that a connection of a file that nothing was found in has to carry before they are worth an alert.
+pub const EGRESS_BYTES_MIN: u64 = 1 << 20;
 
 /// What one rule says of one act.
 #[derive(Debug, Clone)]
@@ -231,11 +236,34 @@ impl Policy {
             }
             ActKind::Connect(destination) => self.sight_of_destination(destination, EventKind::Connect),
             ActKind::Send(destination) => self.sight_of_destination(destination, EventKind::Send),
+            ActKind::Bind(at) => self.sight_of_listener(at, EventKind::Bind, Effect::Bind),
+            ActKind::Accept { at, .. } => self.sight_of_listener(at, EventKind::Accept, Effect::Accept),
+            ActKind::Unix { path } => {
+                let effect = if self.destinations.is_control(path) { Effect::UnixControl } else { Effect::Unix };
+                Sight { kind: EventKind::Unix, effect: Some(effect), ..none }
+            }
+            ActKind::Egress { to, bytes, .. } => {
+                // A little of a file that nothing was found in is what every connection carries: the connection itself
+                // was told.
+                let is_little = *bytes < EGRESS_BYTES_MIN
+                    && act.artifacts.iter().all(|artifact| Row::of(&artifact.model).is_lenient());
+                Sight { timeline_only: is_little, ..self.sight_of_destination(to, EventKind::Egress) }
+            }
             ActKind::File { path, access } => {
                 let what = self.files.group(path, *access).map(|group| group.what);
                 Sight { kind: EventKind::File, effect: what.map(What::effect), file: what, ..none }
             }
             ActKind::System(deed) => Sight { kind: deed.kind, effect: effect_of(deed), ..none },
+        }
+    }
+
+    /// What waits for others is as loud as the table says of waiting, wherever they are.
+    fn sight_of_listener(&self, at: &Destination, kind: EventKind, effect: Effect) -> Sight {
+        Sight {
+            effect: Some(effect),
+            known_service: false,
+            timeline_only: false,
+            ..self.sight_of_destination(at, kind)
         }
     }
 
@@ -249,7 +277,9 @@ impl Policy {
             program: None,
             class: Some(class),
             file: None,
-            known_service: self.destinations.is_known_service(destination),
+            // What is asked of a resolver is a name of the asker's choice.
+            known_service: destination.port != Some(destination::DNS_PORT)
+                && self.destinations.is_known_service(destination),
             timeline_only: kind == EventKind::Connect && destination.proto == Proto::Udp,
         }
     }
@@ -265,10 +295,7 @@ impl Policy {
 
     /// What one rule says: `None` where it isn't about this act, makes no alert of it, or an exception excuses every load.
     fn judge_by(&self, rule: &Arc<Rule>, act: &Act, sight: Sight) -> Option<Judgement> {
-        let destination = match &act.kind {
-            ActKind::Connect(destination) | ActKind::Send(destination) => Some(destination),
-            _ => None,
-        };
+        let destination = act.kind.destination();
         if !rule.is_about(sight.kind, sight.program, sight.file, act.role)
             || !rule.fits_place(destination.zip(sight.class))
         {

@@ -50,6 +50,7 @@ fn the_embedded_set_is_whole() {
     assert_eq!(
         ids,
         [
+            "bytes-after-load",
             "credential-read-after-load",
             "token-read-after-load",
             "persistence-after-load",
@@ -60,8 +61,12 @@ fn the_embedded_set_is_whole() {
             "egress-after-load",
             "metadata-after-load",
             "dns-after-load",
+            "listener-after-load",
+            "accept-after-load",
+            "unix-after-load",
             "shell-after-load",
             "interpreter-after-load",
+            "memory-program-after-load",
             "program-after-load",
             "ptrace-after-load",
             "kernel-code-after-load",
@@ -120,6 +125,42 @@ fn a_datagram_to_the_resolver_is_dns_and_info_but_for_a_bad_file() {
     for kind in [send("8.8.8.8", 54), send("8.8.4.4", 53), connect("8.8.8.8", 53)] {
         expect(&in_window(kind, Verdict::Clean), "egress-after-load", High);
     }
+}
+
+#[test]
+fn doors_and_sockets_of_the_host_are_quiet_but_for_a_bad_file() {
+    let at = destination("0.0.0.0", 4444, Proto::Tcp);
+    let peer = "203.0.113.9:50000".parse().unwrap();
+    let unix = |path: &str| ActKind::Unix { path: path.into() };
+    let cases = [
+        (ActKind::Bind(at.clone()), "listener-after-load", Low),
+        (ActKind::Accept { at, peer }, "accept-after-load", Low),
+        (unix("/run/nscd/socket"), "unix-after-load", Low),
+        (unix("/var/run/docker.sock"), "unix-after-load", High),
+        (unix("@/tmp/dbus-Xyz"), "unix-after-load", High),
+    ];
+    for (kind, rule, clean) in cases {
+        expect(&in_window(kind.clone(), Verdict::Clean), rule, clean);
+        expect(&in_window(kind, Verdict::Malicious), rule, Critical);
+    }
+}
+
+#[test]
+fn bytes_are_told_where_they_go_and_a_little_of_a_clean_file_is_not() {
+    let left = |bytes| {
+        let to = destination("192.0.2.1", 443, Proto::Tcp);
+        ActKind::Egress { to, bytes, more: bytes }
+    };
+    expect(&in_window(left(EGRESS_BYTES_MIN), Verdict::Clean), "bytes-after-load", High);
+    assert!(judged(&in_window(left(EGRESS_BYTES_MIN - 1), Verdict::Clean)).is_empty());
+    expect(&in_window(left(1), Verdict::Suspicious), "bytes-after-load", Critical);
+}
+
+#[test]
+fn the_name_that_a_resolver_is_asked_for_lowers_nothing() {
+    let mut to = destination("203.0.113.53", 53, Proto::Udp);
+    to.domain = Some("huggingface.co".into());
+    expect(&in_window(ActKind::Send(to), Verdict::Clean), "egress-after-load", High);
 }
 
 #[test]

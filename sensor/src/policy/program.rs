@@ -18,6 +18,8 @@ const EMBEDDED: &str = include_str!("../../../rules/programs.toml");
 pub enum Kind {
     Shell,
     Interpreter,
+    /// No file at all: memfd_create(2).
+    Memory,
     /// A framework's own tool, with exactly the arguments that it is known to have.
     Ordinary,
     /// Anything else.
@@ -28,13 +30,17 @@ impl Kind {
     /// The effect that the severity table knows it by.
     pub fn effect(self) -> Effect {
         match self {
-            Self::Shell => Effect::Shell,
+            // Whoever hides a program has a reason.
+            Self::Shell | Self::Memory => Effect::Shell,
             Self::Interpreter => Effect::Interpreter,
             Self::Ordinary => Effect::Ordinary,
             Self::Unexpected => Effect::Program,
         }
     }
 }
+
+/// mm/memfd.c: what the names of such files begin with.
+const MEMFD: &[u8] = b"memfd:";
 
 /// A program as it was started.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +59,8 @@ pub struct Started<'a> {
 pub struct Programs {
     shells: GlobSet,
     interpreters: GlobSet,
+    /// Globs of paths: programs of the system.
+    system: GlobSet,
     readers: GlobSet,
     managers: GlobSet,
     carriers: Vec<String>,
@@ -157,6 +165,7 @@ impl Programs {
             Ok(Self {
                 shells: names(&file.shells)?,
                 interpreters: names(&file.interpreters)?,
+                system: paths(&system)?,
                 readers: names(&file.readers)?,
                 managers: names(&file.managers)?,
                 carriers: file.carriers,
@@ -175,9 +184,25 @@ impl Programs {
             Kind::Shell
         } else if self.interpreters.is_match(path(name)) {
             Kind::Interpreter
+        } else if self.is_hidden_shell(started) {
+            Kind::Shell
+        } else if name.starts_with(MEMFD) {
+            Kind::Memory
         } else {
             Kind::Unexpected
         }
+    }
+
+    /// Is a program outside the system's folders called as a shell is? A copy of one, or of busybox, under another name.
+    fn is_hidden_shell(&self, started: Started<'_>) -> bool {
+        let is_shell = |argument: &Bytes| {
+            let name = base_name(argument);
+            self.shells.is_match(path(name.strip_prefix(b"-").unwrap_or(name)))
+        };
+        let first = started.argv.get(1);
+        !self.system.is_match(path(started.exe))
+            && (started.argv.first().is_some_and(is_shell)
+                || first.is_some_and(|argument| argument == b"-c" || is_shell(argument)))
     }
 
     /// Is a program (or script) of this name on the reader list? Who owns it is the caller's to check.
@@ -286,7 +311,7 @@ fn names(globs: &[String]) -> Result<GlobSet, globset::Error> {
 }
 
 /// Globs of paths: `*` stays within a component.
-fn paths(globs: &[String]) -> Result<GlobSet, globset::Error> {
+pub fn paths(globs: &[String]) -> Result<GlobSet, globset::Error> {
     set(globs, true)
 }
 
@@ -419,8 +444,14 @@ mod tests {
                 Kind::Interpreter,
             ),
             ("/usr/bin/id", &["id"], python, Kind::Unexpected),
-            ("/memfd:x (deleted)", &["x"], python, Kind::Unexpected),
+            ("/memfd:x (deleted)", &["x"], python, Kind::Memory),
             ("/tmp/sh (deleted)", &["x"], python, Kind::Shell),
+            ("/tmp/update", &["update", "sh", "-c", "id"], python, Kind::Shell),
+            ("/tmp/update", &["-bash"], python, Kind::Shell),
+            ("/tmp/update", &["update", "-c", "id"], python, Kind::Shell),
+            ("/memfd:x", &["sh"], python, Kind::Shell),
+            ("/tmp/update", &["update", "--check"], python, Kind::Unexpected),
+            ("/usr/bin/which", &["which", "bash"], python, Kind::Unexpected),
             ("", &["/bin/bash"], python, Kind::Shell),
             ("", &[], "", Kind::Unexpected),
             ("/usr/bin/perl5.36-x86_64-linux-gnu", &["perl"], python, Kind::Interpreter),

@@ -167,8 +167,16 @@ impl Rule {
         if !self.file.is_empty() && !has(&[EventKind::File]) {
             return Some("`file` needs `file` in `what`".into());
         }
-        if !self.place.is_any() && !has(&[EventKind::Connect, EventKind::Send, EventKind::Dns]) {
-            return Some("`where` needs `connect`, `send` or `dns` in `what`".into());
+        let placed = [
+            EventKind::Connect,
+            EventKind::Send,
+            EventKind::Dns,
+            EventKind::Bind,
+            EventKind::Accept,
+            EventKind::Egress,
+        ];
+        if !self.place.is_any() && !has(&placed) {
+            return Some("`where` needs `connect`, `send`, `dns`, `bind`, `accept` or `egress` in `what`".into());
         }
         if self.action != Action::Alert {
             return Some("this version only observes: `action` can be `alert`".into());

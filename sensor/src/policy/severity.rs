@@ -32,7 +32,7 @@ impl Row {
     }
 
     /// Steps quieter count only for files that nothing was found in.
-    fn is_lenient(self) -> bool {
+    pub fn is_lenient(self) -> bool {
         matches!(self, Self::Code | Self::Data)
     }
 }

@@ -136,15 +136,23 @@ fn summary(alert: &Alert) -> String {
             // The process that was started is the one that acts.
             format!("{program} was started (pid {}) {when} {file_of_load}", pid_of(alert))
         }
-        Detail::Network { ip, port, domain, proto, family } => {
-            let verb = match alert.event.kind {
-                EventKind::Connect => "connected to",
-                EventKind::Dns => "asked the resolver",
-                _ => "sent a datagram to",
-            };
+        Detail::Network { ip, port, domain, proto, family, peer_ip, peer_port, bytes } => {
             let to = address(*ip, *port, &format!("a {} address", word(family)));
             let name = domain.as_ref().map_or(String::new(), |domain| format!(" [{}]", show(domain)));
-            format!("{who} {verb} {to}{name} ({}) {when} {file_of_load}", word(proto))
+            let did = match alert.event.kind {
+                EventKind::Connect => format!("connected to {to}{name}"),
+                EventKind::Dns => format!("asked the resolver {to}{name}"),
+                EventKind::Bind => format!("waits for others at {to}"),
+                EventKind::Accept => {
+                    format!("was reached at {to} from {}", address(*peer_ip, *peer_port, "somewhere"))
+                }
+                EventKind::Egress => format!("sent {} to {to}{name}", size(bytes.unwrap_or(0))),
+                _ => format!("sent a datagram to {to}{name}"),
+            };
+            format!("{who} {did} ({}) {when} {file_of_load}", word(proto))
+        }
+        Detail::Unix { path, path_b64, .. } => {
+            format!("{who} talked to the unix socket {} {when} {file_of_load}", show_exact(path, path_b64.as_deref()))
         }
         Detail::File { path, path_b64, access, file } => {
             let path = show_exact(path, path_b64.as_deref());
@@ -233,14 +241,19 @@ fn moment_words(moment: &Moment) -> String {
             format!("opened {} ({})", show_exact(path, path_b64.as_deref()), verdict_words(*verdict))
         }
         MomentDetail::Exec { exe, exe_b64, argv } => format!("started {}", command(exe, exe_b64.as_deref(), argv)),
-        MomentDetail::Network { ip, port, proto } => {
-            let verb = match moment.kind {
-                EventKind::Connect => "connect",
-                EventKind::Dns => "resolver",
-                _ => "datagram",
+        MomentDetail::Network { ip, port, proto, peer_ip, peer_port, bytes } => {
+            let at = address(*ip, *port, "without an address");
+            let did = match moment.kind {
+                EventKind::Connect => format!("connect {at}"),
+                EventKind::Dns => format!("resolver {at}"),
+                EventKind::Bind => format!("waits at {at}"),
+                EventKind::Accept => format!("accept at {at} from {}", address(*peer_ip, *peer_port, "somewhere")),
+                EventKind::Egress => format!("sent {} to {at}", size(bytes.unwrap_or(0))),
+                _ => format!("datagram {at}"),
             };
-            format!("{verb} {} ({})", address(*ip, *port, "without an address"), word(proto))
+            format!("{did} ({})", word(proto))
         }
+        MomentDetail::Unix { path, path_b64 } => format!("unix socket {}", show_exact(path, path_b64.as_deref())),
         MomentDetail::File { path, path_b64, access } => {
             format!("{} {}", word(access), show_exact(path, path_b64.as_deref()))
         }

@@ -1,7 +1,7 @@
 //! Bytes of the rings → records. Nothing is transmuted unchecked: fixed parts are read through `zerocopy`, whose types
 //! accept any bit pattern, and every number that has a meaning is checked here, once.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sensor_abi::ABI_VERSION;
 use sensor_abi::act::{self as raw_act, CUT_BASE, CUT_PATH, TEXT};
@@ -10,7 +10,7 @@ use sensor_abi::record::{self as raw, kind};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
-use super::record::{Act, Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
+use super::record::{Act, Argv, Doing, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
 use crate::event::{Bytes, InodeKey, TaskKey};
 
 /// Bytes that are no record. Counted, never fatal.
@@ -22,6 +22,8 @@ pub enum DecodeError {
     Abi(u16),
     #[error("of unknown kind {0}")]
     Kind(u16),
+    #[error("of address family {0}, which has no addresses")]
+    Family(u16),
 }
 
 const AF_INET: u16 = 2;
@@ -41,16 +43,28 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         }
         kind::EXEC => exec(bytes),
         kind::EXIT => Ok(Record::Exit { header: header(&head) }),
-        kind::CONNECT | kind::SEND => {
-            let (fixed, rest) = raw::Net::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
-            let (load, _) = load(&fixed.load, rest)?;
-            let net = net(&fixed);
-            let header = header(&fixed.header);
-            let repeats = Repeats { times: fixed.times, last_ns: fixed.last_ns };
-            Ok(if head.kind == kind::SEND {
-                Record::Send { header, load, net, repeats }
-            } else {
-                Record::Connect { header, load, net, repeats }
+        kind::CONNECT => net_record(bytes, Doing::Connect),
+        kind::SEND => net_record(bytes, Doing::Send),
+        kind::BIND => net_record(bytes, Doing::Bind),
+        kind::ACCEPT => accept(bytes),
+        kind::UNIX => unix(bytes),
+        kind::PACKET => packet(bytes),
+        kind::ANSWER => {
+            let (fixed, rest) = raw::Answer::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+            let (payload, _) = split(rest, dns_len(fixed.payload_len)?)?;
+            let from = ip(fixed.family, fixed.address);
+            let (time_ns, cookie) = (fixed.header.time_ns, fixed.cookie);
+            Ok(Record::Answer { time_ns, cookie, from, payload: payload.to_vec() })
+        }
+        kind::EGRESS => {
+            let (fixed, _) = raw::Egress::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+            Ok(Record::Egress {
+                time_ns: fixed.header.time_ns,
+                task: (fixed.header.task.tgid != 0).then(|| task(fixed.header.task)),
+                cookie: fixed.cookie,
+                to: ip(fixed.family, fixed.address).map(|ip| SocketAddr::new(ip, fixed.port)),
+                bytes: fixed.bytes,
+                more: fixed.more,
             })
         }
         kind::ACT => act(bytes),
@@ -133,6 +147,45 @@ fn exec(bytes: &[u8]) -> Result<Record, DecodeError> {
     })
 }
 
+fn net_record(bytes: &[u8], doing: Doing) -> Result<Record, DecodeError> {
+    let (fixed, rest) = raw::Net::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+    let (load, _) = load(&fixed.load, rest)?;
+    let repeats = Repeats { times: fixed.times, last_ns: fixed.last_ns };
+    Ok(Record::Net { doing, header: header(&fixed.header), load, net: net(&fixed), repeats })
+}
+
+fn accept(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let (fixed, rest) = raw::Accept::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+    let (load, _) = load(&fixed.net.load, rest)?;
+    let peer = ip(fixed.net.family, fixed.peer).ok_or(DecodeError::Family(fixed.net.family))?;
+    let peer = SocketAddr::new(peer, fixed.peer_port);
+    Ok(Record::Accept { header: header(&fixed.net.header), load, net: net(&fixed.net), peer })
+}
+
+fn unix(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let (fixed, rest) = raw::Unix::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+    let (load, _) = load(&fixed.load, rest)?;
+    let name = fixed.name.get(..fixed.name_len as usize).ok_or(DecodeError::Short)?;
+    let name = match name {
+        // All of an abstract name counts, NULs too; a path ends at the first.
+        [0, rest @ ..] => [b"@", rest].concat(),
+        path => path.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+    };
+    Ok(Record::Unix { header: header(&fixed.header), load, name })
+}
+
+fn packet(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let (fixed, rest) = raw::Packet::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+    let (load, rest) = load(&fixed.net.load, rest)?;
+    let (payload, _) = split(rest, dns_len(fixed.payload_len)?)?;
+    Ok(Record::Packet { header: header(&fixed.net.header), load, net: net(&fixed.net), payload: payload.to_vec() })
+}
+
+/// The length of a DNS message, if it is one that the kernel half sends.
+fn dns_len(len: u32) -> Result<u16, DecodeError> {
+    u16::try_from(len).ok().filter(|len| usize::from(*len) <= raw::DNS_BYTES_MAX).ok_or(DecodeError::Short)
+}
+
 fn header(raw: &raw::Header) -> Header {
     Header {
         tid: raw.tid,
@@ -179,16 +232,28 @@ fn load<'a>(fixed: &raw::Load, rest: &'a [u8]) -> Result<(Load, &'a [u8]), Decod
 }
 
 fn net(fixed: &raw::Net) -> Net {
-    let ip = match fixed.family {
+    Net {
+        family: fixed.family,
+        ip: ip(fixed.family, fixed.address),
+        port: fixed.port,
+        sock_type: fixed.sock_type,
+        protocol: fixed.protocol,
+        cookie: fixed.cookie,
+        bytes: fixed.bytes,
+    }
+}
+
+/// `None` for a family without IP addresses.
+fn ip(family: u16, address: [u8; 16]) -> Option<IpAddr> {
+    match family {
         AF_INET => {
-            let [a, b, c, d, ..] = fixed.address;
+            let [a, b, c, d, ..] = address;
             Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
         }
         // A v4-mapped address reaches an IPv4 peer, so it is one.
-        AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(fixed.address)).to_canonical()),
+        AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(address)).to_canonical()),
         _ => None,
-    };
-    Net { family: fixed.family, ip, port: fixed.port, sock_type: fixed.sock_type, protocol: fixed.protocol }
+    }
 }
 
 fn split(bytes: &[u8], len: u16) -> Result<(&[u8], &[u8]), DecodeError> {
@@ -247,6 +312,27 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_sockets_name_is_a_path_or_begins_with_an_at_sign() {
+        let named = |name: &[u8], len: u32| {
+            let mut fixed = raw::Unix {
+                header: sample(kind::UNIX),
+                load: raw::Load::default(),
+                name: [0; raw::UNIX_NAME_BYTES_MAX],
+                name_len: len,
+                reserved: 0,
+            };
+            fixed.name[..name.len()].copy_from_slice(name);
+            match decode(fixed.as_bytes()) {
+                Ok(Record::Unix { name, .. }) => Some(name),
+                _ => None,
+            }
+        };
+        assert_eq!(named(b"/run/docker.sock\0", 17), Some(b"/run/docker.sock".to_vec()));
+        assert_eq!(named(b"\0bus\0x", 6), Some(b"@bus\0x".to_vec()));
+        assert_eq!(named(b"/", 113), None);
+    }
+
+    #[test]
     fn an_old_or_unknown_record_is_refused() {
         let mut old = sample(kind::EXIT);
         old.abi = 0;
@@ -256,7 +342,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(kind in 0u16..18, mut bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
+        fn no_bytes_panic(kind in 0u16..28, mut bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
             if bytes.len() >= 4 {
                 bytes[..2].copy_from_slice(&ABI_VERSION.to_ne_bytes());
                 bytes[2..4].copy_from_slice(&kind.to_ne_bytes());

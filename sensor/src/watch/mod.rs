@@ -6,13 +6,17 @@
 mod correlate;
 mod decode;
 mod deed;
+mod dns;
 pub mod load;
 mod memory;
+mod network;
 mod process;
 pub mod record;
 mod ring;
+mod sockets;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +31,16 @@ use self::correlate::{Correlator, Pending, Ready, Tell};
 pub use sensor_abi::ABI_VERSION;
 
 pub use self::correlate::{Look, Sums, Word};
-use self::load::plan::Plan;
+use self::load::plan::{Plan, Rung};
 use self::load::{Kernel, LoadError, OwnOpens, Tables, Wishes};
 use self::memory::Memory;
+pub use self::network::Sent;
+use self::network::{Network, destination};
 use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
-use self::record::{Argv, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
+use self::record::{Argv, Executable, Header, Load, LoadArtifact, Open, Record, Repeats};
 use self::ring::Stream;
-use crate::event::{Access, Act, ActKind, Destination, Family, InodeKey, Lineage, Loss, Model, Proto, Role, TaskKey};
+use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, Model, Role, TaskKey};
 
 /// Records that are taken from one ring before somebody else gets a turn.
 const BATCH_RECORDS_MAX: usize = 512;
@@ -86,6 +92,11 @@ pub struct Watch {
 struct Joined {
     processes: Processes,
     correlator: Correlator,
+    network: Network,
+    /// Datagrams to port 53 are told by their packets, with the name that they ask for.
+    packets_tell_dns: bool,
+    /// What raw sockets send is told by its packets.
+    packets_tell_raw: bool,
     deciders: Deciders,
     asks: Vec<Ask>,
     /// Roles that the kernel has to hear.
@@ -116,11 +127,12 @@ fn ns(clock: ClockId) -> i128 {
 impl Watch {
     /// Loads the kernel half and attaches it. Needs a tokio runtime.
     ///
-    /// An act waits `scan_wait` for its file's verdict.
+    /// An act waits `scan_wait` for its file's verdict; a name counts where one of `resolvers` gave it.
     pub fn start(
         wishes: Wishes,
         tables: &Tables,
         scan_wait: Duration,
+        resolvers: Vec<IpAddr>,
         deciders: Deciders,
         keeping: &Keeping,
     ) -> Result<(Self, OwnOpens), LoadError> {
@@ -130,6 +142,10 @@ impl Watch {
         let mut joined = Joined {
             processes: Processes::default(),
             correlator: Correlator::new(scan_wait_ns),
+            network: Network::new(resolvers),
+            packets_tell_dns: plan.rung("packet_out").is_some(),
+            // The typed tracepoint isn't told where a raw socket's datagram goes.
+            packets_tell_raw: matches!(plan.rung("socket_sendmsg"), None | Some(Rung::TpBtf)),
             deciders,
             asks: Vec::new(),
             roles: Vec::new(),
@@ -318,6 +334,16 @@ impl Watch {
         self.joined.correlator.sums
     }
 
+    /// Bytes that marked processes sent, as far as they are known.
+    pub fn bytes_sent(&self) -> u64 {
+        self.joined.network.bytes()
+    }
+
+    /// Where most of them went, at most `max` destinations.
+    pub fn sent_most(&self, max: usize) -> Vec<Sent> {
+        self.joined.network.most(max)
+    }
+
     pub fn waiting_len(&self) -> usize {
         self.joined.correlator.waiting_len()
     }
@@ -349,18 +375,31 @@ impl Joined {
             Record::Exec { header, load, exe: _, path, argv } => {
                 self.processes.runs(&header, &path, &argv);
                 let Argv { args, truncated } = argv;
-                let repeats = Repeats::once(header.time_ns);
-                self.acted(header, load, ActKind::Exec { exe: path, argv: args, argv_truncated: truncated }, repeats);
+                self.acted_once(header, load, ActKind::Exec { exe: path, argv: args, argv_truncated: truncated });
             }
-            Record::Exit { header } => self.processes.exited(&header),
-            Record::Connect { header, load, net, repeats } => {
-                if let Some(to) = destination(net) {
-                    self.acted(header, load, ActKind::Connect(to), repeats);
+            Record::Exit { header } => {
+                self.network.exited(header.task);
+                self.processes.exited(&header);
+            }
+            Record::Net { doing, header, load, net, repeats } => self.networked(doing, header, load, net, repeats),
+            Record::Accept { header, load, net, peer } => {
+                let Some(at) = destination(net) else { return };
+                let from = Destination { ip: Some(peer.ip()), port: Some(peer.port()), ..at.clone() };
+                self.network.accepted(net.cookie, &header, &load, &from);
+                self.acted_once(header, load, ActKind::Accept { at, peer });
+            }
+            Record::Unix { header, load, name } => self.acted_once(header, load, ActKind::Unix { path: name }),
+            Record::Packet { header, load, net, payload } => self.packet(header, load, net, &payload),
+            Record::Answer { time_ns, cookie, from, payload } => {
+                if let (Some(from), Some(message)) = (from, dns::parse(&payload))
+                    && message.is_answer
+                {
+                    self.network.answers(cookie, from, &message.name, &message.addresses, time_ns);
                 }
             }
-            Record::Send { header, load, net, repeats } => {
-                if let Some(to) = destination(net) {
-                    self.acted(header, load, ActKind::Send(to), repeats);
+            Record::Egress { time_ns, task, cookie, to, bytes, more } => {
+                if let Some(flow) = self.network.carried(task, cookie, to, more) {
+                    self.left(flow.header, flow.load, time_ns, ActKind::Egress { to: flow.to, bytes, more });
                 }
             }
             Record::Act { header, load, act } => {
@@ -380,6 +419,11 @@ impl Joined {
                 }
             }
         }
+    }
+
+    fn acted_once(&mut self, header: Header, load: Load, kind: ActKind) {
+        let repeats = Repeats::once(header.time_ns);
+        self.acted(header, load, kind, repeats);
     }
 
     fn opened(&mut self, open: &Open) {
@@ -410,7 +454,7 @@ impl Joined {
             cut: false,
         };
         let load = Load { exe: open.exe.inode, role: open.role, artifacts: vec![artifact], omitted: 0 };
-        self.acted(open.header.clone(), load, ActKind::ModelOpen, Repeats::once(open.header.time_ns));
+        self.acted_once(open.header.clone(), load, ActKind::ModelOpen);
     }
 
     fn acted(&mut self, header: Header, load: Load, kind: ActKind, repeats: Repeats) {
@@ -460,37 +504,4 @@ impl Joined {
 
 fn abi_inode(key: InodeKey) -> sensor_abi::identity::InodeKey {
     sensor_abi::identity::InodeKey { ino: key.ino, dev: key.dev, generation: key.generation }
-}
-
-/// `None` for a family that no contract has a word for.
-fn destination(net: Net) -> Option<Destination> {
-    // include/linux/socket.h, include/linux/net.h, include/uapi/linux/in.h
-    const AF_PACKET: u16 = 17;
-    const AF_VSOCK: u16 = 40;
-    const SOCK_DGRAM: u16 = 2;
-    const SOCK_RAW: u16 = 3;
-    const IPPROTO_ICMP: u16 = 1;
-    const IPPROTO_TCP: u16 = 6;
-    const IPPROTO_UDP: u16 = 17;
-    const IPPROTO_ICMPV6: u16 = 58;
-    const IPPROTO_SCTP: u16 = 132;
-    const IPPROTO_MPTCP: u16 = 262;
-    let family = match (net.family, net.ip) {
-        (_, Some(ip)) if ip.is_ipv4() => Family::Inet,
-        (_, Some(_)) => Family::Inet6,
-        (AF_VSOCK, None) => Family::Vsock,
-        (AF_PACKET, None) => Family::Packet,
-        _ => return None,
-    };
-    let proto = match (net.sock_type, net.protocol) {
-        (_, IPPROTO_ICMP | IPPROTO_ICMPV6) => Proto::Icmp,
-        (_, IPPROTO_SCTP) => Proto::Sctp,
-        (_, IPPROTO_MPTCP) => Proto::Mptcp,
-        (SOCK_RAW, _) => Proto::Raw,
-        (SOCK_DGRAM, _) | (_, IPPROTO_UDP) => Proto::Udp,
-        (_, IPPROTO_TCP) => Proto::Tcp,
-        _ => Proto::Other,
-    };
-    let port = net.ip.map(|_| net.port);
-    Some(Destination { family, proto, ip: net.ip, port, domain: None })
 }

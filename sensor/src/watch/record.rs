@@ -1,6 +1,6 @@
 //! What the rooms of `watch` hand to each other: the kernel's records after they were checked.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sensor_abi::identity::ContentStamp;
 
@@ -120,6 +120,19 @@ pub struct Net {
     pub sock_type: u16,
     /// `IPPROTO_*`
     pub protocol: u16,
+    /// Of the socket; 0 where it isn't known.
+    pub cookie: u64,
+    /// Of the datagram; 0 where it isn't known.
+    pub bytes: u64,
+}
+
+/// What a record about an address says was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    Connect,
+    Send,
+    /// The address is the local one.
+    Bind,
 }
 
 /// One content of one file, and what was found out about it.
@@ -165,12 +178,71 @@ impl Repeats {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     Open(Box<Open>),
-    Fork { header: Header, child: TaskKey },
-    Exec { header: Header, load: Load, exe: InodeKey, path: Bytes, argv: Argv },
-    Exit { header: Header },
-    Connect { header: Header, load: Load, net: Net, repeats: Repeats },
-    Send { header: Header, load: Load, net: Net, repeats: Repeats },
-    Act { header: Header, load: Load, act: Act },
+    Fork {
+        header: Header,
+        child: TaskKey,
+    },
+    Exec {
+        header: Header,
+        load: Load,
+        exe: InodeKey,
+        path: Bytes,
+        argv: Argv,
+    },
+    Exit {
+        header: Header,
+    },
+    Net {
+        doing: Doing,
+        header: Header,
+        load: Load,
+        net: Net,
+        repeats: Repeats,
+    },
+    /// `net` is the local end.
+    Accept {
+        header: Header,
+        load: Load,
+        net: Net,
+        peer: SocketAddr,
+    },
+    /// The name that the peer is bound to; an abstract one begins with `@`.
+    Unix {
+        header: Header,
+        load: Load,
+        name: Bytes,
+    },
+    /// A packet as it left: from a raw socket, or to port 53 with its DNS message.
+    Packet {
+        header: Header,
+        load: Load,
+        net: Net,
+        payload: Vec<u8>,
+    },
+    /// A DNS message that came to the socket `cookie`.
+    Answer {
+        time_ns: u64,
+        cookie: u64,
+        from: Option<IpAddr>,
+        payload: Vec<u8>,
+    },
+    /// What a connection has carried away.
+    Egress {
+        time_ns: u64,
+        /// Who made it; `None` where it was accepted.
+        task: Option<TaskKey>,
+        cookie: u64,
+        /// The peer.
+        to: Option<SocketAddr>,
+        bytes: u64,
+        /// Of them, since it was told last.
+        more: u64,
+    },
+    Act {
+        header: Header,
+        load: Load,
+        act: Act,
+    },
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::actor::Actor;
 use crate::alert::Alerts;
@@ -13,7 +12,6 @@ use crate::daemon::{self, Daemon};
 use crate::harness::{CONFIG, Case};
 use crate::lab::{self, Room, SENSOR};
 use crate::model::Content;
-use crate::schema::Schema;
 
 /// `run`, `scan` and the others could not do their job.
 const COULD_NOT: i32 = 2;
@@ -31,7 +29,7 @@ pub fn cases() -> Vec<Case> {
         }),
         Case::shared("lifecycle::status_while_it_runs", |room| {
             room.run(lab::sensor().arg("status"))?;
-            let told = json_output(&["status"], "status")?;
+            let told = lab::json_output(&["status"], "status")?;
             ensure!(told["degraded"].as_array().is_some_and(Vec::is_empty), "degraded: {told}");
             Ok(|_: &Alerts| Ok(()))
         }),
@@ -144,7 +142,7 @@ fn refused(room: &Room<'_>, command: &mut Command) -> Result<String> {
 fn doctor(room: &Room<'_>) -> Result<()> {
     let human = room.run(lab::sensor().arg("doctor"))?;
     ensure!(!human.said.is_empty(), "doctor says nothing");
-    let told = json_output(&["doctor"], "doctor")?;
+    let told = lab::json_output(&["doctor"], "doctor")?;
     ensure!(told["error"].is_null(), "{told}");
     let hooks = told["hooks"].as_array().context("hooks")?;
     for hook in hooks {
@@ -159,14 +157,6 @@ fn doctor(room: &Room<'_>) -> Result<()> {
         ensure!(hooks.iter().any(|hook| hook["rung"] == "lsm"), "BPF LSM is on and isn't used: {told}");
     }
     Ok(())
-}
-
-/// Runs `sensor ARGUMENTS --format json` and holds its output to a schema.
-fn json_output(arguments: &[&str], schema: &str) -> Result<Value> {
-    let output = lab::sensor().args(arguments).args(["--format", "json"]).output()?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "sensor {arguments:?}: {}\n{error}", output.status);
-    Schema::named(schema)?.read(&String::from_utf8(output.stdout)?)
 }
 
 /// Connections of the burst: one to each of that many private networks.

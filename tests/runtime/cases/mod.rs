@@ -7,9 +7,11 @@ mod flood;
 mod hostile;
 mod lifecycle;
 mod neighbour;
+mod network;
 mod paths;
 mod payload;
 mod prior;
+mod programs;
 mod quiet;
 mod restart;
 mod settings;
@@ -33,6 +35,7 @@ pub fn all() -> Vec<Case> {
         hostile::cases(),
         evasion::cases(),
         files::cases(),
+        programs::cases(),
         system::cases(),
         verdict::cases(),
         settings::cases(),
@@ -40,6 +43,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         neighbour::cases(),
         flood::cases(),
+        network::cases(),
         restart::cases(),
         lifecycle::after_a_crash(),
     ];

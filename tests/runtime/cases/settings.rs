@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
             let excused = format!("{}/excused*", room.dir.display());
             let text = format!(
                 "exceptions:\n  - path: {excused:?}\n    reason: the tests know it\n    expires: 2999-12-31\n    \
-                 rules: [egress-after-load, malicious-model-opened]\n"
+                 rules: [egress-after-load, bytes-after-load, malicious-model-opened]\n"
             );
             std::fs::write(rules.join("site.yaml"), text)?;
             let (mut command, ready_file) = daemon::command(&room.dir.join("daemon"), CONFIG)?;

@@ -8,7 +8,7 @@ use crate::source::Source;
 
 /// A decoder's window may take this much memory; what asks for more is refused (and reported as unreadable).
 const DECODER_MEMORY_KIB_MAX: u32 = 66 << 10;
-const WINDOW_BYTES_MAX: u64 = 64 << 20;
+pub const WINDOW_BYTES_MAX: u64 = 64 << 20;
 const INPUT_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Codec {
             Self::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(input, true, DECODER_MEMORY_KIB_MAX)),
             Self::Lzma => match lzma_rust2::LzmaReader::new_mem_limit(input, DECODER_MEMORY_KIB_MAX, None) {
                 Ok(reader) => Box::new(reader),
-                Err(error) => Box::new(Failed(Some(io::Error::other(error)))),
+                Err(error) => Box::new(Failed(Some(error))),
             },
             Self::ZipLzma => match zip_lzma(input) {
                 Ok(reader) => Box::new(reader),
@@ -108,7 +108,7 @@ impl Codec {
             Self::RawLzma2 { dictionary } => {
                 match lzma_rust2::Lzma2Reader::new_mem_limit(input, dictionary, DECODER_MEMORY_KIB_MAX, None) {
                     Ok(reader) => Box::new(reader),
-                    Err(error) => Box::new(Failed(Some(io::Error::other(error)))),
+                    Err(error) => Box::new(Failed(Some(error))),
                 }
             }
             Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(input)),
@@ -127,7 +127,10 @@ fn zip_lzma(mut input: Input<'_>) -> io::Result<lzma_rust2::LzmaReader<Input<'_>
     input.read_exact(&mut fixed)?;
     let dictionary = u32::from_le_bytes([fixed[5], fixed[6], fixed[7], fixed[8]]);
     if fixed[2..4] != [5, 0] || dictionary / 1024 > DECODER_MEMORY_KIB_MAX {
-        return Err(io::Error::other("LZMA properties that need too much memory, or are none"));
+        return Err(io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            "LZMA properties that need too much memory, or are none",
+        ));
     }
     lzma_rust2::LzmaReader::new_with_props(input, u64::MAX, fixed[4], dictionary, None).map_err(io::Error::other)
 }

@@ -37,6 +37,9 @@ pub fn report_end(decoded: &Decoded<'_>, member: &[u8], context: &mut Context<'_
             context.report(finding.member(Some(member)).number("ratio", *ratio).number("decoded_bytes", decoded.len()));
             context.incomplete();
         }
+        End::Window => {
+            context.limit_reached("decoder_window_bytes", codec::WINDOW_BYTES_MAX, Some(member), None);
+        }
         End::Broken(reason) => {
             let finding = Finding::new("SNS-903", Severity::Low, "compressed data is broken or truncated");
             context.report(finding.member(Some(member)).at(decoded.len()).text("reason", reason));

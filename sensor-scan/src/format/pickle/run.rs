@@ -19,6 +19,10 @@ impl Machine<'_, '_, '_> {
         let mut imports = 0;
         loop {
             let start = self.cursor.position();
+            if run.outcome.streams > 0 && self.archive_follows(start) {
+                self.report_tail(start);
+                break;
+            }
             let before = self.opcodes;
             let imports_before = self.globals.imports();
             let result = self.one();
@@ -78,6 +82,11 @@ impl Machine<'_, '_, '_> {
         self.context.bytes_read += self.cursor.bytes_read;
         self.context.opcodes_left = self.context.opcodes_left.saturating_sub(self.opcodes & (CLOCK_OPCODES - 1));
         run
+    }
+
+    /// `PK\3\4` is a persistent id and a few integers, too; whoever wrote it behind a pickle means the archive.
+    fn archive_follows(&mut self, start: u64) -> bool {
+        self.cursor.bytes(Range { start, len: 4 }, 4) == b"PK\x03\x04"
     }
 
     /// Did somebody mean this stream as a pickle? Any text may start with a few legal opcodes.

@@ -16,7 +16,9 @@ pub fn file(piece: &Piece<'_>, bytes: &[u8], context: &mut Context<'_>) {
     let seen = python::judge(bytes, role);
     let member = piece.member.as_deref();
     let loaders: &[&str] = match role {
-        Role::Named => &["transformers or diffusers with trust_remote_code=True", "the server that the package is for"],
+        Role::Named | Role::Likely => {
+            &["transformers or diffusers with trust_remote_code=True", "the server that the package is for"]
+        }
         Role::Loose => &["whoever runs or imports it"],
     };
     for found in &seen.found {
@@ -43,7 +45,7 @@ fn rest(piece: &Piece<'_>, seen: &python::Seen, role: Role, context: &mut Contex
     if seen.cut {
         context.limit_reached("source_bytes", python::SOURCE_BYTES_MAX as u64, member, None);
     }
-    if let (Some(line), Role::Named) = (seen.odd_line, role) {
+    if let (Some(line), Role::Named | Role::Likely) = (seen.odd_line, role) {
         // Python would refuse it as a whole; an older or newer one may not.
         let finding = Finding::new("SNS-541", Severity::Low, "Python source that is not understood everywhere");
         context.report(finding.member(member).number("line", line.into()));
@@ -66,18 +68,8 @@ fn role(name: &[u8], member: Option<&[u8]>) -> Role {
         "unet_",
         "scheduling_",
     ];
-    const NAMES: &[&str] = &[
-        "handler.py",
-        "pipeline.py",
-        "generate.py",
-        "inference.py",
-        "model.py",
-        "sitecustomize.py",
-        "usercustomize.py",
-        "__init__.py",
-        "conftest.py",
-        "custom_generate.py",
-    ];
+    const NAMES: &[&str] =
+        &["handler.py", "pipeline.py", "generate.py", "inference.py", "sitecustomize.py", "usercustomize.py"];
     let lower = String::from_utf8_lossy(file_name(name)).to_lowercase();
     // Who packs source with a model does it for the program that unpacks it, scripts and tests apart.
     let packed = member.is_some_and(|member| {
@@ -87,7 +79,7 @@ fn role(name: &[u8], member: Option<&[u8]>) -> Role {
             .any(|part| path.contains(part))
     });
     let named = packed || PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) || NAMES.contains(&lower.as_str());
-    if named { Role::Named } else { Role::Loose }
+    if named { Role::Likely } else { Role::Loose }
 }
 
 /// What the code does that a configuration names.

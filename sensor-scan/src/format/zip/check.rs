@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::directory::Entry;
 use super::flavour::Flavour;
 use super::folded;
-use super::header::{FLAG_DESCRIPTOR, FLAG_ENCRYPTED, FLAG_PATCHED, FLAG_STRONG, Header};
+use super::header::{FLAG_DESCRIPTOR, FLAG_ENCRYPTED, FLAG_PATCHED, FLAG_STRONG, FLAG_UTF8, Header};
 use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
 use crate::format;
@@ -38,6 +38,23 @@ pub fn headers(piece: &Piece<'_>, entry: &Entry, flavour: Flavour, context: &mut
     let mut report = |finding: Finding| context.report(finding.member(Some(&name)).at(0));
 
     path(central, &mut report);
+    for header in [Some(central), entry.local.as_ref()].into_iter().flatten() {
+        if let Some(other) = header.other_name.as_ref().filter(|other| **other != header.name) {
+            let title = "zip member has another name for readers of its Unicode path";
+            report(Finding::new("SNS-301", Severity::Medium, title).text("other", other));
+            if let Some(title) = escape(other) {
+                report(Finding::new("SNS-305", Severity::Medium, title).text("name", other).loaders(&["extraction"]));
+            }
+        }
+    }
+    if central.name.ends_with(b"/") && central.size > 0 {
+        report(
+            Finding::new("SNS-301", Severity::Medium, "zip directory entry holds data").number("bytes", central.size),
+        );
+    }
+    if std::str::from_utf8(&central.name).is_err() && central.flags & FLAG_UTF8 != 0 {
+        report(Finding::new("SNS-301", Severity::Low, "zip member's name is marked as UTF-8 and is none"));
+    }
     if central.flags & FLAGS_REFUSED & !FLAG_ENCRYPTED != 0 {
         let title = "zip member is marked as patched or strongly encrypted: zipfile refuses it, old torch reads it";
         let loaders = if flavour == Flavour::Torch { &["torch.load of torch < 2.7"][..] } else { &[] };
@@ -55,6 +72,10 @@ pub fn headers(piece: &Piece<'_>, entry: &Entry, flavour: Flavour, context: &mut
     if local.name != central.name {
         let title = "zip headers disagree on the name: zipfile refuses the member, torch reads it";
         report(Finding::new("SNS-301", Severity::Medium, title).text("local_name", &local.name));
+    }
+    if local.flags & FLAG_DESCRIPTOR == 0 && local.crc != central.crc {
+        let finding = Finding::new("SNS-301", Severity::Low, "zip headers disagree on the checksum");
+        report(finding.number("central", central.crc.into()).number("local", local.crc.into()));
     }
     if local.method != central.method {
         let title = "zip headers disagree on the method";

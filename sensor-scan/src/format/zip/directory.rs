@@ -53,6 +53,8 @@ pub struct Directory {
     pub missing: u64,
     /// The limit of members was hit.
     pub cut: bool,
+    /// Other end records that have a directory: archives in members, or what another reader takes.
+    pub other_ends: Vec<u64>,
 }
 
 /// Finds the last end record of which the directory parses; falls back to no directory at all.
@@ -72,12 +74,20 @@ pub fn parse(source: &dyn Source, search_bytes: usize, members_max: u64) -> Dire
         if candidates > CANDIDATES_MAX {
             break;
         }
+        // A record within the comment of another one is another reader's: the rest of its directory is told.
+        if best.end.is_some_and(|end| !best.entries.is_empty() && end.at != tail_at + at as u64) {
+            let other = walk(source, with_zip64(source, end), 1);
+            if !other.entries.is_empty() && other.start != best.start {
+                best.other_ends.push(tail_at + at as u64);
+            }
+            continue;
+        }
         let directory = walk(source, with_zip64(source, end), members_max);
         let good = !directory.entries.is_empty() || directory.missing == 0;
         if good || best.end.is_none() {
             best = directory;
         }
-        if good {
+        if good && best.entries.is_empty() {
             break;
         }
     }
@@ -112,6 +122,9 @@ fn walk(source: &dyn Source, end: End, members_max: u64) -> Directory {
     directory.start = start;
     directory.shift = start.saturating_sub(end.directory_at);
 
+    // The other way round: what stood before the archive is no part of what is read here.
+    let cut = end.directory_at.saturating_sub(start);
+
     let mut at = start;
     let mut window = (start, Vec::new());
     while at < end.directory_end {
@@ -121,7 +134,7 @@ fn walk(source: &dyn Source, end: End, members_max: u64) -> Directory {
         }
         let Some(central) = header_at(source, at, end.directory_end, &mut window) else { break };
         at += central.bytes;
-        directory.entries.push(entry(source, central, directory.shift));
+        directory.entries.push(entry(source, central, directory.shift, cut));
     }
     directory.missing = end.entries.saturating_sub(directory.entries.len() as u64);
     directory
@@ -138,10 +151,10 @@ fn header_at(source: &dyn Source, at: u64, end: u64, window: &mut (u64, Vec<u8>)
     header::central(&window.1)
 }
 
-fn entry(source: &dyn Source, central: Header, shift: u64) -> Entry {
+fn entry(source: &dyn Source, central: Header, shift: u64, cut: u64) -> Entry {
     let shifted = central.local_at.saturating_add(shift);
     let mut found = None;
-    for at in [shifted, central.local_at] {
+    for at in [Some(shifted), Some(central.local_at), central.local_at.checked_sub(cut)].into_iter().flatten() {
         if let Some(local) = local_at(source, at) {
             found = Some((at, local));
             break;

@@ -19,11 +19,14 @@ pub const FLAG_ENCRYPTED: u16 = 0x1;
 pub const FLAG_DESCRIPTOR: u16 = 0x8;
 pub const FLAG_PATCHED: u16 = 0x20;
 pub const FLAG_STRONG: u16 = 0x40;
+/// The name is UTF-8.
+pub const FLAG_UTF8: u16 = 0x800;
 
 pub const METHOD_STORED: u16 = 0;
 pub const METHOD_DEFLATED: u16 = 8;
 
 const EXTRA_ZIP64: u16 = 1;
+const EXTRA_UNICODE_PATH: u16 = 0x7075;
 
 /// What a local and a central header both say about a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct Header {
     pub mode: u16,
     /// Bytes that the header takes, names and extra fields included.
     pub bytes: u64,
+    /// The name of the Unicode path extra field, which Info-ZIP and 7-Zip prefer and others don't know (APPNOTE 4.6.9).
+    pub other_name: Option<Vec<u8>>,
 }
 
 impl Header {
@@ -79,6 +84,7 @@ pub fn local(bytes: &[u8]) -> Option<Header> {
         local_at: 0,
         mode: 0,
         bytes: end as u64,
+        other_name: None,
     };
     widen(&mut header, bytes.get(LOCAL_BYTES + name_len..end)?);
     Some(header)
@@ -102,6 +108,7 @@ pub fn central(bytes: &[u8]) -> Option<Header> {
         local_at: u32_at(bytes, 42)?.into(),
         mode: (u32_at(bytes, 38)? >> 16) as u16,
         bytes: (name_end + extra_len + comment_len) as u64,
+        other_name: None,
     };
     widen(&mut header, bytes.get(name_end..name_end + extra_len)?);
     Some(header)
@@ -110,9 +117,15 @@ pub fn central(bytes: &[u8]) -> Option<Header> {
 /// Replaces fields that say `0xFFFF_FFFF` by those of the ZIP64 extra field, in the order of APPNOTE 4.5.3.
 fn widen(header: &mut Header, mut extra: &[u8]) {
     const SATURATED: u64 = 0xFFFF_FFFF;
+    let mut widened = false;
     while let (Some(id), Some(len)) = (u16_at(extra, 0), u16_at(extra, 2)) {
         let Some(body) = extra.get(4..4 + usize::from(len)) else { return };
-        if id == EXTRA_ZIP64 {
+        if id == EXTRA_UNICODE_PATH {
+            // Version and checksum of the other name, then the name.
+            header.other_name = body.get(5..).map(<[u8]>::to_vec);
+        }
+        if id == EXTRA_ZIP64 && !widened {
+            widened = true;
             let mut at = 0;
             for field in [&mut header.size, &mut header.packed, &mut header.local_at] {
                 if *field == SATURATED
@@ -122,7 +135,6 @@ fn widen(header: &mut Header, mut extra: &[u8]) {
                     at += 8;
                 }
             }
-            return;
         }
         extra = &extra[4 + usize::from(len)..];
     }
@@ -139,6 +151,8 @@ pub struct End {
     pub directory_bytes: u64,
     pub entries: u64,
     pub comment_bytes: u64,
+    /// The ZIP64 record says something else than the plain one, where that isn't saturated: readers differ.
+    pub disagrees: bool,
 }
 
 /// Parses the end record at `bytes[0]`, which lies at `at` of the file.
@@ -153,6 +167,7 @@ pub fn end(bytes: &[u8], at: u64) -> Option<End> {
         directory_bytes: u32_at(bytes, 12)?.into(),
         entries: u16_at(bytes, 10)?.into(),
         comment_bytes: u16_at(bytes, 20)?.into(),
+        disagrees: false,
     })
 }
 
@@ -169,11 +184,10 @@ pub fn end64(bytes: &[u8], at: u64, end: End) -> Option<End> {
     if bytes.get(..4)? != END64 {
         return None;
     }
-    Some(End {
-        directory_end: at,
-        entries: u64_at(bytes, 32)?,
-        directory_bytes: u64_at(bytes, 40)?,
-        directory_at: u64_at(bytes, 48)?,
-        ..end
-    })
+    let (entries, directory_bytes, directory_at) = (u64_at(bytes, 32)?, u64_at(bytes, 40)?, u64_at(bytes, 48)?);
+    let differs = |plain: u64, wide: u64, saturated: u64| plain != saturated && plain != wide;
+    let disagrees = differs(end.entries, entries, 0xFFFF)
+        || differs(end.directory_bytes, directory_bytes, 0xFFFF_FFFF)
+        || differs(end.directory_at, directory_at, 0xFFFF_FFFF);
+    Some(End { directory_end: at, entries, directory_bytes, directory_at, disagrees, ..end })
 }

@@ -47,7 +47,8 @@ pub fn scan(
             let right = !small || checksum(&packed) == wanted;
             if encrypted && !right {
                 report_encrypted(&name, context);
-                return None;
+                // Readers that ignore the mark, and the sum, take the data as it is.
+                return content(&packed, &name, role, context);
             }
             verdict_on_container(&name, flavour, encrypted, right, context);
             return content(&packed, &name, role, context);
@@ -62,7 +63,7 @@ pub fn scan(
     let broken = matches!(decoded.end, End::Broken(_));
     if encrypted && (broken || decoded.crc != entry.header().crc) {
         report_encrypted(&name, context);
-        return None;
+        return if broken { None } else { content(&decoded, &name, role, context) };
     }
     compressed::report_end(&decoded, &name, context);
     if role == Role::TorchPickle && matches!(decoded.end, End::Ratio(_)) {

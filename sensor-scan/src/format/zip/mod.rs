@@ -93,6 +93,15 @@ fn whole(piece: &Piece<'_>, directory: &Directory, context: &mut Context<'_>) {
         }
         Some(_) => {}
     }
+    if let Some(end) = directory.end.filter(|end| end.disagrees) {
+        let title = "zip end records disagree: readers find different directories";
+        context.report(Finding::new("SNS-301", Severity::Medium, title).member(member).at(end.at));
+    }
+    let in_member = |at: &u64| directory.entries.iter().any(|entry| (entry.data_at..entry.data_end()).contains(at));
+    if let Some(other) = directory.other_ends.iter().find(|at| !in_member(at)) {
+        let title = "zip file with several directories: readers find different ones";
+        context.report(Finding::new("SNS-301", Severity::Medium, title).member(member).at(*other));
+    }
     if directory.shift > 0 {
         let title =
             "zip file with bytes put before it: zipfile reads it, readers of the first bytes see something else";

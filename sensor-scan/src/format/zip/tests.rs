@@ -197,6 +197,50 @@ fn each_lie_has_its_finding() {
     }
 }
 
+/// Puts an extra field into the first local or central header, whose signature is given.
+fn with_extra(
+    mut bytes: Vec<u8>,
+    signature: &[u8; 4],
+    (name_len_at, header_bytes): (usize, usize),
+    extra: &[u8],
+) -> Vec<u8> {
+    let at = bytes.windows(4).position(|window| window == signature).unwrap();
+    let name_len = usize::from(u16::from_le_bytes([bytes[at + name_len_at], bytes[at + name_len_at + 1]]));
+    bytes[at + name_len_at + 2..at + name_len_at + 4].copy_from_slice(&(extra.len() as u16).to_le_bytes());
+    let from = at + header_bytes + name_len;
+    bytes.splice(from..from, extra.iter().copied());
+    bytes
+}
+
+#[test]
+fn names_directories_and_ends_that_readers_take_differently() {
+    let plain = archive(&[torch(BENIGN)], b"", b"");
+    // A Unicode path in the central header.
+    let mut extra = b"\x75\x70\x0b\0\x01\0\0\0\0".to_vec();
+    extra.extend(b"../xyz");
+    let mut named = with_extra(plain.clone(), b"PK\x01\x02", (28, 46), &extra);
+    let end = named.len() - 22;
+    let bytes = u32::from_le_bytes(named[end + 12..end + 16].try_into().unwrap()) + extra.len() as u32;
+    named[end + 12..end + 16].copy_from_slice(&bytes.to_le_bytes());
+    let found = ids(&scan(&named, b"m.pt"));
+    assert!(found.contains(&"SNS-301") && found.contains(&"SNS-305"), "{found:?}");
+
+    let folder = archive(&[torch(BENIGN), member("m/x/", MALICIOUS)], b"", b"");
+    let report = scan(&folder, b"m.pt");
+    assert!(ids(&report).contains(&"SNS-301"));
+    assert_eq!(report.verdict, Verdict::Malicious);
+
+    // Two archives one behind the other: who looks for the first directory sees the other one.
+    let twice = [archive(&[torch(MALICIOUS)], b"", b""), plain.clone()].concat();
+    assert_eq!(scan(&twice, b"m.pt").verdict, Verdict::Malicious);
+    // A second end record in the comment, with a directory of its own.
+    let commented = archive(&[torch(BENIGN)], b"", &plain);
+    assert!(ids(&scan(&commented, b"m.pt")).contains(&"SNS-301"));
+    // An archive that is a member has its own end, which is nobody else's.
+    let nested = archive(&[member("a.txt", b"x"), member("m.pt", &plain)], b"", b"");
+    assert_eq!(scan(&nested, b"m.zip").verdict, Verdict::Clean);
+}
+
 #[test]
 fn a_member_that_is_really_encrypted_is_not_called_clean() {
     let noise: Vec<u8> = (0..200_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();

@@ -31,6 +31,8 @@ use crate::worker::pool::{PoolConfig, ScanPool};
 const TICK: Duration = Duration::from_secs(1);
 /// How long what is queued may take to leave at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Destinations that a status names.
+const SENT_SHOWN_MAX: usize = 32;
 /// How long somebody who asks for the status may take to read it.
 const STATUS_WAIT: Duration = Duration::from_secs(2);
 
@@ -96,8 +98,10 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();
     let (scan_wait, deciders) = (settings.scan_wait, deciders(&policy));
+    let resolvers = settings.network.resolvers.clone();
     let keeping = Keeping { pins: pin_dir, models: Path::new(health::RUN_DIR).join(MODELS) };
-    let started = tokio::task::spawn_blocking(move || Watch::start(wishes, &tables, scan_wait, deciders, &keeping));
+    let started =
+        tokio::task::spawn_blocking(move || Watch::start(wishes, &tables, scan_wait, resolvers, deciders, &keeping));
     let (watch, mut own_opens) = started.await??;
     memory::give_back();
     say_plan(&watch);
@@ -296,8 +300,10 @@ impl Daemon {
                 scans: self.scans,
                 models: self.watch.models_len(),
                 waiting: self.watch.waiting_len(),
+                bytes_sent: self.watch.bytes_sent(),
                 sums: self.watch.sums(),
             },
+            sent: self.watch.sent_most(SENT_SHOWN_MAX),
             losses,
         }
     }

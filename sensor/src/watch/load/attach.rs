@@ -8,11 +8,11 @@ use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Progr
 use aya::{Btf, Ebpf};
 use sensor_abi::counter::Counter;
 
-use super::hooks::SecurityHook;
+use super::hooks::{Below, SecurityHook};
 use super::plan::{BestRung, Hook, Rung, RungState, SECURITY_RUNGS};
 use super::tracepoint::{self, Tracefs, TracepointLink};
 use super::verify::{self, once};
-use super::{counter, say};
+use super::{counter, say, system};
 
 /// Tries rungs from the best down.
 pub struct Attacher<'a> {
@@ -20,6 +20,8 @@ pub struct Attacher<'a> {
     pub btf: &'a Btf,
     pub tracefs: Option<Result<Tracefs, String>>,
     pub tracepoints: Vec<TracepointLink>,
+    /// Programs, each with a tracepoint that it is on.
+    pub attached: Vec<(String, String)>,
     /// Rungs above it are left out.
     pub best_rung: BestRung,
     /// Rungs that were asked whether they run here.
@@ -90,9 +92,23 @@ impl Attacher<'_> {
                 }
             }
         }
-        if let Some(below) = wanted.below.filter(|_| !wanted.below_is_last || self.runs_at_calls_only()) {
-            let attached = self.tracepoint(below.program, "syscalls", below.names, &mut hook);
-            hook.settle(Rung::Tracepoint, attached, below.lost);
+        match wanted.below.filter(|_| !wanted.below_is_last || self.runs_at_calls_only()) {
+            Some(Below::Tracepoints(below)) => {
+                let attached = below
+                    .programs
+                    .iter()
+                    .try_for_each(|(program, names)| self.tracepoint(program, "syscalls", names, &mut hook));
+                hook.settle(Rung::Tracepoint, attached, below.lost);
+            }
+            Some(Below::Calls(names, lost)) => {
+                let attached = self.tracepoint(system::PROGRAM, "syscalls", names, &mut hook);
+                hook.settle(Rung::Tracepoint, attached, lost);
+            }
+            Some(Below::Typed(name, lost)) => {
+                let attached = self.typed(name, name);
+                hook.settle(Rung::TpBtf, attached, lost);
+            }
+            None => {}
         }
         hook
     }
@@ -187,7 +203,8 @@ impl Attacher<'_> {
         }
     }
 
-    /// One program on several tracepoints; those that are missing are said in `hook`, all missing is an error.
+    /// One program on several tracepoints; those that are missing are said in `hook`, all missing is an error. Once, for
+    /// whichever hooks need it.
     pub fn tracepoint(&mut self, program: &str, category: &str, names: &[&str], hook: &mut Hook) -> Result<(), String> {
         let tracefs = self.tracefs.get_or_insert_with(|| Tracefs::open().map_err(|e| format!("tracefs: {e}")));
         let tracefs = tracefs.as_ref().map_err(Clone::clone)?;
@@ -203,8 +220,15 @@ impl Attacher<'_> {
         let fd = loaded.fd().map_err(|e| say(&e))?;
         let mut missing = Vec::new();
         for name in names {
+            let on = (program.to_owned(), (*name).to_owned());
+            if self.attached.contains(&on) {
+                continue;
+            }
             match tracefs.id(category, name).and_then(|id| tracepoint::attach(fd.as_fd(), id)) {
-                Ok(link) => self.tracepoints.push(link),
+                Ok(link) => {
+                    self.tracepoints.push(link);
+                    self.attached.push(on);
+                }
                 Err(error) => missing.push(format!("{category}/{name}: {error}")),
             }
         }
@@ -261,6 +285,6 @@ pub fn run_ourselves() {
         .status();
 }
 
-fn not_found(name: &str) -> ProgramError {
+pub fn not_found(name: &str) -> ProgramError {
     ProgramError::IOError(std::io::Error::new(std::io::ErrorKind::NotFound, format!("no program {name} in the object")))
 }

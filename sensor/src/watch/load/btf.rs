@@ -23,7 +23,17 @@ pub enum BtfError {
 }
 
 /// Members that may be absent: what stands in for them is decided in the program.
-const OPTIONAL: [&str; 3] = ["i_ctime_nsec", "user_path.mnt", "user_path.dentry"];
+const OPTIONAL: [(&str, &str); 8] = [
+    ("inode", "i_ctime_nsec"),
+    ("backing_file", "user_path.mnt"),
+    ("backing_file", "user_path.dentry"),
+    ("tcp_sock", "is_mptcp"),
+    // Where unix sockets are a module, the kernel's own type information lacks them.
+    ("unix_sock", "peer"),
+    ("unix_sock", "addr"),
+    ("unix_address", "len"),
+    ("unix_address", "name"),
+];
 
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
@@ -54,7 +64,7 @@ fn resolve(bytes: &[u8]) -> Result<Layout, BtfError> {
         let offset = spellings.iter().find_map(|member| btf.member(type_name, member));
         let offset = match offset {
             Some(offset) => offset,
-            None if OPTIONAL.contains(&spellings[0]) => ABSENT,
+            None if OPTIONAL.contains(&(type_name, spellings[0])) => ABSENT,
             None => return Err(BtfError::Member(type_name, spellings[0])),
         };
         out.extend_from_slice(&offset.to_ne_bytes());

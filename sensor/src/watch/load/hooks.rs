@@ -1,7 +1,5 @@
 //! The hooks on the kernel's security functions, as data: a line here, a `security_hook!` in the kernel half.
 
-use super::system;
-
 /// A hook on kernel function `security_NAME`.
 #[derive(Debug, Clone, Copy)]
 pub struct SecurityHook {
@@ -12,17 +10,26 @@ pub struct SecurityHook {
     pub required: bool,
     /// What this host does not see where no rung takes it.
     pub lost: &'static str,
-    pub below: Option<Tracepoints>,
+    pub below: Option<Below>,
     /// Only where no better rung runs at all: a tracepoint of one system call slows all of them down.
     pub below_is_last: bool,
+}
+
+/// What stands in for a hook where no security function can be entered.
+#[derive(Debug, Clone, Copy)]
+pub enum Below {
+    Tracepoints(Tracepoints),
+    /// Of calls, by the program that reads their arguments, and what is lost even so.
+    Calls(&'static [&'static str], &'static str),
+    /// A typed tracepoint, by the name of its program, and what is lost even so.
+    Typed(&'static str, &'static str),
 }
 
 /// What stands in for a hook at the edge of system calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Tracepoints {
-    pub program: &'static str,
-    /// Of category `syscalls`. Some kernels lack some: that is said, and the others do.
-    pub names: &'static [&'static str],
+    /// Each with what it is attached to, of category `syscalls`. Some kernels lack some: that is said, and the others do.
+    pub programs: &'static [(&'static str, &'static [&'static str])],
     /// What is lost even so.
     pub lost: &'static str,
 }
@@ -41,24 +48,49 @@ impl SecurityHook {
     }
 
     const fn or(self, below: Tracepoints) -> Self {
-        Self { below: Some(below), ..self }
+        Self { below: Some(Below::Tracepoints(below)), ..self }
+    }
+
+    const fn or_typed(self, program: &'static str, lost: &'static str) -> Self {
+        Self { below: Some(Below::Typed(program, lost)), ..self }
     }
 
     /// The same calls by the program that reads their arguments.
     const fn or_calls(self, names: &'static [&'static str], lost: &'static str) -> Self {
-        Self { below_is_last: true, ..self.or(Tracepoints { program: system::PROGRAM, names, lost }) }
+        Self { below_is_last: true, below: Some(Below::Calls(names, lost)), ..self }
     }
 }
 
+/// Both ends of connect(2).
+const CONNECT_CALLS: &[(&str, &[&str])] =
+    &[("sys_enter_connect", &["sys_enter_connect"]), ("sys_exit_connect", &["sys_exit_connect"])];
 const NAMES_AS_WRITTEN: &str =
     "names are those that the caller wrote: links on the way aren't followed; 32-bit calls are not seen";
 
 /// In the order of attaching: what begins a load comes last, so that nothing that the load does is missed.
 pub const SECURITY_HOOKS: &[SecurityHook] = &[
-    SecurityHook::new("socket_connect", "connections of vsock and SCTP sockets are not seen"),
+    SecurityHook::new("socket_connect", "connections of vsock and SCTP sockets are not seen").or(Tracepoints {
+        programs: CONNECT_CALLS,
+        lost: "connections of SCTP sockets, and of vsock sockets by io_uring, are not seen",
+    }),
     SecurityHook::new(
         "socket_sendmsg",
-        "what raw, packet, ping and SCTP sockets send is not seen, and of connected UDP sockets only the connect is",
+        "what packet and SCTP sockets send is not seen, and of connected UDP sockets only the connect and DNS are",
+    )
+    .or_typed("sock_send_length", "what SCTP sockets send is not seen"),
+    SecurityHook::new("unix_stream_connect", "what a loader asks of docker, D-Bus or a proxy is not seen")
+        .called("unix")
+        .or(Tracepoints {
+            programs: CONNECT_CALLS,
+            lost: "connections to unix sockets that are refused, or made by io_uring, are not seen",
+        }),
+    SecurityHook::new("unix_may_send", "datagrams to unix sockets that were not connected are not seen")
+        .called("unix_datagram"),
+    SecurityHook::new("sock_graft", "accepted connections are not seen; that a loader listens is").called("accept").or(
+        Tracepoints {
+            programs: &[("sys_exit_accept", &["sys_exit_accept4", "sys_exit_accept"])],
+            lost: "connections that are accepted by io_uring are not seen",
+        },
     ),
     SecurityHook::new(
         "bprm_creds_for_exec",
@@ -66,8 +98,7 @@ pub const SECURITY_HOOKS: &[SecurityHook] = &[
     )
     .called("exec_window")
     .or(Tracepoints {
-        program: "sys_enter_execve",
-        names: &["sys_enter_execve", "sys_enter_execveat"],
+        programs: &[("sys_enter_execve", &["sys_enter_execve", "sys_enter_execveat"])],
         lost: "a program that a loader runs in its own place by a 32-bit call counts as started shortly after the load",
     }),
     SecurityHook::new(
@@ -130,19 +161,14 @@ pub const SECURITY_HOOKS: &[SecurityHook] = &[
     SecurityHook::new("file_receive", "a model's descriptor that another process passes on is not seen")
         .called("receive")
         .or(Tracepoints {
-            program: "sys_exit_open",
-            names: &["sys_exit_pidfd_getfd"],
+            programs: &[("sys_exit_open", &["sys_exit_pidfd_getfd"])],
             lost: "a model's descriptor that another process passes over a socket is not seen",
         }),
     SecurityHook::new("file_open", "loads are not seen at all").called("open").required().or(Tracepoints {
-        program: "sys_exit_open",
-        names: &[
-            "sys_exit_openat",
+        programs: &[(
             "sys_exit_open",
-            "sys_exit_openat2",
-            "sys_exit_open_by_handle_at",
-            "sys_exit_creat",
-        ],
+            &["sys_exit_openat", "sys_exit_open", "sys_exit_openat2", "sys_exit_open_by_handle_at", "sys_exit_creat"],
+        )],
         lost: "opens by io_uring and by 32-bit calls are not seen",
     }),
 ];

@@ -4,6 +4,7 @@
 mod attach;
 pub mod btf;
 mod hooks;
+mod network;
 pub mod pin;
 pub mod plan;
 mod resume;
@@ -14,12 +15,11 @@ mod without_loops;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::ProgramError;
+use aya::programs::{CgroupSkbAttachType, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::{ARGUMENTS_MAX, Config};
 use sensor_abi::counter::{COUNTERS, Counter, LOSS, LossKey};
@@ -195,6 +195,7 @@ impl Kernel {
             btf: &btf,
             tracefs: None,
             tracepoints: Vec::new(),
+            attached: Vec::new(),
             best_rung: wishes.best_rung,
             ladder: Vec::new(),
         };
@@ -212,6 +213,31 @@ impl Kernel {
                 attacher.cgroup("connect6", &cgroup, "IPv6 connections are not seen"),
                 attacher.cgroup("sendmsg4", &cgroup, "IPv4 datagrams on unconnected sockets are not seen"),
                 attacher.cgroup("sendmsg6", &cgroup, "IPv6 datagrams on unconnected sockets are not seen"),
+                attacher.bind(
+                    "bind4",
+                    "post_bind4",
+                    &cgroup,
+                    "IPv4 datagram sockets that wait for others are not seen",
+                ),
+                attacher.bind(
+                    "bind6",
+                    "post_bind6",
+                    &cgroup,
+                    "IPv6 datagram sockets that wait for others are not seen",
+                ),
+                attacher.tcp(&cgroup),
+                attacher.packets(
+                    "packet_out",
+                    CgroupSkbAttachType::Egress,
+                    &cgroup,
+                    "which names resolvers are asked for is not seen",
+                ),
+                attacher.packets(
+                    "packet_in",
+                    CgroupSkbAttachType::Ingress,
+                    &cgroup,
+                    "which names addresses belong to is not known",
+                ),
             ],
         };
         plan.hooks.extend(SECURITY_HOOKS.iter().map(|hook| attacher.security(hook)));
@@ -439,13 +465,19 @@ fn counter(ebpf: &Ebpf, counter: Counter) -> u64 {
 
 /// Acts that the sensor can do by itself, and which hooks have to count them. A hook that doesn't loses its rung.
 fn prove(ebpf: &Ebpf, plan: &mut Plan) {
-    const CANARIES: [(&str, Counter); 12] = [
+    const CANARIES: [(&str, Counter); 18] = [
         ("open", Counter::CanaryOpen),
         ("connect4", Counter::CanaryConnect),
         ("sendmsg4", Counter::CanarySend),
         ("connect6", Counter::CanaryConnect6),
         ("sendmsg6", Counter::CanarySend6),
+        ("bind4", Counter::CanaryBind),
+        ("bind6", Counter::CanaryBind6),
+        ("tcp", Counter::CanarySockops),
         ("socket_connect", Counter::CanarySocket),
+        ("socket_sendmsg", Counter::CanaryLength),
+        ("unix", Counter::CanaryUnix),
+        ("accept", Counter::CanaryAccept),
         ("fork", Counter::CanaryFork),
         ("exec", Counter::CanaryExec),
         ("exec_window", Counter::CanaryExecWindow),
@@ -457,16 +489,7 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
     let _ = std::fs::File::open("/proc/self/status");
     attach::run_ourselves();
     attach::pass_to_ourselves();
-    let mut no_ipv6 = true;
-    for address in ["127.0.0.1:0", "[::1]:0"] {
-        if let Ok(socket) = UdpSocket::bind(address)
-            && let Ok(own) = socket.local_addr()
-        {
-            no_ipv6 &= own.is_ipv4();
-            let _ = socket.send_to(b"", own);
-            let _ = socket.connect(own);
-        }
-    }
+    let tried = network::try_all();
     for ((event, canary), before) in CANARIES.into_iter().zip(before) {
         let Some(hook) = plan.hook_mut(event) else { continue };
         // At the edge of system calls nothing that is passed over a socket is seen.
@@ -474,9 +497,7 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
             continue;
         }
         hook.proven = counter(ebpf, canary) > before;
-        // A host without IPv6 can't prove those hooks, and needs them as little.
-        let cannot_try = no_ipv6 && event.ends_with('6');
-        if !hook.proven && !cannot_try {
+        if !hook.proven && tried.can_prove(event) {
             hook.lose("attached, but the kernel never runs it".to_owned());
         }
     }

@@ -151,6 +151,11 @@ impl Plan {
         self.hooks.iter_mut().find(|hook| hook.event == event)
     }
 
+    /// What `event` got.
+    pub fn rung(&self, event: &str) -> Option<Rung> {
+        self.hooks.iter().find(|hook| hook.event == event)?.rung
+    }
+
     /// Required hooks that got nothing.
     pub fn missing(&self) -> impl Iterator<Item = &Hook> {
         self.hooks.iter().filter(|hook| hook.required && hook.rung.is_none())

@@ -1,0 +1,256 @@
+//! What a marked process does with sockets: who acts, whom with, and the record of it.
+
+use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use sensor_abi::identity::TaskKey;
+use sensor_abi::mark::{LoadSet, Mark, role};
+use sensor_abi::record::{FoldKey, Header, Load, Net};
+
+use crate::emit::{self, Area};
+use crate::field::{Address, field, read};
+use crate::maps::{LOAD_SETS, RING_BULK, TASKS};
+use crate::task::Who;
+use crate::{mark, task, window};
+
+/// `include/linux/socket.h`
+pub const AF_UNIX: u16 = 1;
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+pub const AF_PACKET: u16 = 17;
+pub const AF_VSOCK: u16 = 40;
+/// `include/uapi/linux/in.h`
+pub const IPPROTO_ICMP: u16 = 1;
+pub const IPPROTO_TCP: u16 = 6;
+pub const IPPROTO_UDP: u16 = 17;
+pub const IPPROTO_ICMPV6: u16 = 58;
+pub const IPPROTO_UDPLITE: u16 = 136;
+pub const IPPROTO_MPTCP: u16 = 262;
+/// `include/linux/net.h`
+pub const SOCK_STREAM: u16 = 1;
+pub const SOCK_DGRAM: u16 = 2;
+pub const SOCK_RAW: u16 = 3;
+
+/// The verdict of a cgroup program that lets the call, or the packet, go on.
+pub const PROCEED: i32 = 1;
+
+/// A process whose acts are reported.
+pub struct Loader {
+    pub mark: *mut Mark,
+    pub set: *mut LoadSet,
+    pub task: Address,
+    pub key: TaskKey,
+    who: Who,
+}
+
+/// One end of a connection, or of a datagram's way.
+#[derive(Clone, Copy)]
+pub struct End {
+    pub family: u16,
+    /// Host byte order.
+    pub port: u16,
+    pub sock_type: u16,
+    pub protocol: u16,
+    /// IPv4 in the first four bytes.
+    pub address: [u8; 16],
+    pub cookie: u64,
+    pub bytes: u64,
+}
+
+/// Has the current process a mark? One look-up, before anything else is read.
+#[inline(always)]
+pub fn current_is_marked() -> bool {
+    TASKS.get_ptr(task::current_tgid()).is_some()
+}
+
+/// The current process, if it carries a load and loads for itself.
+#[inline(always)]
+pub fn loader() -> Option<Loader> {
+    let (mark, task, key) = mark::find_current()?;
+    let who = task::who_is_current();
+    reported(mark, task, key, who)
+}
+
+/// The same for programs that have no helpers to ask who is current.
+#[inline(always)]
+pub fn loader_by_memory() -> Option<Loader> {
+    let task = task::current();
+    let mark = TASKS.get_ptr_mut(field!(task, task_tgid, u32)?)?;
+    let key = task::key_of(task)?;
+    // SAFETY: a live map value.
+    if unsafe { (*mark).start_boottime_ns } != key.start_boottime_ns {
+        return None;
+    }
+    reported(mark, task, key, task::who(task))
+}
+
+#[inline(always)]
+fn reported(mark: *mut Mark, task: Address, key: TaskKey, who: Who) -> Option<Loader> {
+    // SAFETY: a live map value.
+    if matches!(unsafe { mark::role_of(mark) }, role::READER | role::OWN) {
+        return None;
+    }
+    // SAFETY: as above.
+    let id = unsafe { (*mark).set };
+    let set = LOAD_SETS.get_ptr_mut(id)?;
+    if mark::sensor_counts(id) == 0 {
+        return None;
+    }
+    Some(Loader { mark, set, task, key, who })
+}
+
+impl Loader {
+    /// Which artifacts are held now, as [`window::held`].
+    #[inline(always)]
+    pub fn held(&self) -> u64 {
+        // SAFETY: a live map value.
+        window::held(self.task, unsafe { (*self.mark).set }, self.key.start_boottime_ns)
+    }
+
+    /// Writes header and load of a record, and gives the number of artifacts that belong behind its fixed part.
+    ///
+    /// # Safety
+    /// Both point to writable memory of their size.
+    #[inline(always)]
+    pub unsafe fn write(&self, kind: u16, held: u64, header: *mut Header, load: *mut Load) -> u64 {
+        // SAFETY: the caller's promise; mark and set are live map values.
+        unsafe {
+            task::write_header_of(header, kind, self.task, self.key, self.who);
+            emit::write_load(load, self.mark, self.set, held as u8, (held >> 8) as u8)
+        }
+    }
+
+    /// Writes a [`Net`], and gives the number of artifacts that belong behind it.
+    ///
+    /// # Safety
+    /// `net` points to writable memory of its size.
+    #[inline(always)]
+    pub unsafe fn write_net(&self, kind: u16, held: u64, net: *mut Net, end: &End) -> u64 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*net).family = end.family;
+            (*net).port = end.port;
+            (*net).sock_type = end.sock_type;
+            (*net).protocol = end.protocol;
+            (*net).address = end.address;
+            (*net).cookie = end.cookie;
+            (*net).bytes = end.bytes;
+            let artifacts = self.write(kind, held, &raw mut (*net).header, &raw mut (*net).load);
+            (*net).last_ns = (*net).header.time_ns;
+            (*net).times = 1;
+            artifacts
+        }
+    }
+
+    /// Tells userspace of a connect, a datagram or a bind; equal ones are counted instead.
+    #[inline(always)]
+    pub fn tell(&self, kind: u16, end: &End) -> Option<()> {
+        let held = self.held();
+        // SAFETY: mark and set are live map values.
+        let fold = unsafe {
+            FoldKey {
+                task: self.key,
+                set: (*self.mark).set,
+                kind,
+                family: end.family,
+                port: end.port,
+                sock_type: end.sock_type,
+                protocol: end.protocol,
+                held: held as u8,
+                born: (*self.mark).born,
+                artifacts: (*self.set).count + (*self.set).omitted,
+                address: end.address,
+            }
+        };
+        if emit::folded(&fold, end.bytes) {
+            return None;
+        }
+        let area = Area::claim()?;
+        // SAFETY: the area is larger than the record's fixed part.
+        let artifacts = unsafe { self.write_net(kind, held, area.record(), end) };
+        let last = emit::write_artifacts(area.bytes(), size_of::<Net>() as u64, self.set, artifacts);
+        area.send_foldable(&RING_BULK, last, &fold);
+        Some(())
+    }
+}
+
+/// Where the socket is that a cgroup program was given: the verifier lets nobody calculate with such a pointer, but the
+/// kernel reads it off the stack.
+#[inline(always)]
+pub fn address_of(sk: *mut bpf_sock) -> Option<Address> {
+    let on_stack = sk;
+    // SAFETY: the helper checks the address; the stack slot is live.
+    let read = unsafe { bpf_probe_read_kernel((&raw const on_stack).cast::<u64>()) };
+    read.ok().map(|address| address as Address)
+}
+
+/// IPPROTO_MPTCP for a socket that carries a part of an MPTCP connection: it says of itself that it speaks TCP.
+#[inline(always)]
+pub fn protocol_of(sk: *mut bpf_sock, protocol: u16) -> u16 {
+    let is_mptcp = || field!(address_of(sk)?, tcp_is_mptcp, u8);
+    if protocol == IPPROTO_TCP && is_mptcp().is_some_and(|is| is != 0) { IPPROTO_MPTCP } else { protocol }
+}
+
+/// The peer of a connected IPv4 or IPv6 socket.
+#[inline(always)]
+pub fn peer_of(sk: Address, family: u16) -> Option<([u8; 16], u16)> {
+    let mut address = [0u8; 16];
+    if family == AF_INET {
+        address[..4].copy_from_slice(&field!(sk, sock_daddr, [u8; 4])?);
+    } else {
+        address = field!(sk, sock_v6_daddr, [u8; 16])?;
+    }
+    Some((address, u16::from_be(field!(sk, sock_dport, u16)?)))
+}
+
+/// What an IPv4 or IPv6 socket is bound to.
+#[inline(always)]
+pub fn bound_to(sk: Address, family: u16) -> Option<([u8; 16], u16)> {
+    let mut address = [0u8; 16];
+    if family == AF_INET {
+        address[..4].copy_from_slice(&field!(sk, sock_rcv_saddr, [u8; 4])?);
+    } else {
+        address = field!(sk, sock_v6_rcv_saddr, [u8; 16])?;
+    }
+    Some((address, field!(sk, sock_num, u16)?))
+}
+
+/// `include/uapi/linux/magic.h`: SOCKFS_MAGIC.
+const SOCKFS_MAGIC: u64 = 0x534f_434b;
+
+/// The socket behind descriptor `fd` of the current process.
+#[inline(always)]
+pub fn socket_of(fd: u32) -> Option<Address> {
+    let files: Address = field!(task::current(), task_files, Address)?;
+    let fdt: Address = field!(files, files_fdt, Address)?;
+    if fd >= field!(fdt, fdt_max_fds, u32)? {
+        return None;
+    }
+    let descriptors: Address = field!(fdt, fdt_fd, Address)?;
+    let file: Address = read(descriptors, fd * 8)?;
+    if file.is_null() {
+        return None;
+    }
+    let inode: Address = field!(file, file_inode, Address)?;
+    let sb: Address = field!(inode, inode_sb, Address)?;
+    if field!(sb, sb_magic, u64)? != SOCKFS_MAGIC {
+        return None;
+    }
+    let socket: Address = field!(file, file_private, Address)?;
+    let sk: Address = field!(socket, socket_sk, Address)?;
+    (!sk.is_null()).then_some(sk)
+}
+
+/// Tells of what a connection of another family than IPv4 and IPv6 did: it has no address that anybody could place.
+#[inline(always)]
+pub fn tell_family(sk: Address, family: u16, what: u16) -> Option<()> {
+    let end = End {
+        family,
+        port: 0,
+        sock_type: field!(sk, sock_type, u16)?,
+        protocol: 0,
+        address: [0; 16],
+        cookie: 0,
+        bytes: 0,
+    };
+    loader()?.tell(what, &end)
+}
