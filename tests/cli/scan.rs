@@ -125,7 +125,7 @@ fn files_that_are_no_models_are_listed_only_when_asked_or_named() {
 fn a_name_or_content_that_claims_a_model_is_never_passed_over() {
     let folder = folder();
     file(folder.path(), "model.pt", &[0xff; 100]);
-    file(folder.path(), "weights.gguf", b"GGUF\x03\0\0\0");
+    file(folder.path(), "weights.bin", b"Rar!\x1a\x07\x01\0aaaaaaaaaaaaaaaaaaaaaaaa");
     file(folder.path(), "no-name", b"\x89HDF\r\n\x1a\nrest");
     file(folder.path(), "pointer.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
     let ran = scan(&["--format", "jsonl", folder.path().to_str().expect("UTF-8")]);
