@@ -137,6 +137,7 @@ fn machine(context: &mut Context) -> Result<Outcome> {
         time_limit_s: MACHINE_LIMIT_S,
         memory_mib: MACHINE_MEMORY_MIB,
         bpf_lsm: true,
+        output: None,
         kvm: false,
     })?;
     if status != 0 {

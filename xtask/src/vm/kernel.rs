@@ -69,22 +69,49 @@ fn folder(series: &str) -> PathBuf {
     target().join("kernel").join(series)
 }
 
+/// The series of the matrix: what Debian's releases ship, from the oldest that is still supported on. `newest` is what
+/// the backports of the current one have.
+pub const SERIES: [&str; 4] = ["5.10", "6.1", "6.12", NEWEST];
+pub const NEWEST: &str = "newest";
+
+/// The suite of Debian's archive that has a series, for machines whose own release hasn't.
+fn suite(series: &str) -> Option<&'static str> {
+    match series {
+        "5.10" => Some("bullseye"),
+        "6.1" => Some("bookworm"),
+        "6.12" => Some("trixie"),
+        NEWEST => Some("trixie-backports"),
+        _ => None,
+    }
+}
+
 fn download(series: &str, folder: &PathBuf) -> Result<()> {
     if !found("apt-get") || !found("dpkg") {
         bail!("test kernels are Debian packages: this needs apt-get and dpkg");
     }
-    let package = newest(&output(Command::new("apt-cache").args(["pkgnames", &format!("linux-image-{series}.")]))?)
-        .with_context(|| {
-            format!(
-                "the package archive has no linux-image-{series}.*-cloud-amd64. Run `apt-get update`; \
-                 Debian 12 has 6.1 and 6.12, Debian 13 has 6.12"
-            )
-        })?;
+    let prefix = if series == NEWEST { "linux-image-".to_owned() } else { format!("linux-image-{series}.") };
+    let names = |archive: &[String]| output(Command::new("apt-cache").args(archive).args(["pkgnames", &prefix]));
+    let mut archive = Vec::new();
+    let mut package = if series == NEWEST { None } else { newest(&names(&archive)?) };
+    if let (None, Some(suite)) = (&package, suite(series)) {
+        archive = other_archive(suite)?;
+        package = newest(&names(&archive)?);
+    }
+    let package = package.with_context(|| {
+        format!("no package {prefix}*-cloud-amd64 in this machine's archives, nor in Debian's that should have it")
+    })?;
     println!("kernel {series}: {package}");
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder)?;
+    let release = package.trim_start_matches("linux-image-");
+    // From 7.2 on the package is empty: the kernel and its modules are in packages of their own.
+    let parts = ["linux-binary-", "linux-modules-"].map(|part| format!("{part}{release}"));
+    let known = output(Command::new("apt-cache").args(&archive).args(["pkgnames", "linux-"]))?;
+    let parts = parts.iter().filter(|part| known.lines().any(|name| name == *part));
     run(Command::new("apt-get")
+        .args(&archive)
         .args(["download", "-qq", "-o", "APT::Sandbox::User=root", &package])
+        .args(parts)
         .current_dir(folder))?;
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -97,9 +124,38 @@ fn download(series: &str, folder: &PathBuf) -> Result<()> {
     if !folder.join("lib").exists() && folder.join("usr/lib/modules").is_dir() {
         std::os::unix::fs::symlink("usr/lib", folder.join("lib"))?;
     }
-    let release = package.trim_start_matches("linux-image-");
     run(Command::new("/sbin/depmod").arg("-b").arg(folder).arg(release))?;
-    Ok(fs::write(folder.join("complete"), package)?)
+    Ok(fs::write(folder.join("complete"), &package)?)
+}
+
+/// Options that show apt another suite of the archive that this machine's Debian comes from, and nothing else. Its lists
+/// are kept below target/; the machine's own configuration isn't touched.
+fn other_archive(suite: &str) -> Result<Vec<String>> {
+    let known = output(Command::new("apt-get").args(["indextargets", "--format", "$(ORIGIN) $(REPO_URI)"]))?;
+    let mirror = known.lines().find_map(|line| line.strip_prefix("Debian ").filter(|uri| !uri.contains("security")));
+    let mirror = mirror.context("this machine's apt knows no archive of Debian: run `apt-get update`")?;
+    let folder = target().join("kernel/apt").join(suite);
+    for part in ["lists/partial", "cache/archives/partial", "parts"] {
+        fs::create_dir_all(folder.join(part))?;
+    }
+    let mut sources = format!("deb {mirror} {suite} main\n");
+    if !suite.contains('-') {
+        let security = mirror.trim_end_matches('/').to_owned() + "-security";
+        sources.push_str(&format!("deb {security} {suite}-security main\n"));
+    }
+    fs::write(folder.join("sources.list"), sources)?;
+    let options: Vec<String> = [
+        ("Dir::Etc::sourcelist", "sources.list"),
+        ("Dir::Etc::sourceparts", "parts"),
+        ("Dir::State::lists", "lists"),
+        ("Dir::Cache", "cache"),
+    ]
+    .iter()
+    .flat_map(|(name, path)| ["-o".to_owned(), format!("{name}={}", folder.join(path).display())])
+    .collect();
+    run(Command::new("apt-get").args(&options).args(["update", "-qq", "-o", "APT::Sandbox::User=root"]))
+        .with_context(|| format!("Debian's suite {suite} can't be had here"))?;
+    Ok(options)
 }
 
 /// The signed cloud kernel with the highest version among package names.

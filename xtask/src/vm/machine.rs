@@ -44,6 +44,8 @@ pub struct Job<'a> {
     pub time_limit_s: u64,
     pub memory_mib: u32,
     pub kvm: bool,
+    /// Where the job's output is written to as well.
+    pub output: Option<&'a Path>,
     /// Is `bpf` in `lsm=`?
     pub bpf_lsm: bool,
 }
@@ -145,6 +147,8 @@ fn serve(socket: &Path) -> Result<Child> {
 fn qemu(job: &Job<'_>, kernel: &Kernel, initrd: &Path, socket: &Path, log: &Path, answer: &Path) -> Result<Child> {
     let memory = format!("{}M", job.memory_mib);
     let (accelerator, cpu) = if job.kvm { ("kvm", "host") } else { ("tcg", "max") };
+    let copy = job.output.map(|path| format!(",logfile={}", path.display())).unwrap_or_default();
+    let out = format!("stdio,id=out,signal=on{copy}");
     let modules = if job.bpf_lsm { "landlock,lockdown,yama,bpf" } else { "landlock,lockdown,yama" };
     let file = |path: &Path| format!("file:{}", path.display());
     Command::new("qemu-system-x86_64")
@@ -153,7 +157,7 @@ fn qemu(job: &Job<'_>, kernel: &Kernel, initrd: &Path, socket: &Path, log: &Path
         .args(["-m", &memory, "-object", &format!("memory-backend-memfd,id=ram,size={memory},share=on")])
         .args(["-chardev", &format!("socket,id=fs,path={}", socket.display())])
         .args(["-device", "vhost-user-fs-pci,chardev=fs,tag=host,queue-size=1024"])
-        .args(["-chardev", "stdio,id=out,signal=on", "-serial", "chardev:out"])
+        .args(["-chardev", &out, "-serial", "chardev:out"])
         .args(["-serial", &file(log), "-serial", &file(answer)])
         .args(["-kernel", &kernel.image.display().to_string(), "-initrd", &initrd.display().to_string()])
         .args(["-append", &format!("console=ttyS1 loglevel=5 panic=-1 oops=panic lsm={modules}")])

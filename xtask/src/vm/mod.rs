@@ -8,6 +8,7 @@
 pub mod initramfs;
 pub mod kernel;
 pub mod machine;
+mod matrix;
 
 use std::process::{Command, Stdio};
 
@@ -26,7 +27,8 @@ pub use machine::VARIABLES;
 #[command(after_help = "Examples:\n  cargo xtask vm\n  cargo xtask vm --kernel 6.1 -- connect --nocapture\n  \
                         cargo xtask vm --command 'target/debug/sensor doctor'")]
 pub struct Options {
-    /// Series of Debian's cloud kernel
+    /// Series of Debian's cloud kernel: 5.10, 6.1, 6.12, `newest`; or `all`: every way in and out on each of them, with
+    /// and without `bpf` in `lsm=`, and the table of it in docs/KERNELS.md
     #[arg(long, default_value = "6.12")]
     pub kernel: String,
     /// A shell command to run instead of the tests, in the root of the workspace
@@ -50,6 +52,9 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<()> {
+    if options.kernel == "all" {
+        return matrix::run(options);
+    }
     let words = match &options.command {
         Some(command) => vec!["sh".to_owned(), "-c".to_owned(), command.clone()],
         None => {
@@ -65,6 +70,7 @@ pub fn run(options: &Options) -> Result<()> {
         memory_mib: options.memory,
         kvm: options.kvm,
         bpf_lsm: !options.without_bpf_lsm,
+        output: None,
     })?;
     if status != 0 {
         bail!("the job ended with status {status} on Linux {}", options.kernel);
