@@ -1,106 +1,66 @@
-"""Ways to open a file that the standard library doesn't take. Each returns a descriptor, or raises `NotHere`."""
+"""What the payloads of the ways in and out are written with."""
 
 import ctypes
-import mmap
+import errno
 import os
-import signal
-import struct
+import socket
 
-from acts import *  # What payloads call.
+from acts import say
 
 libc = ctypes.CDLL(None, use_errno=True)
-AT_FDCWD = -100
-PATH = os.fsencode(MODEL)
+
+# What a kernel says that has no such thing, or has it switched off.
+ABSENT = {errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP}
 
 
-class NotHere(Exception):
-    """This kernel has no such call, or it is switched off."""
+def attempt(act, absent=ABSENT):
+    """Does it, and gives what it gave; says so where this kernel can't. Any other error is the caller's."""
+    try:
+        return act()
+    except OSError as why:
+        if why.errno not in absent:
+            raise
+        say(skipped=str(why))
+        return None
 
 
 def call(number, *arguments):
-    result = libc.syscall(number, *arguments)
-    if result < 0:
-        error = ctypes.get_errno()
-        raise NotHere(f"system call {number}: {os.strerror(error)}")
+    """A system call by its number, or its number on each machine. Whether it is granted is another matter."""
+    if isinstance(number, dict):
+        number = number[os.uname().machine]
+    words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
+    result = libc.syscall(ctypes.c_long(number), *words)
+    if result < 0 and ctypes.get_errno() == errno.ENOSYS:
+        raise OSError(errno.ENOSYS, f"no system call {number}")
     return result
 
 
-def openat():
-    return os.open(PATH, os.O_RDONLY)
+def listening(host, port):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
 
 
-def open_():
-    return call(2, PATH, os.O_RDONLY, 0)
+def folder(name):
+    os.mkdir(name)
+    return os.fsencode(os.path.abspath(name))
 
 
-def openat2():
-    how = struct.pack("=QQQ", os.O_RDONLY, 0, 0)
-    return call(437, AT_FDCWD, PATH, how, len(how))
+def mount():
+    """mount(2), and away again."""
+    at = folder("mounted")
+    assert libc.mount(b"none", at, b"tmpfs", 0, None) == 0
+    assert libc.umount2(at, 0) == 0
 
 
-def open_by_handle_at():
-    handle = ctypes.create_string_buffer(struct.pack("=Ii", 128, 0) + bytes(128))
-    call(303, AT_FDCWD, PATH, handle, ctypes.byref(ctypes.c_int()), 0)
-    folder = os.open(os.path.dirname(PATH), os.O_RDONLY)
-    return call(304, folder, handle, os.O_RDONLY)
+def move_mount():
+    """open_tree(2) makes a mount that is nowhere, move_mount(2) puts it somewhere."""
+    at = folder("moved")
+    tree = call(428, -100, folder("tree"), 1)
+    assert call(429, tree, b"", -100, at, 4) == 0
+    assert libc.umount2(at, 0) == 0
 
 
-def io_uring_openat():
-    """include/uapi/linux/io_uring.h: one IORING_OP_OPENAT."""
-    params = ctypes.create_string_buffer(120)
-    ring = call(425, 4, params)
-    fields = struct.unpack("=30I", params.raw)
-    tail, mask, array = fields[11], fields[12], fields[16]
-    cqes = fields[25]
-    submissions = mmap.mmap(ring, array + 4 * 64, offset=0)
-    completions = mmap.mmap(ring, cqes + 16 * 64, offset=0x8000000)
-    entries = mmap.mmap(ring, 4096, offset=0x10000000)
-    path = ctypes.create_string_buffer(PATH)
-    entries[:64] = struct.pack("=BBHiQQIIQ24x", 18, 0, 0, AT_FDCWD, 0, ctypes.addressof(path), 0, os.O_RDONLY, 1)
-    submissions[array : array + 4] = struct.pack("=I", 0)
-    submissions[tail : tail + 4] = struct.pack("=I", 1)
-    assert struct.unpack_from("=I", submissions, mask)
-    call(426, ring, 1, 1, 1, None, 0)
-    result = struct.unpack_from("=i", completions, cqes + 8)[0]
-    if result < 0:
-        raise NotHere(f"IORING_OP_OPENAT: {os.strerror(-result)}")
-    return result
-
-
-def ia32_open():
-    """The 32-bit call table, by int 0x80: arch/x86/entry/syscalls/syscall_32.tbl."""
-    libc.mmap.restype = ctypes.c_void_p
-    anonymous_low = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40
-    at = libc.mmap(None, ctypes.c_size_t(8192), 7, anonymous_low, -1, ctypes.c_long(0))
-
-    def run(number, argument):
-        code = b"\x53\xb8" + struct.pack("=I", number) + b"\xbb" + struct.pack("=I", argument)
-        code += b"\x31\xc9\x31\xd2\xcd\x80\x5b\xc3"
-        ctypes.memmove(at, code, len(code))
-        return ctypes.CFUNCTYPE(ctypes.c_int)(at)()
-
-    # Where the kernel has none, the instruction is a fault.
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
-        run(20, 0)
-        os._exit(0)
-    if os.waitpid(child, 0)[1] != 0:
-        raise NotHere("no 32-bit calls")
-    ctypes.memmove(at + 4096, PATH + b"\0", len(PATH) + 1)
-    result = run(5, at + 4096)
-    if result < 0:
-        raise NotHere(f"32-bit open: {os.strerror(-result)}")
-    return result
-
-
-def load(opened):
-    import pickle
-
-    try:
-        descriptor = opened()
-    except NotHere as why:
-        say(skipped=str(why))
-        return
-    with os.fdopen(descriptor, "rb") as file:
-        pickle.load(file)
+def read_memory(pid):
+    """process_vm_readv(2) of a byte that isn't there: what counts is that it may."""
+    byte = (ctypes.c_ulong * 2)(0, 1)
+    libc.process_vm_readv(pid, byte, 1, byte, 1, 0)
