@@ -57,6 +57,7 @@ def move_mount():
     at = folder("moved")
     tree = call(428, -100, folder("tree"), 1)
     assert call(429, tree, b"", -100, at, 4) == 0
+    os.close(tree)
     assert libc.umount2(at, 0) == 0
 
 
