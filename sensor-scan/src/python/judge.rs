@@ -292,8 +292,8 @@ impl<'a> Judge<'a> {
             "__builtins__" | "builtins" => Value::global("builtins", ""),
             "self" | "cls" => Value::UNKNOWN,
             _ => {
-                let stars = self.stars.iter().take(STARS_MAX).map(|module| module.attribute(name));
-                let acts = stars.filter(|value| effect::of(value).is_some()).next();
+                let mut stars = self.stars.iter().take(STARS_MAX).map(|module| module.attribute(name));
+                let acts = stars.find(|value| effect::of(value).is_some());
                 acts.unwrap_or_else(|| Value::global("builtins", name))
             }
         }
