@@ -10,6 +10,8 @@ use crate::source::Source;
 
 /// Globals that the trace keeps; what comes after is still judged, but not traced.
 const TRACE_MAX: usize = 100_000;
+/// Storages of one torch pickle that are held against the archive; checkpoints have some thousands.
+const STORAGES_MAX: usize = 100_000;
 
 /// A range of bytes that may be anything, handed to whoever finds out.
 #[derive(Clone)]
@@ -35,6 +37,13 @@ pub struct TracedGlobal {
     pub name: String,
 }
 
+/// A storage as a torch pickle declares it: the archive's record of that key has to hold the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredStorage {
+    pub key: Vec<u8>,
+    pub bytes: u64,
+}
+
 /// What all readers of one file share.
 pub struct Context<'a> {
     pub limits: &'a Limits,
@@ -55,9 +64,13 @@ pub struct Context<'a> {
     depth: u32,
     deadline: Instant,
     expired: bool,
+    /// No finding so far says that something was not read.
     complete: bool,
+    /// Something else does.
+    left_unread: bool,
     sink: Sink,
     trace: Vec<TracedGlobal>,
+    storages: Vec<DeclaredStorage>,
 }
 
 impl<'a> Context<'a> {
@@ -77,8 +90,10 @@ impl<'a> Context<'a> {
             deadline: Instant::now() + limits.time_max,
             expired: false,
             complete: true,
+            left_unread: false,
             sink: Sink::default(),
             trace: Vec::new(),
+            storages: Vec::new(),
         }
     }
 
@@ -105,12 +120,12 @@ impl<'a> Context<'a> {
 
     /// Something was left unread without a finding of its own (who calls this has reported one that says so).
     pub fn incomplete(&mut self) {
-        self.complete = false;
+        self.left_unread = true;
     }
 
     /// No range has been left unread so far.
     pub fn complete(&self) -> bool {
-        self.complete
+        self.complete && !self.left_unread
     }
 
     /// The time is up; reported once as SNS-905. Cheap enough for every few thousand steps, not for every step.
@@ -163,13 +178,18 @@ impl<'a> Context<'a> {
         self.report(finding);
     }
 
-    /// Runs `inner` with a sink of its own and returns what it found instead of reporting it. Budgets, coverage and the
-    /// trace stay shared.
+    /// Runs `inner` with a sink of its own and returns what it found instead of reporting it: who drops a finding of
+    /// coverage, because the bytes were nothing that a reader means, drops what it says of the file, too. Budgets and the
+    /// trace stay shared, and that a budget is used up is always reported.
     pub fn isolated<T>(&mut self, inner: impl FnOnce(&mut Self) -> T) -> (T, Vec<Finding>) {
         let outer = std::mem::take(&mut self.sink);
+        let complete = std::mem::replace(&mut self.complete, true);
         let result = inner(self);
         let inner = std::mem::replace(&mut self.sink, outer);
-        (result, inner.into_findings())
+        self.complete = complete;
+        let (used_up, found): (Vec<_>, Vec<_>) = inner.into_findings().into_iter().partition(Finding::is_limit);
+        used_up.into_iter().for_each(|finding| self.report(finding));
+        (result, found)
     }
 
     /// Notes that a stream imports a global.
@@ -177,6 +197,18 @@ impl<'a> Context<'a> {
         if self.trace.len() < TRACE_MAX {
             self.trace.push(TracedGlobal { module: module.to_owned(), name: name.to_owned() });
         }
+    }
+
+    /// Notes that a pickle of a torch archive declares a storage.
+    pub fn declare_storage(&mut self, storage: DeclaredStorage) {
+        if self.storages.len() < STORAGES_MAX {
+            self.storages.push(storage);
+        }
+    }
+
+    /// The storages that were declared since this was last asked.
+    pub fn take_storages(&mut self) -> Vec<DeclaredStorage> {
+        std::mem::take(&mut self.storages)
     }
 
     /// Globals in the order in which the streams import them, once per stream.
@@ -292,6 +324,21 @@ mod tests {
         let findings = context.into_findings();
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].severity, Severity::High);
+    }
+
+    #[test]
+    fn who_drops_what_was_not_read_drops_it_for_the_file_too() {
+        let limits = Limits::default();
+        let mut context = Context::new(&limits, |_, _| false);
+        let (_, found) = context.isolated(|context| context.report(Finding::new("SNS-903", Severity::Low, "x")));
+        assert!(context.complete());
+        found.into_iter().for_each(|finding| context.report(finding));
+        assert!(!context.complete());
+
+        let mut context = Context::new(&limits, |_, _| false);
+        let (_, found) = context.isolated(|context| context.limit_reached("members_max", 1, None, None));
+        assert_eq!((context.complete(), found), (false, vec![]), "a budget is the file's");
+        assert_eq!(context.into_findings()[0].id, "SNS-901");
     }
 
     #[test]

@@ -23,6 +23,7 @@ impl Machine<'_, '_, '_> {
                         if flags.has(Flags::DANGEROUS) {
                             self.report_stored(target, state);
                         }
+                        self.look_at_state(&object, state);
                         if self.is_wrapped_array(&object) {
                             self.mark_state(target, state, flags);
                             return self.array(state);
@@ -79,6 +80,9 @@ impl Machine<'_, '_, '_> {
     pub(super) fn set_items(&mut self, target: Id, items: &[Id]) {
         if target == Id::LOST {
             return self.change_lost(items);
+        }
+        if self.stream.dialect.persistent_ids_are_legal() {
+            self.check_item_target(target);
         }
         match self.arena.extend(target, items) {
             Some(late) => {
