@@ -178,12 +178,10 @@ impl Kernel {
             Err(PinError::Taken(root)) => return Err(LoadError::Taken(PinError::Taken(root))),
             Err(error) => (None, vec![format!("marks are lost when the sensor ends: {error}")]),
         };
-        let suffix_multiplier = suffix::multiplier(&tables.suffixes)?;
-        let mut ebpf = create(&btf, layout, wishes, suffix_multiplier, pins.as_ref())?;
+        let mut ebpf = create(&btf, layout, wishes, tables, pins.as_ref())?;
         if pins.as_ref().is_some_and(|pins| pins.stale) {
             resume::sweep(&mut ebpf)?;
         }
-        suffix::write(&mut ebpf, &tables.suffixes, suffix_multiplier)?;
         for (name, entries) in [("NAMES", &tables.names), ("CARRIERS", &tables.carriers)] {
             let mut map: BpfHashMap<_, u64, u8> =
                 BpfHashMap::try_from(ebpf.map_mut(name).ok_or(LoadError::Map(name))?)?;
@@ -273,25 +271,18 @@ impl Kernel {
             priority: RingBuf::try_from(ebpf.take_map("RING_PRIORITY").ok_or(LoadError::Map("RING_PRIORITY"))?)?,
             bulk: RingBuf::try_from(ebpf.take_map("RING_BULK").ok_or(LoadError::Map("RING_BULK"))?)?,
         };
-        let counters = PerCpuArray::try_from(ebpf.take_map("COUNTERS").ok_or(LoadError::Map("COUNTERS"))?)?;
-        let inode_slots = Array::try_from(ebpf.take_map("INODE_SLOTS").ok_or(LoadError::Map("INODE_SLOTS"))?)?;
-        let inodes = take_hash(&mut ebpf, "INODES")?;
-        let inodes_malicious = take_hash(&mut ebpf, "INODES_MALICIOUS")?;
-        let exes = take_hash(&mut ebpf, "EXES")?;
         let own_opens = take_hash(&mut ebpf, "OWN_OPENS")?;
-        let folds = take_hash(&mut ebpf, "FOLDS")?;
-        let losses = take_hash(&mut ebpf, "LOSSES")?;
         let kernel = Self {
+            counters: PerCpuArray::try_from(ebpf.take_map("COUNTERS").ok_or(LoadError::Map("COUNTERS"))?)?,
+            inode_slots: Array::try_from(ebpf.take_map("INODE_SLOTS").ok_or(LoadError::Map("INODE_SLOTS"))?)?,
+            inodes: take_hash(&mut ebpf, "INODES")?,
+            inodes_malicious: take_hash(&mut ebpf, "INODES_MALICIOUS")?,
+            exes: take_hash(&mut ebpf, "EXES")?,
+            folds: take_hash(&mut ebpf, "FOLDS")?,
+            losses: take_hash(&mut ebpf, "LOSSES")?,
             ebpf: Some(ebpf),
             tracepoints,
             pins,
-            counters,
-            inode_slots,
-            inodes,
-            inodes_malicious,
-            exes,
-            folds,
-            losses,
         };
         Ok((kernel, rings, OwnOpens { map: own_opens }, plan))
     }
@@ -395,13 +386,8 @@ fn take_hash<K: aya::Pod, V: aya::Pod>(
     Ok(BpfHashMap::try_from(ebpf.take_map(name).ok_or(LoadError::Map(name))?)?)
 }
 
-fn create(
-    btf: &Btf,
-    layout: Layout,
-    wishes: Wishes,
-    suffix_multiplier: u64,
-    pins: Option<&Pins>,
-) -> Result<Ebpf, LoadError> {
+fn create(btf: &Btf, layout: Layout, wishes: Wishes, tables: &Tables, pins: Option<&Pins>) -> Result<Ebpf, LoadError> {
+    let suffix_multiplier = suffix::multiplier(&tables.suffixes)?;
     let config = Config {
         own_tgid: std::process::id(),
         has_loop: u32::from(layout.has_loop),
@@ -419,13 +405,15 @@ fn create(
     for (name, path) in pins.into_iter().flat_map(Pins::maps) {
         loader.map_pin_path(name, path);
     }
-    loader
+    let mut ebpf = loader
         .btf(Some(btf))
         .override_global("OFFSETS", layout.offsets.as_bytes(), true)
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("TASKS", wishes.marks_max.unwrap_or_else(tasks_max))
         .load(&object)
-        .map_err(|e| LoadError::Object(chain(&e)))
+        .map_err(|e| LoadError::Object(chain(&e)))?;
+    suffix::write(&mut ebpf, &tables.suffixes, suffix_multiplier)?;
+    Ok(ebpf)
 }
 
 /// Where marks and links are kept, or why they aren't.
