@@ -12,6 +12,7 @@ mod payload;
 mod prior;
 mod programs;
 mod quiet;
+mod real;
 mod restart;
 mod settings;
 mod system;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Case> {
         who::cases(),
         benign::cases(),
         quiet::cases(),
+        real::cases(),
         hostile::cases(),
         evasion::cases(),
         files::cases(),

@@ -129,13 +129,13 @@ fn ordinary(name: &'static str, code: &'static str) -> Case {
 }
 
 /// There is no alert of this room.
-fn silent(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
+pub fn silent(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
     let (dir, ports) = (room.dir.display().to_string(), room.ports());
     move |alerts: &Alerts| alerts.about(&dir, &ports).none("nothing was loaded")
 }
 
 /// No alert of this room is as loud as medium.
-fn below_medium(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
+pub fn below_medium(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
     let (dir, ports) = (room.dir.display().to_string(), room.ports());
     move |alerts: &Alerts| alerts.about(&dir, &ports).none_above("low", "this is what ordinary loads do")
 }
