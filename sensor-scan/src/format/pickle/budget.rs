@@ -35,10 +35,11 @@ impl Machine<'_, '_, '_> {
             let mut memo = self.memo.values().chain(self.previous.values()).chain(self.extensions.values().copied());
             self.arena.forget(&self.stack, &mut memo)
         };
-        let memos = self.memo.values_mut().chain(self.previous.values_mut());
-        for id in self.stack.iter_mut().chain(memos).chain(self.extensions.values_mut()) {
+        for id in self.stack.iter_mut().chain(self.extensions.values_mut()) {
             *id = moved.new_place(*id);
         }
+        self.memo.renew(|id| moved.new_place(id));
+        self.previous.renew(|id| moved.new_place(id));
         self.globals.moved(&moved);
         // Not again before twice as much is there: a look at everything has its price.
         self.forget_at = (2 * self.arena.used()).max(self.context.limits.values_max / 2);

@@ -46,6 +46,11 @@ impl Id {
         (self.0 & SMALL_INT != 0).then_some(self.0 & !SMALL_INT)
     }
 
+    /// It stands for a node of the arena, which can move.
+    pub fn is_node(self) -> bool {
+        self.node().is_some()
+    }
+
     fn node(self) -> Option<usize> {
         (self.0 & SMALL_INT == 0).then(|| self.0.checked_sub(FIRST_NODE)).flatten().map(|index| index as usize)
     }

@@ -28,6 +28,10 @@ pub struct Attacher<'a> {
     pub ladder: Vec<RungState>,
 }
 
+/// Where exec is seen, and the programs that are on it beside the one that reports it.
+pub const EXEC: &str = "sched_process_exec";
+pub const INHERITING: [&str; 2] = ["exec_inherits", "exec_inherited"];
+
 const LSM_NEVER_RAN: &str = "it attached but never ran; put `bpf` into the kernel's `lsm=` parameter";
 
 impl Attacher<'_> {
@@ -47,10 +51,9 @@ impl Attacher<'_> {
 
     /// The descriptors that a program is started with: two programs, behind the one that reports execs.
     pub fn inherit(&mut self) -> Hook {
-        const PROGRAMS: [&str; 2] = ["exec_inherits", "exec_inherited"];
         let lost = "a model that a program was started with (a shell's redirection) is not seen";
         let mut hook = Hook::new("inherit", true, lost);
-        let attached = PROGRAMS.iter().try_for_each(|name| self.typed(name, "sched_process_exec"));
+        let attached = INHERITING.iter().try_for_each(|name| self.typed(name, EXEC));
         hook.settle(Rung::TpBtf, attached, "");
         hook
     }

@@ -12,6 +12,7 @@ use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock
 use super::attach::{Attacher, not_found};
 use super::plan::{Hook, Rung};
 use super::say;
+use super::verify::once;
 
 /// A link is always one of many, whatever this mode says; the old attach call would push others out.
 const MODE: CgroupAttachMode = CgroupAttachMode::Single;
@@ -36,7 +37,7 @@ impl Attacher<'_> {
     pub fn bind(&mut self, event: &'static str, name: &'static str, root: &Path, lost: &str) -> Hook {
         self.on_cgroup(event, root, true, lost, |this, root| {
             let program: &mut CgroupSock = this.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-            program.load()?;
+            once(program.load())?;
             program.attach(root, MODE).map(drop)
         })
     }
@@ -47,7 +48,7 @@ impl Attacher<'_> {
         self.on_cgroup("tcp", root, true, lost, |this, root| {
             let name = "tcp_socket";
             let program: &mut SockOps = this.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
-            program.load()?;
+            once(program.load())?;
             program.attach(root, MODE).map(drop)
         })
     }
@@ -57,7 +58,7 @@ impl Attacher<'_> {
         // Not required: nothing that we may send by ourselves would prove them.
         self.on_cgroup(event, root, false, lost, |this, root| {
             let program: &mut CgroupSkb = this.ebpf.program_mut(event).ok_or(not_found(event))?.try_into()?;
-            program.load()?;
+            once(program.load())?;
             program.attach(root, which, MODE).map(drop)
         })
     }

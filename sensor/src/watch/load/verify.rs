@@ -4,6 +4,7 @@
 use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
 
+use super::attach::{EXEC, INHERITING};
 use super::hooks::SECURITY_HOOKS;
 use super::plan::Rung;
 
@@ -33,8 +34,14 @@ fn function_of(name: &str, program: &Program, rung: Option<Rung>) -> Option<Stri
             Some(if matches!(program, Program::Lsm(_)) { hook.to_owned() } else { format!("security_{hook}") })
         }
         Program::TracePoint(_) => rung.is_none().then(|| name.to_owned()),
-        Program::BtfTracePoint(_) => name.starts_with("sched_process_").then(|| name.to_owned()),
-        Program::CgroupSockAddr(_) | Program::Iter(_) => Some(name.to_owned()),
+        Program::BtfTracePoint(_) if INHERITING.contains(&name) => Some(EXEC.to_owned()),
+        // What else is on a typed tracepoint stands in for a security function.
+        Program::BtfTracePoint(_) => (rung.is_none() || name.starts_with("sched_process_")).then(|| name.to_owned()),
+        Program::CgroupSockAddr(_)
+        | Program::CgroupSock(_)
+        | Program::CgroupSkb(_)
+        | Program::SockOps(_)
+        | Program::Iter(_) => Some(name.to_owned()),
         _ => None,
     }
 }
@@ -47,6 +54,9 @@ fn load(program: &mut Program, function: &str, btf: &Btf) -> Result<(), ProgramE
         Program::TracePoint(program) => program.load(),
         Program::BtfTracePoint(program) => program.load(function, btf),
         Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        Program::SockOps(program) => program.load(),
         Program::Iter(program) => program.load(function, btf),
         _ => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! Forgetting: a stream of any length is followed in bounded memory. What is harmless and out of sight leaves the arena,
 //! and becomes [`Id::LOST`]: whoever needs its content later says so in the report.
 
-use super::{Arena, Id, Node, Object, Shared, Tuple};
+use super::{Arena, Id, Node, Object};
 
 /// Values that are kept because the stack, or an open container on it, shows them: the next calls take them as arguments.
 const SHOWN_MAX: usize = 1 << 18;
@@ -75,61 +75,102 @@ impl Arena {
         }
     }
 
-    /// Moves the kept nodes together; everything that named another one names [`Id::LOST`].
+    /// Moves the kept nodes together, where they are; everything that named another one names [`Id::LOST`].
+    ///
+    /// What a node is made of lies in the order of the nodes, so nothing is written over before it was read.
     fn compact(&mut self, keep: &[bool]) -> Moved {
-        let old = std::mem::take(self);
-        let mut moved = Moved(Vec::with_capacity(old.nodes.len()));
+        let mut moved = Moved(Vec::with_capacity(keep.len()));
         let mut next = super::FIRST_NODE;
         for &kept in keep {
             moved.0.push(if kept { Id(next) } else { Id::LOST });
             next += u32::from(kept);
         }
-        self.max = old.max;
-        self.global_flags = old.global_flags;
-        let (mut boxes, mut owned) = (old.boxes, old.owned);
-        for (node, _) in old.nodes.iter().zip(keep).filter(|(_, kept)| **kept) {
-            let (node, cost) = match *node {
-                Node::Text { .. } | Node::Global { .. } => (*node, 0),
+        let mut kept = Kept::default();
+        self.used = 0;
+        self.owned_bytes = 0;
+        for at in (0..keep.len()).filter(|at| keep.get(*at) == Some(&true)) {
+            let Some(&node) = self.nodes.get(at) else { break };
+            let (node, cost) = match node {
+                Node::Text { .. } | Node::Global { .. } => (node, 0),
                 Node::Owned { text, index } => {
-                    let bytes = owned.get_mut(index as usize).map(std::mem::take).unwrap_or_default();
-                    self.owned_bytes += bytes.len() + 16;
-                    self.owned.push(bytes);
-                    (Node::Owned { text, index: self.owned.len() as u32 - 1 }, 1)
+                    let index = down(&mut self.owned, index, &mut kept.owned);
+                    self.owned_bytes += self.owned(index).len() + 16;
+                    (Node::Owned { text, index }, 1)
                 }
                 Node::Tuple { index } => {
-                    let tuple = old.tuples.get(index as usize).copied().unwrap_or_default();
-                    let from = tuple.start as usize;
-                    let items = old.items.get(from..from + tuple.len as usize).unwrap_or_default();
-                    let start = self.items.len() as u32;
-                    self.items.extend(items.iter().map(|item| moved.new_place(*item)));
-                    self.tuples.push(Tuple { start, ..tuple });
-                    (Node::Tuple { index: self.tuples.len() as u32 - 1 }, u64::from(tuple.len) + 1)
+                    let index = down(&mut self.tuples, index, &mut kept.tuples);
+                    (Node::Tuple { index }, self.move_items(index, &mut kept.items, &moved) + 1)
                 }
                 Node::Box { kind, index } => {
-                    let mut shared: Shared = boxes.get_mut(index as usize).map(std::mem::take).unwrap_or_default();
-                    for child in &mut shared.children {
+                    let index = down(&mut self.boxes, index, &mut kept.boxes);
+                    let children = self.boxes.get_mut(index as usize).map(|shared| &mut shared.children);
+                    let mut cost = 2;
+                    for child in children.into_iter().flatten() {
                         *child = moved.new_place(*child);
+                        cost += 1;
                     }
-                    let cost = 2 + shared.children.len() as u64;
-                    self.boxes.push(shared);
-                    (Node::Box { kind, index: self.boxes.len() as u32 - 1 }, cost)
+                    (Node::Box { kind, index }, cost)
                 }
                 Node::Object { index } => {
-                    let object = old.objects.get(index as usize).copied().map(|object| Object {
-                        callee: moved.new_place(object.callee),
-                        args: moved.new_place(object.args),
-                        state: moved.new_place(object.state),
-                        ..object
-                    });
-                    self.objects.extend(object);
-                    (Node::Object { index: (self.objects.len() as u32).saturating_sub(1) }, 1)
+                    let index = down(&mut self.objects, index, &mut kept.objects);
+                    if let Some(object) = self.objects.get_mut(index as usize) {
+                        for part in [&mut object.callee, &mut object.args, &mut object.state] {
+                            *part = moved.new_place(*part);
+                        }
+                    }
+                    (Node::Object { index }, 1)
                 }
             };
-            self.nodes.push(node);
+            if let Some(place) = self.nodes.get_mut(kept.nodes) {
+                *place = node;
+            }
+            kept.nodes += 1;
             self.used += 1 + cost;
         }
+        self.nodes.truncate(kept.nodes);
+        self.tuples.truncate(kept.tuples);
+        self.items.truncate(kept.items);
+        self.boxes.truncate(kept.boxes);
+        self.objects.truncate(kept.objects);
+        self.owned.truncate(kept.owned);
         moved
     }
+
+    /// Moves the items of a tuple to place `next`, and says how many they are.
+    fn move_items(&mut self, tuple: u32, next: &mut usize, moved: &Moved) -> u64 {
+        let Some(tuple) = self.tuples.get_mut(tuple as usize) else { return 0 };
+        let from = tuple.start as usize;
+        tuple.start = *next as u32;
+        for at in from..from + tuple.len as usize {
+            let Some(&item) = self.items.get(at) else { break };
+            if let Some(place) = self.items.get_mut(*next) {
+                *place = moved.new_place(item);
+            }
+            *next += 1;
+        }
+        u64::from(tuple.len)
+    }
+}
+
+/// How much of each list stays.
+#[derive(Default)]
+struct Kept {
+    nodes: usize,
+    tuples: usize,
+    items: usize,
+    boxes: usize,
+    objects: usize,
+    owned: usize,
+}
+
+/// Moves an element down to place `next`, and says which that was.
+fn down<T>(list: &mut [T], index: u32, next: &mut usize) -> u32 {
+    let (to, from) = (*next, index as usize);
+    if to < from && from < list.len() {
+        list.swap(to, from);
+    }
+    *next += 1;
+    to as u32
 }
 
 #[cfg(test)]
