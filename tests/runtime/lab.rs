@@ -73,7 +73,10 @@ impl Lab {
 
     /// The Python that has the libraries of machine learning.
     pub fn libraries(&self) -> Result<&Libraries> {
-        self.libraries.get_or_init(|| Libraries::find().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
+        self.libraries
+            .get_or_init(|| Libraries::find().map_err(|error| format!("{error:#}")))
+            .as_ref()
+            .map_err(|error| anyhow!("{error}"))
     }
 
     /// Does `sensor doctor` say, in these words, that something isn't seen here?

@@ -40,7 +40,7 @@ use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Executable, Header, Load, LoadArtifact, Open, Record, Repeats};
 use self::ring::Stream;
-use crate::event::{Access, Act, ActKind, Artifact, Destination, InodeKey, Lineage, Loss, Model, Role, TaskKey};
+use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, Model, Role, TaskKey};
 
 /// Records that are taken from one ring before somebody else gets a turn.
 const BATCH_RECORDS_MAX: usize = 512;
@@ -480,9 +480,9 @@ impl Joined {
 
     fn act(&mut self, ready: Ready) -> Act {
         let Ready { header, kind, mut role, mut artifacts, artifacts_omitted, repeats, mut process } = ready;
-        // What a reader opened is no load of its children either.
-        let is_load = |artifact: &Artifact| !self.processes.is_reader(artifact.opener);
-        if artifacts.iter().any(is_load) { artifacts.retain(is_load) } else { role = Role::Reader }
+        if self.processes.were_only_read(&mut artifacts) {
+            role = Role::Reader;
+        }
         let Lineage { process: latest, ancestors, cgroup_id } = self.processes.lineage(header.task, header.cgroup);
         if process.exe.is_empty() || (process.argv.is_empty() && process.exe == latest.exe) {
             process = latest;

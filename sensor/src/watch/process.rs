@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use sensor_abi::record::UNKNOWN_UID;
 
 use super::record::{Argv, Header};
-use crate::event::{Bytes, Lineage, Process, TaskKey};
+use crate::event::{Artifact, Bytes, Lineage, Process, TaskKey};
 
 /// Processes that are remembered; the oldest entries give way.
 const ENTRIES_MAX: usize = 16_384;
@@ -177,8 +177,18 @@ impl Processes {
         }
     }
 
+    /// Did nobody but readers open these? Else what they opened is taken out: it is no load of their children either.
+    pub fn were_only_read(&self, artifacts: &mut Vec<Artifact>) -> bool {
+        let is_load = |artifact: &Artifact| !self.is_reader(artifact.opener);
+        if artifacts.iter().any(is_load) {
+            artifacts.retain(is_load);
+            return false;
+        }
+        true
+    }
+
     /// Does the process run a script that reads files for a living?
-    pub fn is_reader(&self, task: TaskKey) -> bool {
+    fn is_reader(&self, task: TaskKey) -> bool {
         self.entries.get(&Id::from(task)).is_some_and(|entry| entry.script == Script::Reader)
     }
 
@@ -367,7 +377,15 @@ mod tests {
         processes.forked(&header(python, key(1, 0)), child);
         let exe = b"/usr/bin/python3".to_vec();
         let argv = argv(&["python3", "x.py"]);
-        processes.told(Told { tgid: 50, start_ticks: 500, parent_tgid: 1, exe, argv, uid: None, script_is_roots: false });
+        processes.told(Told {
+            tgid: 50,
+            start_ticks: 500,
+            parent_tgid: 1,
+            exe,
+            argv,
+            uid: None,
+            script_is_roots: false,
+        });
         assert_eq!(processes.lineage(child, 1).process.argv.len(), 2);
         assert_eq!(processes.ask(child), [51, 1], "and it is asked for itself");
     }

@@ -3,9 +3,12 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 
+use crate::actor::Actor;
 use crate::alert::Alerts;
-use crate::harness::Case;
+use crate::daemon::Daemon;
+use crate::harness::{CONFIG, Case};
 use crate::lab::Room;
 use crate::model::Content;
 use crate::namespace::{LOOPBACK4, PUBLIC4, PUBLIC6};
@@ -77,6 +80,7 @@ pub fn cases() -> Vec<Case> {
             Ok(below_medium(room))
         }),
     ];
+    cases.push(Case::alone("quiet::reader_script", reader_script));
     for (name, program, arguments) in READERS {
         cases.push(Case::shared(format!("quiet::reader_{name}"), move |room| {
             let model = room.model("model.pkl", Content::Shell("true"))?;
@@ -92,6 +96,39 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// A script that is called like a tool which reads models: root's is one, anybody else's is a loader.
+fn reader_script(room: &Room<'_>) -> Result<()> {
+    const SCRIPT: &str = "
+import socket, sys
+with open(sys.argv[1], 'rb') as file:
+  file.read()
+with socket.create_connection((sys.argv[2], int(sys.argv[3]))) as connection:
+  connection.sendall(b'seen')
+print('{\"waiting\": true}', flush=True)
+sys.stdin.readline()
+";
+    let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
+    for (owner, severity) in [(0, "info"), (65534, "critical")] {
+        let model = room.model(&format!("model-{owner}.pkl"), Content::Shell("true"))?;
+        let script = room.dir.join("s3cmd");
+        std::fs::write(&script, format!("#!{}\n{SCRIPT}", room.lab.python.display()))?;
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        std::os::unix::fs::chown(&script, Some(owner), None)?;
+        let listener = room.tcp(PUBLIC4)?;
+        let mut command = Command::new(&script);
+        command.arg(&model).arg(listener.host()).arg(listener.port().to_string());
+        let mut reader = Actor::start(&mut command)?;
+        reader.wait_said("waiting")?;
+        listener.was_reached()?;
+        let alert = daemon.wait_for("the connection", |alert| alert.at("/event/port") == listener.port())?;
+        alert.names(&model)?.is("/severity", severity)?;
+        reader.tell("go on")?;
+        reader.finish()?.succeeded()?;
+    }
+    daemon.stop(Signal::TERM)?;
+    Ok(())
 }
 
 /// Programs that read models for a living.

@@ -21,13 +21,19 @@ const LOADS: [(&str, &str, &str, &str); 8] = [
     ("joblib", "model.joblib", "joblib.dump", "import joblib\njoblib.load(MODEL)"),
     ("joblib_compressed", "model.joblib", "joblib.dump, compressed", "import joblib\njoblib.load(MODEL)"),
     ("joblib_mapped", "model.joblib", "joblib.dump", "import joblib\njoblib.load(MODEL, mmap_mode='r')"),
-    ("sklearn_by_pickle", "model.pkl", "joblib.dump", "import sklearn.pipeline\nimport joblib\njoblib.load(open(MODEL, 'rb'))"),
+    (
+        "sklearn_by_pickle",
+        "model.pkl",
+        "joblib.dump",
+        "import sklearn.pipeline\nimport joblib\njoblib.load(open(MODEL, 'rb'))",
+    ),
     ("numpy", "model.npy", "np.save", "import numpy\nnumpy.load(MODEL, allow_pickle=True)"),
     ("numpy_archive", "model.npz", "np.savez", "import numpy\nnumpy.load(MODEL, allow_pickle=True)['arr_0']"),
 ];
 
 /// Since 2.6 torch.load refuses code where nobody asks for it.
-const TORCH: &str = "import torch\ntry:\n  torch.load(MODEL, weights_only=False)\nexcept TypeError:\n  torch.load(MODEL)";
+const TORCH: &str =
+    "import torch\ntry:\n  torch.load(MODEL, weights_only=False)\nexcept TypeError:\n  torch.load(MODEL)";
 
 /// Where the payload acts from: functions of `acts.py`.
 const PLACES: [&str; 3] = ["here", "thread", "grandchild"];
@@ -165,7 +171,8 @@ fn with_libraries(room: &Room<'_>, case: impl FnOnce() -> Result<Check>) -> Resu
 
 fn payload(room: &Room<'_>, file: &str, function: &'static str, load: &str, place: &str) -> Result<Check> {
     let listener = room.tcp(PUBLIC4)?;
-    let code = format!("from acts import *\n{place}(lambda: tcp({}))", listener.python());
+    let acts = "__import__('acts')";
+    let code = format!("{acts}.{place}(lambda: {acts}.tcp({}))", listener.python());
     let model = room.model(file, Content::By(function, &code))?;
     room.run(&mut room.python_of(&room.lab.libraries()?.python, load, &[&model]))?;
     listener.was_reached()?;

@@ -233,9 +233,7 @@ pub fn read_processes() -> (Questions, mpsc::Receiver<Reply>) {
 fn told(seen: Seen) -> Told {
     let start_ticks = seen.start_boottime_ns() / TICK_NS;
     let (exe, argv, script_is_roots) = match seen.details {
-        Some(details) => {
-            (details.exe.0, Argv::split(&details.argv.0, details.argv_truncated), details.script_is_roots)
-        }
+        Some(details) => (details.exe.0, Argv::split(&details.argv.0, details.argv_truncated), details.script_is_roots),
         None => (Vec::new(), Argv::default(), false),
     };
     let (parent_tgid, uid) = (seen.listed.ppid, seen.listed.uid);
