@@ -55,7 +55,10 @@ pub struct Context<'a> {
     depth: u32,
     deadline: Instant,
     expired: bool,
+    /// No finding so far says that something was not read.
     complete: bool,
+    /// Something else does.
+    left_unread: bool,
     sink: Sink,
     trace: Vec<TracedGlobal>,
 }
@@ -77,6 +80,7 @@ impl<'a> Context<'a> {
             deadline: Instant::now() + limits.time_max,
             expired: false,
             complete: true,
+            left_unread: false,
             sink: Sink::default(),
             trace: Vec::new(),
         }
@@ -105,12 +109,12 @@ impl<'a> Context<'a> {
 
     /// Something was left unread without a finding of its own (who calls this has reported one that says so).
     pub fn incomplete(&mut self) {
-        self.complete = false;
+        self.left_unread = true;
     }
 
     /// No range has been left unread so far.
     pub fn complete(&self) -> bool {
-        self.complete
+        self.complete && !self.left_unread
     }
 
     /// The time is up; reported once as SNS-905. Cheap enough for every few thousand steps, not for every step.
@@ -163,13 +167,18 @@ impl<'a> Context<'a> {
         self.report(finding);
     }
 
-    /// Runs `inner` with a sink of its own and returns what it found instead of reporting it. Budgets, coverage and the
-    /// trace stay shared.
+    /// Runs `inner` with a sink of its own and returns what it found instead of reporting it: who drops a finding of
+    /// coverage, because the bytes were nothing that a reader means, drops what it says of the file, too. Budgets and the
+    /// trace stay shared, and that a budget is used up is always reported.
     pub fn isolated<T>(&mut self, inner: impl FnOnce(&mut Self) -> T) -> (T, Vec<Finding>) {
         let outer = std::mem::take(&mut self.sink);
+        let complete = std::mem::replace(&mut self.complete, true);
         let result = inner(self);
         let inner = std::mem::replace(&mut self.sink, outer);
-        (result, inner.into_findings())
+        self.complete = complete;
+        let (used_up, found): (Vec<_>, Vec<_>) = inner.into_findings().into_iter().partition(Finding::is_limit);
+        used_up.into_iter().for_each(|finding| self.report(finding));
+        (result, found)
     }
 
     /// Notes that a stream imports a global.
@@ -292,6 +301,21 @@ mod tests {
         let findings = context.into_findings();
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].severity, Severity::High);
+    }
+
+    #[test]
+    fn who_drops_what_was_not_read_drops_it_for_the_file_too() {
+        let limits = Limits::default();
+        let mut context = Context::new(&limits, |_, _| false);
+        let (_, found) = context.isolated(|context| context.report(Finding::new("SNS-903", Severity::Low, "x")));
+        assert!(context.complete());
+        found.into_iter().for_each(|finding| context.report(finding));
+        assert!(!context.complete());
+
+        let mut context = Context::new(&limits, |_, _| false);
+        let (_, found) = context.isolated(|context| context.limit_reached("members_max", 1, None, None));
+        assert_eq!((context.complete(), found), (false, vec![]), "a budget is the file's");
+        assert_eq!(context.into_findings()[0].id, "SNS-901");
     }
 
     #[test]

@@ -112,4 +112,9 @@ impl Finding {
     pub fn is_coverage(&self) -> bool {
         self.id.starts_with("SNS-9") || matches!(self.id, "SNS-702" | "SNS-703")
     }
+
+    /// A budget of the whole file is used up.
+    pub fn is_limit(&self) -> bool {
+        matches!(self.id, "SNS-901" | "SNS-905")
+    }
 }

@@ -1,12 +1,14 @@
-//! CPython itself as the oracle: every global that any of its unpicklers imports is in our trace.
+//! CPython itself as the oracle: every global that any of its unpicklers imports is in our trace; torch's and joblib's
+//! readers, too, where the interpreter has them.
 //!
 //! The interpreter is `SENSOR_PYTHON`, or `python3`. Nothing dangerous runs: the child records each import by an audit
-//! hook, and refuses all but a few harmless ones.
+//! hook, refuses all but a few harmless ones, and refuses whatever else acts on the machine; its memory, files and
+//! processes are limited by the kernel. `SENSOR_READERS` names readers that may not be missing.
 
 mod random;
 
-use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use random::Random;
@@ -18,41 +20,77 @@ use sensor_scan::{Context, Limits};
 const PROGRAMS: u64 = 5_000;
 
 fn programs() -> u64 {
-    random::programs().unwrap_or(PROGRAMS)
+    random::number("SENSOR_PROGRAMS").unwrap_or(PROGRAMS)
 }
 
+/// Of so many programs, torch and joblib read one: they are slow.
+const PROGRAMS_PER_FRAMEWORK: u64 = 10;
+
 const CHILD: &str = r#"
-import sys, io, pickle, base64
+import sys, io, pickle, base64, zipfile, warnings, resource
+warnings.filterwarnings('ignore')
 SAFE = {('collections', 'OrderedDict'), ('builtins', 'set'), ('builtins', 'dict'), ('builtins', 'list'),
         ('builtins', 'str'), ('builtins', 'int'), ('datetime', 'timedelta'), ('copyreg', '_reconstructor'),
-        ('builtins', 'object'), ('argparse', 'Namespace'), ('_codecs', 'encode')}
+        ('builtins', 'object'), ('argparse', 'Namespace'), ('_codecs', 'encode'), ('builtins', 'bytearray'),
+        ('collections', 'deque')}
 import collections, datetime, copyreg, argparse, _codecs
-seen = None
-def hook(event, args):
-    if event == 'pickle.find_class' and seen is not None:
-        seen.add(args)
-        if args not in SAFE:
-            raise RuntimeError('refused')
-sys.addaudithook(hook)
 class Unbuffered(io.RawIOBase):
     def __init__(self, data): self.inner = io.BytesIO(data)
     def readable(self): return True
     def readinto(self, view):
         data = self.inner.read(len(view)); view[:len(data)] = data; return len(data)
-readers = [lambda b: pickle.loads(b), lambda b: pickle.Unpickler(io.BytesIO(b)).load(),
-           lambda b: pickle.Unpickler(Unbuffered(b)).load(),
-           lambda b: pickle._Unpickler(io.BytesIO(b)).load(), lambda b: pickle.loads(b, encoding='bytes')]
+def again(unpickler):
+    for _ in range(4): unpickler.load()
+plain = [lambda b: pickle.loads(b), lambda b: again(pickle.Unpickler(io.BytesIO(b))),
+         lambda b: pickle.Unpickler(Unbuffered(b)).load(),
+         lambda b: again(pickle._Unpickler(io.BytesIO(b))), lambda b: pickle.loads(b, encoding='bytes')]
+readers = {'plain': plain}
+try:
+    import joblib
+    readers['joblib'] = [lambda b: joblib.load(io.BytesIO(b))]
+except ImportError: pass
+try:
+    import torch
+    def archive(b):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, 'w') as z:
+            for name, data in (('data.pkl', b), ('version', b'3\n'), ('byteorder', b'little')): z.writestr('m/' + name, data)
+        out.seek(0)
+        return out
+    LEGACY = b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00.'
+    readers['torch-zip'] = [lambda b: torch.load(archive(b), weights_only=False)]
+    readers['torch-legacy'] = [lambda b: torch.load(io.BytesIO(LEGACY + b + b'\x80\x02]q\x00.'), weights_only=False)]
+except ImportError: pass
+seen = None
+ACTS = ('os.', 'subprocess.', 'socket.', 'ctypes.', 'shutil.', 'ftplib.', 'urllib.', 'pty.', 'signal.', 'winreg.', 'exec', 'open')
+def hook(event, args):
+    if seen is None: return
+    if event == 'pickle.find_class':
+        seen.add(args)
+        if args not in SAFE: raise RuntimeError('refused')
+    elif event.startswith(ACTS) and not (event == 'open' and args[1] in ('r', 'rb', None)):
+        raise RuntimeError('refused')
+sys.addaudithook(hook)
 sys.setrecursionlimit(3000)
-for line in sys.stdin:
+GIB = 1 << 30
+resource.setrlimit(resource.RLIMIT_AS, (16 * GIB, 16 * GIB))
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+print(' '.join(readers), flush=True)
+def hexed(pairs):
+    return ' '.join(m.encode('utf-8', 'surrogatepass').hex() + ':' + n.encode('utf-8', 'surrogatepass').hex()
+                    for m, n in pairs if isinstance(m, str) and isinstance(n, str))
+for number, line in enumerate(sys.stdin):
     data = base64.b64decode(line)
-    seen = set()
-    for reader in readers:
-        try: reader(data)
-        except BaseException: pass
-    found, seen = seen, None
-    clean = [(m, n) for m, n in found if isinstance(m, str) and isinstance(n, str)]
-    hexed = [m.encode('utf-8', 'surrogatepass').hex() + ':' + n.encode('utf-8', 'surrogatepass').hex() for m, n in clean]
-    print(' '.join(hexed))
+    for name, ways in readers.items():
+        if name != 'plain' and number % EVERY: continue
+        seen = set()
+        for way in ways:
+            try: way(data)
+            except BaseException: pass
+        found, seen = seen, None
+        print(number + 1, name, hexed(found))
+    print('done')
 "#;
 
 fn pick<'a, T: ?Sized>(random: &mut Random, from: &[&'a T]) -> &'a T {
@@ -74,6 +112,9 @@ const NAMES: &[&str] = &[
     "Namespace",
     "encode",
     "x.y",
+    "FloatStorage",
+    "deque",
+    "bytearray",
 ];
 
 fn text(out: &mut Vec<u8>, random: &mut Random, text: &str) {
@@ -97,7 +138,7 @@ fn program(seed: u64) -> Vec<u8> {
         out.extend([0x80, random.below(6) as u8]);
     }
     for _ in 0..random.below(24) + 2 {
-        match random.below(22) {
+        match random.below(30) {
             0 | 1 => {
                 let (module, name) = (pick(&mut random, MODULES), pick(&mut random, NAMES));
                 text(&mut out, &mut random, module);
@@ -159,6 +200,51 @@ fn program(seed: u64) -> Vec<u8> {
                 out.push(0x94);
             }
             20 => out.extend(b"0"),
+            21 => out.extend([&b"r"[..], &(random.below(400) as u32).to_le_bytes()].concat()),
+            22 => out.extend([&b"j"[..], &(random.below(400) as u32).to_le_bytes()].concat()),
+            23 => out.extend(pick(
+                &mut random,
+                &[
+                    &b"\x8f"[..],
+                    b"\x90",
+                    b"\x91",
+                    b"\x92",
+                    b"\x82\x01",
+                    b"\x83\x01\x00",
+                    b"\x84\x01\x00\x00\x00",
+                    b"\x85",
+                    b"\x86",
+                    b"\x87",
+                    b"\x88",
+                    b"\x89",
+                    b"\x97",
+                    b"\x98",
+                    b"Q",
+                    b"Pid\n",
+                ],
+            )),
+            24 => out.extend(pick(
+                &mut random,
+                &[
+                    &b"C\x02ab"[..],
+                    b"B\x02\x00\x00\x00ab",
+                    b"\x8e\x02\x00\x00\x00\x00\x00\x00\x00ab",
+                    b"\x96\x02\x00\x00\x00\x00\x00\x00\x00ab",
+                    b"G\x3f\xf0\x00\x00\x00\x00\x00\x00",
+                    b"\x8b\x02\x00\x00\x00\x05\x00",
+                    b"J\xff\xff\xff\xff",
+                    b"I0\n",
+                    b"L-1\n",
+                    b"S'o\\x73'\n",
+                    b"S\"os\"\n",
+                    b"V\\u006fs\n",
+                    b"Vo\\\n",
+                ],
+            )),
+            25 => out.extend(b"}}\x92"),
+            26 => out.extend(b"(NN\x90"),
+            27 => out.extend(b"N}\x86b"),
+            28 if random.below(3) == 0 => out.push(b'.'),
             _ => out.push(random.below(256) as u8),
         }
     }
@@ -188,11 +274,19 @@ fn unhex(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn traced(bytes: &[u8]) -> BTreeSet<(String, String)> {
+fn traced(reader: &str, program: &[u8]) -> BTreeSet<(String, String)> {
     let limits = Limits::default();
     let mut context = Context::new(&limits, |_, _| false);
-    let source = MemorySource::new(bytes, b"");
-    let stream = Stream { source: &source, start: 0, end: bytes.len() as u64, dialect: Dialect::Plain, member: None };
+    let legacy: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00.";
+    let (dialect, bytes) = match reader {
+        "plain" => (Dialect::Plain, program.to_vec()),
+        "joblib" => (Dialect::Joblib, program.to_vec()),
+        "torch-zip" => (Dialect::TorchZip, program.to_vec()),
+        "torch-legacy" => (Dialect::TorchLegacy, [legacy, program, b"\x80\x02]q\x00."].concat()),
+        other => panic!("the child has a reader that nobody asked for: {other}"),
+    };
+    let source = MemorySource::new(&bytes, b"");
+    let stream = Stream { source: &source, start: 0, end: bytes.len() as u64, dialect, member: None };
     pickle::scan_all(&stream, &mut context);
     context.traced().iter().map(|global| (global.module.clone(), global.name.clone())).collect()
 }
@@ -200,8 +294,10 @@ fn traced(bytes: &[u8]) -> BTreeSet<(String, String)> {
 #[test]
 fn every_global_that_cpython_imports_is_traced() {
     let python = std::env::var("SENSOR_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = CHILD.replace("EVERY", &PROGRAMS_PER_FRAMEWORK.to_string());
     let child = Command::new(&python)
-        .args(["-I", "-c", CHILD])
+        .args(["-I", "-c", &script])
+        .env("OMP_NUM_THREADS", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -222,21 +318,38 @@ fn every_global_that_cpython_imports_is_traced() {
             }
         }
     });
-    let output = child.wait_with_output().expect("the child was started");
-    writer.join().expect("the writer does not panic");
-    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
-    let lines: Vec<&str> = lines.lines().collect();
-    assert_eq!(lines.len() as u64, programs(), "the interpreter stopped early: {:?}", output.status);
-    let mut imports = 0;
-    for (seed, line) in (1..=programs()).zip(lines) {
+    let mut lines = BufReader::new(child.stdout.take().expect("piped above")).lines().map_while(Result::ok);
+    let readers = lines.next().unwrap_or_default();
+    for wanted in std::env::var("SENSOR_READERS").unwrap_or_default().split_whitespace() {
+        assert!(readers.split(' ').any(|reader| reader == wanted), "{python} has no {wanted}, only {readers}");
+    }
+    let (mut imports, mut read, mut done) = (BTreeMap::<String, u64>::new(), BTreeMap::<String, u64>::new(), 0);
+    for line in lines {
+        if line == "done" {
+            done += 1;
+            continue;
+        }
+        let mut words = line.split_whitespace();
+        let (Some(seed), Some(reader)) = (words.next().and_then(|seed| seed.parse().ok()), words.next()) else {
+            panic!("the child wrote {line:?}");
+        };
         let bytes = program(seed);
-        let ours = traced(&bytes);
-        for pair in line.split_whitespace() {
+        let ours = traced(reader, &bytes);
+        *read.entry(reader.to_owned()).or_default() += 1;
+        for pair in words {
             let (module, name) = pair.split_once(':').expect("the child writes pairs");
             let pair = (unhex(module), unhex(name));
-            imports += 1;
-            assert!(ours.contains(&pair), "program {seed}: CPython imports {pair:?}, we saw {ours:?} in {bytes:?}");
+            *imports.entry(reader.to_owned()).or_default() += 1;
+            assert!(
+                ours.contains(&pair),
+                "program {seed}: {reader} imports {pair:?}, we saw {ours:?} in {}",
+                bytes.escape_ascii()
+            );
         }
     }
-    assert!(imports > programs() / 4, "the programs import too little to compare: {imports}");
+    writer.join().expect("the writer does not panic");
+    let status = child.wait().expect("the child was started");
+    assert_eq!(done, programs(), "the interpreter stopped early: {status:?}");
+    println!("programs read: {read:?}; globals imported: {imports:?}");
+    assert!(imports["plain"] > programs() / 4, "the programs import too little to compare: {imports:?}");
 }

@@ -10,6 +10,9 @@ use sensor_scan::{Limits, Policy, Report, Verdict, scan, sniff};
 /// `os.system("true")`.
 const MALICIOUS: &[u8] = b"\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02Rq\x03.";
 
+/// `collections.OrderedDict()`.
+const BENIGN: &[u8] = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01.";
+
 fn report(bytes: &[u8], name: &str) -> Report {
     let source = MemorySource::new(bytes, name.as_bytes());
     sniff(&source);
@@ -22,29 +25,38 @@ fn crc(bytes: &[u8]) -> u32 {
     crc.sum()
 }
 
-/// A stored or deflated member in an archive of its own.
-fn zip(name: &str, data: &[u8], deflated: bool) -> Vec<u8> {
-    let mut packed = data.to_vec();
-    if deflated {
-        let mut writer = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
-        writer.write_all(data).expect("in memory");
-        packed = writer.finish().expect("in memory");
+/// Stored or deflated members in an archive.
+fn zip_of(members: &[(&str, &[u8], bool)]) -> Vec<u8> {
+    let (mut out, mut central) = (Vec::new(), Vec::new());
+    for (name, data, deflated) in members {
+        let mut packed = data.to_vec();
+        if *deflated {
+            let mut writer = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+            writer.write_all(data).expect("in memory");
+            packed = writer.finish().expect("in memory");
+        }
+        let mut fixed = [0_u8; 26];
+        fixed[..2].copy_from_slice(&20_u16.to_le_bytes());
+        fixed[4] = if *deflated { 8 } else { 0 };
+        fixed[10..14].copy_from_slice(&crc(data).to_le_bytes());
+        fixed[14..18].copy_from_slice(&(packed.len() as u32).to_le_bytes());
+        fixed[18..22].copy_from_slice(&(data.len() as u32).to_le_bytes());
+        fixed[22..24].copy_from_slice(&(name.len() as u16).to_le_bytes());
+        let start = (out.len() as u32).to_le_bytes();
+        central.extend([b"PK\x01\x02\x14\0", &fixed[..], &[0; 10], &start, name.as_bytes()].concat());
+        out.extend([b"PK\x03\x04", &fixed[..], name.as_bytes(), &packed].concat());
     }
-    let mut fixed = [0_u8; 26];
-    fixed[..2].copy_from_slice(&20_u16.to_le_bytes());
-    fixed[4] = if deflated { 8 } else { 0 };
-    fixed[10..14].copy_from_slice(&crc(data).to_le_bytes());
-    fixed[14..18].copy_from_slice(&(packed.len() as u32).to_le_bytes());
-    fixed[18..22].copy_from_slice(&(data.len() as u32).to_le_bytes());
-    fixed[22..24].copy_from_slice(&(name.len() as u16).to_le_bytes());
-    let mut out = [b"PK\x03\x04", &fixed[..], name.as_bytes(), &packed].concat();
-    let start = out.len() as u32;
-    out.extend([b"PK\x01\x02\x14\0", &fixed[..], &[0; 14], name.as_bytes()].concat());
-    let bytes = out.len() as u32 - start;
-    out.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+    let (start, bytes) = (out.len() as u32, central.len() as u32);
+    out.extend(central);
+    let count = (members.len() as u16).to_le_bytes();
+    out.extend([b"PK\x05\x06\0\0\0\0".as_slice(), &count, &count].concat());
     out.extend([bytes.to_le_bytes(), start.to_le_bytes()].concat());
     out.extend([0; 2]);
     out
+}
+
+fn zip(name: &str, data: &[u8], deflated: bool) -> Vec<u8> {
+    zip_of(&[(name, data, deflated)])
 }
 
 fn npy(descr: &str, data: &[u8]) -> Vec<u8> {
@@ -123,6 +135,16 @@ fn a_header_length_that_looks_like_a_protocol_is_no_pickle() {
         let bytes = [&(length as u64).to_le_bytes()[..], &header, &[0; 4]].concat();
         let report = report(&bytes, "a.safetensors");
         assert_eq!((report.verdict, report.findings), (Verdict::Clean, vec![]), "{length}");
+    }
+}
+
+#[test]
+fn numbers_that_start_like_opcodes_are_numbers() {
+    // The counter of an optimiser is a tensor of four bytes: 0x6a is LONG_BINGET, and its operand is cut off.
+    for first in 0..=u8::MAX {
+        let bytes = zip_of(&[("m/data.pkl", BENIGN, false), ("m/data/0", &[first, 0xe0, 0x04, 0xbf], false)]);
+        let report = report(&bytes, "a.pt");
+        assert_eq!((report.verdict, report.coverage.complete), (Verdict::Clean, true), "{first:#x}: {report:?}");
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::build_ebpf::LLVM;
 use crate::tool::{as_root, cargo, found, output, path_with, run as run_command, target};
+use crate::vm::arch::Arch;
 use crate::vm::kernel::Kernel;
 
 /// Install what the kernel object, the tests and the virtual machines need
@@ -32,13 +33,15 @@ enum Part {
     Test,
     /// `cargo xtask vm`
     Vm,
+    /// `cargo xtask vm --arch arm64` and `--kernel all`; only where it is asked for
+    Matrix,
 }
 
 /// A package, the part that wants it, and what for.
 struct Package(Part, &'static str, &'static str);
 
 /// `LLVM` stands for the version that [`LLVM`] names.
-const PACKAGES: [Package; 28] = [
+const PACKAGES: [Package; 31] = [
     Package(Part::Build, "gcc", "links build scripts and bpf-linker"),
     Package(Part::Build, "g++", "links bpf-linker against LLVM"),
     Package(Part::Build, "rustc-web", "a stable rustc of the LLVM that the linker has"),
@@ -67,6 +70,9 @@ const PACKAGES: [Package; 28] = [
     Package(Part::Vm, "busybox-static", "its first program"),
     Package(Part::Vm, "kmod", "indexes the kernel's modules"),
     Package(Part::Vm, "xz-utils", "unpacks them"),
+    Package(Part::Matrix, "qemu-system-arm", "the machine of another processor"),
+    Package(Part::Matrix, "gcc-aarch64-linux-gnu", "links what it runs"),
+    Package(Part::Matrix, "libc6-dev-arm64-cross", "likewise"),
 ];
 
 const BPF_LINKER: &str = "0.13.0";
@@ -76,7 +82,10 @@ const KUBERNETES_VALIDATE: &str = "kubernetes-validate";
 pub const KERNEL: &str = "6.12";
 
 pub fn run(options: &Options) -> Result<()> {
-    let wanted = |part: Part| options.parts.is_empty() || options.parts.contains(&part);
+    let wanted = |part: Part| match options.parts[..] {
+        [] => part != Part::Matrix,
+        ref parts => parts.contains(&part),
+    };
     packages(options, &wanted)?;
     if wanted(Part::Build) {
         bpf_linker(options)?;
@@ -91,6 +100,9 @@ pub fn run(options: &Options) -> Result<()> {
         && say(options, &format!("kernel {KERNEL}"), "what the virtual machine runs, below target/")
     {
         Kernel::get(KERNEL)?;
+    }
+    if wanted(Part::Matrix) {
+        rust_target(options)?;
     }
     if !options.dry_run {
         println!("Everything is there.");
@@ -186,6 +198,15 @@ fn components(options: &Options) -> Result<()> {
     }
     if say(options, "clippy, rustfmt", "lints and formatting are tested") {
         run_command(Command::new("rustup").args(["component", "add", "clippy", "rustfmt"]))?;
+    }
+    Ok(())
+}
+
+fn rust_target(options: &Options) -> Result<()> {
+    for triple in [Arch::Amd64, Arch::Arm64].into_iter().filter_map(Arch::triple) {
+        if say(options, triple, "what the machine of another processor runs; by rustup") {
+            run_command(Command::new("rustup").args(["target", "add", triple]))?;
+        }
     }
     Ok(())
 }

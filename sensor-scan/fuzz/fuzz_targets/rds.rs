@@ -1,12 +1,6 @@
-//! The reader of rds, whatever the bytes look like.
 #![no_main]
 
-use sensor_scan::format::{door, rds};
-use sensor_scan::source::MemorySource;
-use sensor_scan::{Context, Limits, Piece};
+#[path = "../readers.rs"]
+mod readers;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let (source, limits) = (MemorySource::new(bytes, b"x"), Limits::default());
-    let piece = Piece { source: &source, start: 0, end: bytes.len() as u64, member: None };
-    rds::scan(&piece, &mut Context::new(&limits, door));
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::run("rds", bytes));

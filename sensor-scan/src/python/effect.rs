@@ -80,6 +80,8 @@ fn own(module: &str, name: &str) -> Option<Act> {
         ("wget" | "gdown", "download") => Act::Network,
         ("ctypes", _) => match last {
             "CDLL" | "PyDLL" | "WinDLL" | "OleDLL" | "LoadLibrary" => Act::Native,
+            // A function of the library.
+            "system" | "popen" | "execv" | "execve" | "execvp" | "execl" | "execlp" | "WinExec" => Act::Command,
             _ => return None,
         },
         ("cffi", _) if matches!(last, "dlopen" | "verify") => Act::Native,
@@ -137,6 +139,7 @@ mod tests {
         assert_eq!(act("socket", "socket().connect"), Some(Act::Network));
         assert_eq!(act("pathlib", "Path().write_text"), Some(Act::Write));
         assert_eq!(act("ctypes", "cdll.LoadLibrary"), Some(Act::Native));
+        assert_eq!(act("ctypes", "CDLL().system"), Some(Act::Command));
         for (module, name) in [
             ("os", "path.join"),
             ("os", "makedirs"),

@@ -21,11 +21,7 @@ impl Judge<'_> {
         for id in ids {
             let value = self.node(id, scope, line);
             let value = if self.makes(id) { self.charged(value) } else { value };
-            let index = id.index();
-            if self.values.len() <= index {
-                self.values.resize(index + 1, None);
-            }
-            self.values[index] = Some(value);
+            self.values.insert(id, value);
         }
         self.value(top)
     }
@@ -48,7 +44,7 @@ impl Judge<'_> {
     }
 
     pub(super) fn value(&self, id: Id) -> Value {
-        self.values.get(id.index()).cloned().flatten().unwrap_or(Value::UNKNOWN)
+        self.values.get(&id).cloned().unwrap_or(Value::UNKNOWN)
     }
 
     fn origins(&self, ids: impl IntoIterator<Item = Id>) -> Origin {
@@ -63,17 +59,7 @@ impl Judge<'_> {
             Node::Bytes(bytes) => Value::bytes(bytes),
             Node::Number(number) => integer(number).map_or(Value::UNKNOWN, Value::number),
             Node::Joined(parts) => {
-                let sum = parts.iter().try_fold(Value::text(""), |sum, part| {
-                    let part = self.value(*part);
-                    let part = match part.what {
-                        What::Number(number) => Value::text(number.to_string()),
-                        _ => part,
-                    };
-                    let both_bytes = sum.as_text().is_some_and(|text| text.is_empty());
-                    let sum = if both_bytes { part } else { sum.plus(&part) };
-                    (!sum.is_unknown()).then_some(sum)
-                });
-                sum.unwrap_or(Value::UNKNOWN).with(self.origins(parts.iter().copied()))
+                self.joined(parts).unwrap_or(Value::UNKNOWN).with(self.origins(parts.iter().copied()))
             }
             Node::Attribute(of, name) => self.attribute(*of, name, scope, line),
             Node::Index(of, index) => {
@@ -85,7 +71,11 @@ impl Judge<'_> {
                     }
                     _ => match module.arena.node(*of) {
                         Node::Dict(entries) => self.entry(entries, &self.value(*index)),
-                        _ => value.item(&self.value(*index)),
+                        _ => {
+                            // What acts is in a table, then: see `Dict`.
+                            let item = value.item(&self.value(*index));
+                            if item.is_unknown() && effect::of(&value).is_some() { value } else { item }
+                        }
                     },
                 }
             }
@@ -135,7 +125,7 @@ impl Judge<'_> {
                 worst.unwrap_or(Value::UNKNOWN).with(origin)
             }
             Node::Lambda(_, body) => Value::new(What::Lambda(*body)),
-            Node::Comprehension(what, loops, _) => self.comprehension(what, loops, scope, line),
+            Node::Comprehension(inner) => self.comprehension(&inner.what, &inner.loops, scope, line),
             Node::Choice(a, _, b) => {
                 let (a, b) = (self.value(*a), self.value(*b));
                 if effect::of(&a).is_some() || b.is_unknown() { a } else { b }
@@ -151,6 +141,24 @@ impl Judge<'_> {
         }
     }
 
+    /// Strings one behind the other, and fields between them.
+    fn joined(&self, parts: &[Id]) -> Option<Value> {
+        let (mut text, mut bytes) = (String::new(), Vec::new());
+        for part in parts {
+            match self.value(*part).what {
+                What::Text(part) => text.push_str(&part),
+                What::Number(number) => text.push_str(&number.to_string()),
+                What::Bytes(part) => bytes.extend_from_slice(&part),
+                _ => return None,
+            }
+        }
+        match (text.is_empty(), bytes.is_empty()) {
+            (_, true) => Some(Value::text(text)),
+            (true, false) => Some(Value::bytes(&bytes)),
+            (false, false) => None,
+        }
+    }
+
     fn entry(&self, entries: &[(Option<Id>, Id)], key: &Value) -> Value {
         let wanted = key.as_text();
         let found = entries
@@ -161,7 +169,7 @@ impl Judge<'_> {
 
     fn attribute(&mut self, of: Id, name: &str, scope: Scope, line: u32) -> Value {
         let module = self.module;
-        if matches!(module.arena.node(of), Node::Name(me) if me == "self" || me == "cls") {
+        if matches!(module.arena.node(of), Node::Name(me) if matches!(&**me, "self" | "cls")) {
             if let Some(value) = self.names.get(&(MODULE, format!("self.{name}"))) {
                 return value.clone();
             }
@@ -183,9 +191,9 @@ impl Judge<'_> {
         let mut from_object = matches!(name, "__builtins__");
         module.arena.walk(of, false, &mut |_, node| match node {
             Node::Attribute(_, inner) => {
-                from_object |= matches!(inner.as_str(), "__base__" | "__bases__" | "__mro__" | "__init__");
+                from_object |= matches!(&**inner, "__base__" | "__bases__" | "__mro__" | "__init__");
             }
-            Node::Name(inner) => from_object |= inner == "object" && name == "__subclasses__",
+            Node::Name(inner) => from_object |= &**inner == "object" && name == "__subclasses__",
             _ => {}
         });
         if from_object {
@@ -228,10 +236,10 @@ impl Judge<'_> {
         let judging = self.judging;
         let mut made = Vec::new();
         for item in items {
-            self.names.insert((scope, name.clone()), item);
+            self.names.insert((scope, name.to_string()), item);
             for id in &ids {
                 let value = self.node(*id, scope, line);
-                self.values[id.index()] = Some(value);
+                self.values.insert(*id, value);
             }
             made.push(self.value(*what));
         }

@@ -1,7 +1,7 @@
 //! From tokens to expressions, going on behind what is not understood.
 
 use super::token::{self, Kind, Part, Token};
-use super::tree::{Arena, Argument, Id, Node};
+use super::tree::{Arena, Argument, Comprehension, Id, Node};
 
 /// Brackets and operators in each other. CPython refuses more than 200 brackets; nobody writes a third of that.
 const DEPTH_MAX: u32 = 90;
@@ -234,7 +234,7 @@ impl<'a> Parser<'a> {
                 };
                 let name = name.clone();
                 self.at += 1;
-                found = self.arena.add(Node::Attribute(found, name));
+                found = self.arena.add(Node::Attribute(found, name.into()));
             } else if self.takes("(") {
                 let arguments = self.arguments();
                 found = self.arena.add(Node::Call(found, arguments));
@@ -254,9 +254,9 @@ impl<'a> Parser<'a> {
                 if KEYWORDS.contains(&name.as_str()) {
                     return None;
                 }
-                Node::Name(name)
+                Node::Name(name.into())
             }
-            Kind::Number(number) => Node::Number(number),
+            Kind::Number(number) => Node::Number(number.into()),
             Kind::Text(_) | Kind::Bytes(_) | Kind::Formatted(_) => return Some(self.strings()),
             Kind::Operator("...") => Node::Nothing,
             Kind::Operator("(") => return Some(self.bracketed(")")),
@@ -273,12 +273,12 @@ impl<'a> Parser<'a> {
         let mut pieces = Vec::new();
         loop {
             match self.peek().clone() {
-                Kind::Text(text) => pieces.push(self.arena.add(Node::Text(text))),
-                Kind::Bytes(bytes) => pieces.push(self.arena.add(Node::Bytes(bytes))),
+                Kind::Text(text) => pieces.push(self.arena.add(Node::Text(text.into()))),
+                Kind::Bytes(bytes) => pieces.push(self.arena.add(Node::Bytes(bytes.into()))),
                 Kind::Formatted(parts) => {
                     for part in parts {
                         let piece = match part {
-                            Part::Text(text) => self.arena.add(Node::Text(text)),
+                            Part::Text(text) => self.arena.add(Node::Text(text.into())),
                             Part::Field(field) => self.field(&field),
                         };
                         pieces.push(piece);
@@ -406,7 +406,7 @@ impl<'a> Parser<'a> {
                 break;
             }
         }
-        self.arena.add(Node::Comprehension(what, loops, conditions))
+        self.arena.add(Node::Comprehension(Box::new(Comprehension { what, loops, conditions })))
     }
 
     fn binary_or_lambda(&mut self) -> Option<Id> {
@@ -468,7 +468,7 @@ impl<'a> Parser<'a> {
             if self.takes(":") {
                 let second = if self.is(":") || self.is("]") || self.is(",") { None } else { self.expression() };
                 let third = if self.takes(":") && !self.is("]") && !self.is(",") { self.expression() } else { None };
-                items.push(self.arena.add(Node::Slice([first, second, third])));
+                items.push(self.arena.add(Node::Slice(Box::new([first, second, third]))));
             } else if let Some(first) = first {
                 items.push(first);
             } else {
@@ -508,10 +508,10 @@ mod tests {
     fn show(arena: &Arena, id: Id) -> String {
         let list = |ids: &[Id]| ids.iter().map(|id| show(arena, *id)).collect::<Vec<_>>().join(" ");
         match arena.node(id) {
-            Node::Name(name) => name.clone(),
+            Node::Name(name) => name.to_string(),
             Node::Text(text) => format!("'{text}'"),
             Node::Bytes(bytes) => format!("{bytes:?}"),
-            Node::Number(number) => number.clone(),
+            Node::Number(number) => number.to_string(),
             Node::Joined(ids) => format!("(join {})", list(ids)),
             Node::Attribute(of, name) => format!("{}.{name}", show(arena, *of)),
             Node::Index(of, index) => format!("{}[{}]", show(arena, *of), show(arena, *index)),
@@ -525,7 +525,8 @@ mod tests {
             Node::List(ids) => format!("[{}]", list(ids)),
             Node::Dict(entries) => format!("{{{}}}", entries.len()),
             Node::Lambda(_, body) => format!("(lambda {})", show(arena, *body)),
-            Node::Comprehension(what, loops, conditions) => {
+            Node::Comprehension(comprehension) => {
+                let Comprehension { what, loops, conditions } = &**comprehension;
                 format!("(for {} {} {})", list(what), loops.len(), conditions.len())
             }
             Node::Choice(a, b, _) => format!("({} if {})", show(arena, *a), show(arena, *b)),

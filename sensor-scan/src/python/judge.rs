@@ -23,11 +23,13 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub const FULL: Self = Self { folded_bytes: 16 << 20, repeats: 200_000, source_bytes: 4 << 20 };
+    pub const FULL: Self = Self { folded_bytes: 8 << 20, repeats: 200_000, source_bytes: 4 << 20 };
 }
 
 /// Lambdas called in lambdas, source in source.
 const DEPTH_MAX: u32 = 3;
+/// Modules whose names are imported by `*` that a name is looked up in.
+const STARS_MAX: usize = 16;
 /// Findings of one source; the worst are kept.
 const FOUND_MAX: usize = 64;
 
@@ -51,7 +53,10 @@ pub(super) struct Judge<'a> {
     calls: HashSet<(Scope, Scope)>,
     pub(super) names: HashMap<(Scope, String), Value>,
     returns: HashMap<Scope, Value>,
-    pub(super) values: Vec<Option<Value>>,
+    /// Of the present statement's expressions.
+    pub(super) values: HashMap<Id, Value>,
+    /// Modules of which every name is imported.
+    stars: Vec<Value>,
     /// Acts per function, for what only two of them together say.
     pub(super) acts_by_function: HashMap<Scope, Vec<(Act, Origin, u32)>>,
     when: Vec<When>,
@@ -71,7 +76,8 @@ impl<'a> Judge<'a> {
             calls: HashSet::new(),
             names: HashMap::new(),
             returns: HashMap::new(),
-            values: Vec::new(),
+            values: HashMap::new(),
+            stars: Vec::new(),
             acts_by_function: HashMap::new(),
             when: vec![When::Body; module.scopes.len()],
             judging: false,
@@ -92,9 +98,10 @@ impl<'a> Judge<'a> {
     }
 
     fn pass(&mut self) {
-        self.values = Vec::new();
         let module = self.module;
         for statement in &module.statements {
+            // What an expression is worth matters within its statement.
+            self.values.clear();
             self.statement(statement.scope, statement.line, &statement.action);
         }
     }
@@ -173,14 +180,17 @@ impl<'a> Judge<'a> {
             Action::Import { module, name } => {
                 let top = module.split('.').next().unwrap_or(module);
                 let (bound, value) = match name {
-                    Some(name) => (name.as_str(), module_of(module)),
+                    Some(name) => (&**name, module_of(module)),
                     None => (top, module_of(top)),
                 };
                 self.bind(scope, bound, value);
             }
-            Action::From { module, what, name } => {
-                if what != "*" {
-                    self.bind(scope, name, module_of(module).attribute(what));
+            Action::From(from) => {
+                let module = module_of(&from.module);
+                if from.what == "*" {
+                    self.stars.push(module);
+                } else {
+                    self.bind(scope, &from.name, module.attribute(&from.what));
                 }
             }
             Action::Assign { targets, value } => {
@@ -209,6 +219,13 @@ impl<'a> Judge<'a> {
             }
             Action::Decorate(id) => {
                 let value = self.evaluate(*id, scope, line);
+                match value.what {
+                    What::Lambda(body) => self.lambda(body, scope, line),
+                    What::Scope(inner) => {
+                        self.calls.insert((self.module.function(scope).unwrap_or(scope), inner));
+                    }
+                    _ => {}
+                }
                 if self.judging
                     && let Some(act @ (Act::Command | Act::Code)) = effect::of(&value)
                 {
@@ -238,7 +255,7 @@ impl<'a> Judge<'a> {
         let module = self.module;
         match module.arena.node(target) {
             Node::Name(name) => self.bind(scope, name, value.clone()),
-            Node::Attribute(of, name) if matches!(module.arena.node(*of), Node::Name(me) if me == "self" || me == "cls") =>
+            Node::Attribute(of, name) if matches!(module.arena.node(*of), Node::Name(me) if matches!(&**me, "self" | "cls")) =>
             {
                 self.bind(MODULE, &format!("self.{name}"), value.clone());
             }
@@ -274,7 +291,11 @@ impl<'a> Judge<'a> {
         match name {
             "__builtins__" | "builtins" => Value::global("builtins", ""),
             "self" | "cls" => Value::UNKNOWN,
-            _ => Value::global("builtins", name),
+            _ => {
+                let mut stars = self.stars.iter().take(STARS_MAX).map(|module| module.attribute(name));
+                let acts = stars.find(|value| effect::of(value).is_some());
+                acts.unwrap_or_else(|| Value::global("builtins", name))
+            }
         }
     }
 
@@ -362,12 +383,12 @@ impl<'a> Judge<'a> {
         }
         if let Node::Attribute(of, name) = module.arena.node(callee_id) {
             // `self.method()`, and methods of what is made here.
-            if matches!(module.arena.node(*of), Node::Name(me) if me == "self" || me == "cls")
+            if matches!(module.arena.node(*of), Node::Name(me) if matches!(&**me, "self" | "cls"))
                 || self.value(*of).is_unknown()
             {
                 let methods = module.scopes.iter().enumerate().filter(|(_, info)| {
                     info.kind == ScopeKind::Function
-                        && info.name == *name
+                        && info.name == **name
                         && module.scopes.get(info.parent).is_some_and(|parent| parent.kind == ScopeKind::Class)
                 });
                 if !self.judging && module.scopes.len() < 2_000 {

@@ -102,9 +102,9 @@ fn inner(text: &str, role: Role, outer: When, depth: u32, names: Vec<(String, Va
         .statements
         .iter()
         .filter_map(|statement| match &statement.action {
-            Action::From { module, what, .. } => {
-                let path = module.strip_prefix('.')?;
-                let path = if path.is_empty() { what.as_str() } else { path };
+            Action::From(from) => {
+                let path = from.module.strip_prefix('.')?;
+                let path = if path.is_empty() { from.what.as_str() } else { path };
                 (!path.starts_with('.')).then(|| path.to_owned())
             }
             _ => None,

@@ -26,19 +26,22 @@ pub struct ScopeInfo {
     pub parameters: Vec<String>,
 }
 
+/// `from module import what as name`; dots of a relative import stand in `module`.
+#[derive(Debug)]
+pub struct From {
+    pub module: String,
+    pub what: String,
+    pub name: String,
+}
+
 #[derive(Debug)]
 pub enum Action {
     /// `import module as name`; without `as`, the first part is bound.
     Import {
-        module: String,
-        name: Option<String>,
+        module: Box<str>,
+        name: Option<Box<str>>,
     },
-    /// `from module import what as name`; dots of a relative import stand in `module`.
-    From {
-        module: String,
-        what: String,
-        name: String,
-    },
+    From(Box<From>),
     Assign {
         targets: Vec<Id>,
         value: Id,

@@ -1,7 +1,7 @@
 //! From tokens to statements in the order of the source, each with the scope in which it runs.
 
 use super::expression::Parser;
-use super::module::{Action, MODULE, Module, Scope, ScopeInfo, ScopeKind, Statement};
+use super::module::{Action, From, MODULE, Module, Scope, ScopeInfo, ScopeKind, Statement};
 use super::token::{self, Kind};
 use super::tree::{Arena, Argument, Id, Node};
 
@@ -203,8 +203,8 @@ impl Reader<'_> {
     fn is_main(&self, condition: Id) -> bool {
         let (mut name, mut main) = (false, false);
         self.parser.arena.walk(condition, false, &mut |_, node| match node {
-            Node::Name(found) if found == "__name__" => name = true,
-            Node::Text(text) if text == "__main__" => main = true,
+            Node::Name(found) if &**found == "__name__" => name = true,
+            Node::Text(text) if &**text == "__main__" => main = true,
             _ => {}
         });
         let equal = match self.parser.arena.node(condition) {
@@ -222,7 +222,7 @@ impl Reader<'_> {
             if module.is_empty() {
                 return;
             }
-            self.push(scope, line, Action::Import { module, name });
+            self.push(scope, line, Action::Import { module: module.into(), name: name.map(Into::into) });
             if !self.parser.takes(",") {
                 return;
             }
@@ -253,7 +253,7 @@ impl Reader<'_> {
             }
             let name = if self.parser.takes_word("as") { self.name() } else { None };
             let name = name.unwrap_or_else(|| what.clone());
-            self.push(scope, line, Action::From { module: module.clone(), what, name });
+            self.push(scope, line, Action::From(Box::new(From { module: module.clone(), what, name })));
             if !self.parser.takes(",") {
                 break;
             }
@@ -472,7 +472,7 @@ mod tests {
             .map(|statement| {
                 let what = match &statement.action {
                     Action::Import { module, name } => format!("import {module} {name:?}"),
-                    Action::From { module, what, name } => format!("from {module} {what} {name}"),
+                    Action::From(from) => format!("from {} {} {}", from.module, from.what, from.name),
                     Action::Assign { targets, .. } => format!("assign {}", targets.len()),
                     Action::Loop { .. } => "loop".to_owned(),
                     Action::Evaluate(_) => "evaluate".to_owned(),

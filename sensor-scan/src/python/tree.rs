@@ -12,17 +12,18 @@ impl Id {
     }
 }
 
+/// Small: a source of a megabyte has hundreds of thousands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
-    Name(String),
-    Text(String),
-    Bytes(Vec<u8>),
-    Number(String),
+    Name(Box<str>),
+    Text(Box<str>),
+    Bytes(Box<[u8]>),
+    Number(Box<str>),
     /// A formatted string.
     Joined(Vec<Id>),
-    Attribute(Id, String),
+    Attribute(Id, Box<str>),
     Index(Id, Id),
-    Slice([Option<Id>; 3]),
+    Slice(Box<[Option<Id>; 3]>),
     Call(Id, Vec<Argument>),
     Binary(&'static str, Id, Id),
     Unary(&'static str, Id),
@@ -32,14 +33,22 @@ pub enum Node {
     Dict(Vec<(Option<Id>, Id)>),
     /// The parameters' defaults, and the body.
     Lambda(Vec<Id>, Id),
-    /// What is collected, then targets and iterables, then conditions.
-    Comprehension(Vec<Id>, Vec<(Id, Id)>, Vec<Id>),
+    Comprehension(Box<Comprehension>),
     /// Then, condition, else.
     Choice(Id, Id, Id),
     Named(Id, Id),
     /// `*x`, `**x`, `await x`, `yield x`.
     Other(Id),
     Nothing,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comprehension {
+    /// What is collected.
+    pub what: Vec<Id>,
+    /// Targets and iterables.
+    pub loops: Vec<(Id, Id)>,
+    pub conditions: Vec<Id>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -91,7 +100,8 @@ impl Arena {
                     queue.extend(defaults);
                     queue.extend(lambdas.then_some(*body));
                 }
-                Node::Comprehension(what, loops, conditions) => {
+                Node::Comprehension(comprehension) => {
+                    let Comprehension { what, loops, conditions } = &**comprehension;
                     loops.iter().for_each(|(target, iterable)| queue.extend([*target, *iterable]));
                     queue.extend(conditions.iter().chain(what));
                 }

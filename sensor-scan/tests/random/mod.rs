@@ -16,9 +16,9 @@ impl Random {
     }
 }
 
-/// What `SENSOR_PROGRAMS` says, for runs that are longer than a test may be.
-pub fn programs() -> Option<u64> {
-    std::env::var("SENSOR_PROGRAMS").ok().and_then(|text| text.parse().ok())
+/// What a variable says, for runs that are longer than a test may be.
+pub fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok())
 }
 
 /// A part that can't run is a failure there.

@@ -133,10 +133,12 @@ fn machine(context: &mut Context) -> Result<Outcome> {
     let words = ["sh".to_owned(), "-c".to_owned(), checked.to_owned(), runtime, sensor.display().to_string()];
     let status = vm::machine::run(&vm::machine::Job {
         series: setup::KERNEL,
+        arch: vm::arch::Arch::Amd64,
         words: &words,
         time_limit_s: MACHINE_LIMIT_S,
         memory_mib: MACHINE_MEMORY_MIB,
         bpf_lsm: true,
+        output: None,
         kvm: false,
     })?;
     if status != 0 {

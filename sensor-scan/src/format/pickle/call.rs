@@ -47,6 +47,7 @@ impl Machine<'_, '_, '_> {
             && rule.does == Does::Plain
             && via != Via::Dunder
             && (rule.called == Level::Safe || (new_object && rule.imported == Level::Safe))
+            && (exact || new_object || !self.acts_when_made(index, args))
         {
             if flags.has(Flags::DANGEROUS) {
                 self.report_stored(callee, args);
@@ -99,6 +100,8 @@ impl Machine<'_, '_, '_> {
                 let flags = self.arena.flags(args);
                 if flags.has(Flags::DANGEROUS) {
                     self.report_stored(callee, args);
+                } else if self.acts_when_made(index, args) {
+                    self.report_acting_class(callee, index, args);
                 }
                 self.arena.object(What::Result, callee, args, flags.of_instance())
             }
@@ -319,6 +322,20 @@ impl Machine<'_, '_, '_> {
         }
     }
 
+    /// Nothing but classes whose names the table vouches for: what makes a class of classes gets no more.
+    fn classes_only(&self, args: Id) -> bool {
+        let is_class = |value: Id| {
+            let class = self.arena.as_global(value).and_then(|index| self.globals.get(index));
+            class.is_some_and(|class| class.is_class() && class.rule.is_some_and(|rule| rule.imported == Level::Safe))
+        };
+        let args = self.arena.children(args);
+        !args.is_empty()
+            && args.iter().all(|&arg| {
+                let bases = self.arena.children(arg);
+                is_class(arg) || (!bases.is_empty() && bases.iter().all(|&base| is_class(base)))
+            })
+    }
+
     /// A callee that cannot be told.
     pub(super) fn unresolved(&mut self, callee: Id, args: Id, text: &str) -> Id {
         let plain_instance = self.arena.as_object(callee).is_some_and(|object| {
@@ -332,7 +349,7 @@ impl Machine<'_, '_, '_> {
             .is_some_and(|maker| maker.via == Via::Direct && globals::is_rebuild_name(&maker.path));
         let handed = self.arena.flags(args).has(Flags::DANGEROUS.with(Flags::FUNCTION));
         let severity = if plain_instance && !handed && self.worst_look(args).0 == Look::Plain {
-            if made { Severity::Low } else { Severity::Medium }
+            if made || self.classes_only(args) { Severity::Low } else { Severity::Medium }
         } else {
             Severity::High
         };

@@ -95,6 +95,36 @@ impl Machine<'_, '_, '_> {
         self.arena.object(What::Result, callee, args, result)
     }
 
+    /// A pattern vouches for a package's data; a class that is named for what it does, and is told where, does it.
+    pub(super) fn acts_when_made(&self, index: u32, args: Id) -> bool {
+        const ENDS: &[&str] = &[
+            "Writer",
+            "Client",
+            "Server",
+            "Store",
+            "Tracker",
+            "Connection",
+            "Socket",
+            "Listener",
+            "Process",
+            "Executor",
+            "Runner",
+            "Launcher",
+            "Thread",
+            "Daemon",
+        ];
+        let named = self.globals.get(index).is_some_and(|global| ENDS.iter().any(|end| global.path.ends_with(end)));
+        named && self.has_text(args)
+    }
+
+    pub(super) fn report_acting_class(&mut self, callee: Id, index: u32, args: Id) {
+        self.context.all_globals_safe = false;
+        let text = format!("{} is made, which opens or reaches what it is told", self.name_of(callee));
+        let mut finding = self.finding("SNS-103", Severity::Medium, text);
+        self.add_call(&mut finding, callee, args);
+        self.settle(index, finding);
+    }
+
     /// Is any argument a text? What is loaded, run or fetched is named by one.
     pub(super) fn has_text(&self, args: Id) -> bool {
         let is_text = |id: &Id| match self.arena.node(*id) {

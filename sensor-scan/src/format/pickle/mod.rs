@@ -24,6 +24,7 @@ mod payload;
 mod resolve;
 mod resync;
 mod run;
+mod setstate;
 mod sniff;
 mod state;
 mod value;

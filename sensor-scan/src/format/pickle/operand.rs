@@ -1,5 +1,6 @@
 //! Operands that need more than a fixed number of bytes: texts, numbers, memo entries, registry and persistent ids.
 
+use super::Dialect;
 use super::cursor::Break;
 use super::machine::Machine;
 use super::odd::Odd;
@@ -85,8 +86,17 @@ impl Machine<'_, '_, '_> {
             let finding = self.finding("SNS-109", Severity::Medium, text);
             self.context.report(finding);
         }
-        let flags = self.arena.flags(id);
-        let value = self.arena.object(What::Persistent, Id::NONE, id, flags);
+        let value = self.container(id).unwrap_or_else(|| {
+            let flags = self.arena.flags(id);
+            self.arena.object(What::Persistent, Id::NONE, id, flags)
+        });
         self.push(value);
+    }
+
+    /// `('module', class, file, source)`: torch's first format keeps the source of a class beside it, and gives the class.
+    fn container(&mut self, id: Id) -> Option<Id> {
+        let [kind, class, _, _] = *self.arena.children(id) else { return None };
+        let legacy = self.stream.dialect == Dialect::TorchLegacy;
+        (legacy && self.string_of(kind).as_deref() == Some("module")).then_some(class)
     }
 }

@@ -146,6 +146,11 @@ fn is_dunder(segment: &str) -> bool {
         )
 }
 
+/// Classes with small letters whose instances a stream makes.
+fn is_small_class(path: &str) -> bool {
+    matches!(path, "ndarray" | "array" | "deque" | "bytearray" | "recarray" | "matrix" | "defaultdict" | "memoryview")
+}
+
 /// Where a name leads.
 pub struct Resolved {
     pub module: String,
@@ -297,7 +302,10 @@ impl Machine<'_, '_, '_> {
                     Some(class.is_class() && class.rule.is_some_and(|rule| rule.imported == Level::Safe))
                 };
                 let computed = |value: Id| {
-                    value == Id::UNKNOWN || self.arena.as_object(value).is_some() && instance(value) != Some(true)
+                    let global = self.arena.as_global(value).and_then(|index| self.globals.get(index));
+                    value == Id::UNKNOWN
+                        || self.arena.as_object(value).is_some() && instance(value) != Some(true)
+                        || global.is_some_and(|global| !global.is_class())
                 };
                 if !computed(module) && !computed(name) {
                     return Err(Break::Operand);
@@ -396,6 +404,12 @@ impl Machine<'_, '_, '_> {
             finding.evidence.insert("reason", Evidence::Text(rule.reason.to_owned()));
             self.context.report(finding);
         }
+        if global.written.0.ends_with(".__main__") {
+            let text = format!("{} is imported: that runs the program it is", global.written.0);
+            let mut finding = self.finding("SNS-101", Severity::High, text);
+            finding.evidence.insert("global", Evidence::Text(written.clone()));
+            self.context.report(finding);
+        }
         let Some(global) = self.globals.get(index) else { return };
         let bad = global.rule.is_some_and(|rule| rule.called >= Level::Risky);
         match global.via {
@@ -444,6 +458,9 @@ impl Machine<'_, '_, '_> {
 
     /// Attribute `name` of a value, as far as it can be followed.
     pub(super) fn attribute(&mut self, base: Id, name: &str) -> Id {
+        if let Some(value) = self.set_attribute_of(base, name) {
+            return value;
+        }
         let home = match self.arena.node(base) {
             Some(Node::Global { index }) => self.globals.get(index).map(|global| {
                 let path = if global.path.is_empty() { name.to_owned() } else { format!("{}.{name}", global.path) };
@@ -458,7 +475,7 @@ impl Machine<'_, '_, '_> {
                     Some(index) => self
                         .globals
                         .get(index)
-                        .filter(|global| global.is_class())
+                        .filter(|global| global.is_class() || is_small_class(&global.path))
                         .map(|class| (class.module.to_string(), format!("{}.{name}", class.path))),
                     None => None,
                 },

@@ -23,6 +23,7 @@ impl Machine<'_, '_, '_> {
                         if flags.has(Flags::DANGEROUS) {
                             self.report_stored(target, state);
                         }
+                        self.look_at_state(&object, state);
                         if self.is_wrapped_array(&object) {
                             self.mark_state(target, state, flags);
                             return self.array(state);

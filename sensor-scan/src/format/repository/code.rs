@@ -2,7 +2,7 @@
 
 use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
-use crate::format::{self, file_name};
+use crate::format::{self, file_name, marshal};
 use crate::python::{self, Role};
 use crate::slice::read;
 use crate::source::{MemorySource, Sibling, Source, parts_below};
@@ -28,6 +28,39 @@ pub fn file(piece: &Piece<'_>, bytes: &[u8], context: &mut Context<'_>) {
         context.report(if found.detail.is_empty() { finding } else { finding.text("argument", &found.detail) });
     }
     rest(piece, &seen, role, context);
+}
+
+/// A line that `site` runs at the start of every Python, where the file is in its folder.
+pub fn is_path_line(line: &[u8]) -> bool {
+    line.starts_with(b"import ") || line.starts_with(b"import\t")
+}
+
+/// A `.pth` file of text: the lines that are run, as source.
+pub fn path_file(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
+    let lines: Vec<&str> = text.lines().filter(|line| is_path_line(line.as_bytes())).collect();
+    let seen = python::judge(lines.join("\n").as_bytes(), Role::Named);
+    let member = piece.member.as_deref();
+    let loaders = &["every Python in whose site-packages it is put"];
+    let title = "a text that every start of Python runs stands where a model would";
+    context.report(Finding::new("SNS-541", Severity::Medium, title).member(member).loaders(loaders));
+    for found in &seen.found {
+        let title = format!("a line that every start of Python runs {}", found.what);
+        let finding = Finding::new("SNS-541", found.severity, title).member(member).loaders(loaders);
+        context.report(if found.detail.is_empty() { finding } else { finding.text("argument", &found.detail) });
+    }
+}
+
+/// Bytecode: only its names and constants can be judged, not when what they are for runs.
+pub fn compiled(piece: &Piece<'_>, bytes: &[u8], context: &mut Context<'_>) {
+    /// PEP 552; 12 and 8 bytes before Python 3.7 and 3.3.
+    const HEADERS_BYTES: [usize; 3] = [16, 12, 8];
+    let code = HEADERS_BYTES.iter().find_map(|header| marshal::code(bytes.get(*header..)?));
+    let Some(code) = code else { return };
+    let (severity, name) = code.severity();
+    let severity = if severity >= Severity::High { Severity::Medium } else { Severity::Info };
+    let finding = Finding::new("SNS-541", severity, "compiled Python whose source is not what runs");
+    let finding = finding.member(piece.member.as_deref()).loaders(&["whoever imports it"]);
+    context.report(if let Some(name) = name { finding.text("name", name) } else { finding });
 }
 
 /// What is said beside its acts: encodings, pickles in it, what was not understood.

@@ -34,6 +34,11 @@ enum Kind {
     Markdown,
     Script,
     Requirements,
+    /// What a package is built from.
+    Project,
+    /// `.pth` is a checkpoint, or text that `site` reads at the start of every Python.
+    PathFile,
+    Compiled,
 }
 
 impl Kind {
@@ -48,11 +53,14 @@ impl Kind {
             "ipynb" => Self::Notebook,
             "md" | "markdown" | "rst" => Self::Markdown,
             "sh" | "bash" | "bat" | "ps1" => Self::Script,
+            "pth" => Self::PathFile,
+            "pyc" | "pyo" => Self::Compiled,
             "txt" | "in" if lower.contains("requirements") || lower.contains("constraints") => Self::Requirements,
             _ => match lower.as_str() {
                 "mlmodel" => Self::MlModel,
                 "readme" | "readme.txt" | "install" | "install.txt" => Self::Markdown,
                 "dockerfile" | "makefile" => Self::Script,
+                "pyproject.toml" => Self::Project,
                 _ => return None,
             },
         })
@@ -62,11 +70,11 @@ impl Kind {
         match self {
             Self::Config | Self::Json => "json",
             Self::Yaml | Self::MlModel => "yaml",
-            Self::Python => "python",
+            Self::Python | Self::PathFile | Self::Compiled => "python",
             Self::Notebook => "notebook",
             Self::Markdown => "markdown",
             Self::Script => "script",
-            Self::Requirements => "requirements",
+            Self::Requirements | Self::Project => "requirements",
         }
     }
 }
@@ -74,7 +82,10 @@ impl Kind {
 /// Reads a file that its name makes part of a repository. `None` where there is nothing to say of it.
 pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Option<Seen> {
     let kind = Kind::of(piece.source.name())?;
-    let bytes = read(piece.source, 0, TEXT_BYTES_MAX);
+    if kind == Kind::PathFile && !is_path_file(piece) {
+        return None;
+    }
+    let bytes = decoded(read(piece.source, 0, TEXT_BYTES_MAX));
     let (_, findings) = context.isolated(|context| {
         if piece.source.len() > bytes.len() as u64 && !matches!(kind, Kind::Json | Kind::Markdown | Kind::Notebook) {
             let value = TEXT_BYTES_MAX as u64;
@@ -95,6 +106,7 @@ pub fn source(piece: &Piece<'_>, context: &mut Context<'_>) {
 
 fn by_kind(kind: Kind, piece: &Piece<'_>, bytes: &[u8], context: &mut Context<'_>) {
     let text = || String::from_utf8_lossy(bytes);
+    let name = file_name(piece.source.name()).to_ascii_lowercase();
     match kind {
         Kind::Config | Kind::Json => {
             if bytes.len() < TEXT_BYTES_MAX || kind == Kind::Config {
@@ -105,7 +117,12 @@ fn by_kind(kind: Kind, piece: &Piece<'_>, bytes: &[u8], context: &mut Context<'_
                 }
             }
         }
-        Kind::Yaml => settings::scan(piece, &text(), context),
+        Kind::Yaml => {
+            settings::scan(piece, &text(), context);
+            if name.starts_with(b"environment.") || name.starts_with(b"conda.") {
+                requirement::environment(piece, &text(), context);
+            }
+        }
         Kind::MlModel => {
             settings::scan(piece, &text(), context);
             settings::mlflow(piece, &text(), context);
@@ -119,7 +136,29 @@ fn by_kind(kind: Kind, piece: &Piece<'_>, bytes: &[u8], context: &mut Context<'_
         Kind::Markdown => document::instructions(piece, &text(), context),
         Kind::Script => document::script(piece, &text(), context),
         Kind::Requirements => requirement::scan(piece, &text(), context),
+        Kind::Project => requirement::project(piece, &text(), context),
+        Kind::PathFile => code::path_file(piece, &text(), context),
+        Kind::Compiled => code::compiled(piece, bytes, context),
     }
+}
+
+/// Lines of text, one of which `site` would run.
+fn is_path_file(piece: &Piece<'_>) -> bool {
+    const HEAD_BYTES: usize = 4096;
+    let head = read(piece.source, 0, HEAD_BYTES);
+    let text = !head.iter().any(|byte| *byte < b'\t' || *byte == 0x7f);
+    text && head.split(|byte| matches!(byte, b'\n' | b'\r')).any(code::is_path_line)
+}
+
+/// YAML and JSON may be of two bytes a character, where they start with the mark of it.
+fn decoded(bytes: Vec<u8>) -> Vec<u8> {
+    let wide: fn([u8; 2]) -> u16 = match bytes.get(..2) {
+        Some([0xff, 0xfe]) => u16::from_le_bytes,
+        Some([0xfe, 0xff]) => u16::from_be_bytes,
+        _ => return bytes,
+    };
+    let units = bytes.chunks_exact(2).skip(1).map(|pair| wide([pair[0], pair[1]]));
+    char::decode_utf16(units).map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)).collect::<String>().into_bytes()
 }
 
 #[cfg(test)]

@@ -83,10 +83,30 @@ pub fn judge(line: &str) -> Option<(Severity, &'static str)> {
 pub fn scan(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
     let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
     for line in joined.lines() {
-        if let Some((severity, title)) = judge(line) {
-            let finding = Finding::new("SNS-531", severity, title).member(piece.member.as_deref());
-            context.report(finding.text("line", line.trim()).loaders(&["pip install -r"]));
+        self::line(piece, line, "pip install -r", context);
+    }
+}
+
+/// A file of conda: channels and packages are items of lists.
+pub fn environment(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
+    for item in text.lines().filter_map(|line| line.trim_start().strip_prefix("- ")) {
+        line(piece, item.trim_matches(['"', '\'', ' ']), "conda env create", context);
+    }
+}
+
+/// `pyproject.toml`: a package and its address, wherever packages are named; other addresses are no packages.
+pub fn project(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
+    for quoted in text.lines().flat_map(|line| line.split(['"', '\''])) {
+        if quoted.split_once('@').is_some_and(|(_, address)| address.contains("://")) {
+            line(piece, quoted, "pip install .", context);
         }
+    }
+}
+
+fn line(piece: &Piece<'_>, line: &str, loader: &'static str, context: &mut Context<'_>) {
+    if let Some((severity, title)) = judge(line) {
+        let finding = Finding::new("SNS-531", severity, title).member(piece.member.as_deref());
+        context.report(finding.text("line", line.trim()).loaders(&[loader]));
     }
 }
 

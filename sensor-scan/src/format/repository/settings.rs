@@ -1,5 +1,7 @@
 //! Settings that name what is to be called: Hydra's `_target_` and its relatives in YAML and JSON, object tags, MLflow.
 
+use std::borrow::Cow;
+
 use super::code::{self, Named};
 use super::target::{self, Target};
 use super::yaml::{self, Token};
@@ -93,7 +95,7 @@ pub fn scan(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
                 });
                 let Some(Some(value)) = value else { continue };
                 if let Some(key) = key(name) {
-                    call(piece, Some(*at), key, value, context);
+                    call(piece, Some(*at), key, &interpolated(value, &tokens), context);
                     resolves = resolver(value);
                 } else if resolves && matches!(name.as_str(), "path" | "name" | "obj") {
                     call(piece, Some(*at), (true, "hydra.utils.instantiate"), value, context);
@@ -102,6 +104,24 @@ pub fn scan(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
             Token::Scalar(_) => {}
         }
     }
+}
+
+/// OmegaConf puts the value of another key where `${path.key}` stands.
+fn interpolated<'a>(value: &'a str, tokens: &[(usize, Token)]) -> Cow<'a, str> {
+    const KEYS_MAX: usize = 8;
+    let mut value = Cow::Borrowed(value);
+    for _ in 0..KEYS_MAX {
+        let Some((before, (path, after))) =
+            value.split_once("${").and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+        else {
+            break;
+        };
+        let wanted = path.rsplit(['.', ':']).next().unwrap_or(path);
+        let is_wanted = |pair: &&[(usize, Token)]| matches!(&pair[0].1, Token::Key(name) if name == wanted);
+        let Some([_, (_, Token::Scalar(found))]) = tokens.windows(2).find(is_wanted) else { break };
+        value = Cow::Owned(format!("{before}{found}{after}"));
+    }
+    value
 }
 
 const PYYAML: &[&str] = &["yaml.unsafe_load", "yaml.load with UnsafeLoader", "yaml.load of PyYAML < 5.1"];

