@@ -110,9 +110,12 @@ print('{\"waiting\": true}', flush=True)
 sys.stdin.readline()
 ";
     let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
-    for (owner, severity) in [(0, "info"), (65534, "critical")] {
-        let model = room.model(&format!("model-{owner}.pkl"), Content::Shell("true"))?;
-        let script = room.dir.join("s3cmd");
+    let mut readers = Vec::new();
+    for owner in [0, 65534] {
+        let folder = room.dir.join(format!("owner-{owner}"));
+        std::fs::create_dir(&folder)?;
+        let (model, script) = (folder.join("model.pkl"), folder.join("s3cmd"));
+        room.write_at(&model, Content::Shell("true"))?;
         std::fs::write(&script, format!("#!{}\n{SCRIPT}", room.lab.python.display()))?;
         std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         std::os::unix::fs::chown(&script, Some(owner), None)?;
@@ -122,13 +125,19 @@ sys.stdin.readline()
         let mut reader = Actor::start(&mut command)?;
         reader.wait_said("waiting")?;
         listener.was_reached()?;
-        let alert = daemon.wait_for("the connection", |alert| alert.at("/event/port") == listener.port())?;
-        alert.names(&model)?.is("/severity", severity)?;
+        readers.push((reader, listener.port()));
+    }
+    // Whose the first script is was asked before.
+    let (roots, other) = (readers[0].1, readers[1].1);
+    daemon.wait_for("the loader's connection", |alert| {
+        alert.at("/event/port") == other && alert.text("/severity") == "critical"
+    })?;
+    for (mut reader, _) in readers {
         reader.tell("go on")?;
         reader.finish()?.succeeded()?;
     }
-    daemon.stop(Signal::TERM)?;
-    Ok(())
+    let stopped = daemon.stop(Signal::TERM)?;
+    stopped.alerts.port(roots).none_above("info", "it only read the model")
 }
 
 /// Programs that read models for a living.
