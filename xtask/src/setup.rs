@@ -94,6 +94,7 @@ pub fn run(options: &Options) -> Result<()> {
         components(options)?;
         manifest_checker(options)?;
         report_schemas(options)?;
+        consumers(options)?;
     }
     if wanted(Part::Vm)
         && !Kernel::is_there(KERNEL)
@@ -219,6 +220,26 @@ fn manifest_checker(options: &Options) -> Result<()> {
     let folder = checker.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     run_command(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
     run_command(Command::new(folder.join("bin/pip")).args(["install", "--quiet", KUBERNETES_VALIDATE]))
+}
+
+/// Programs that read our reports and run our hook; the tests of the command line run them from here.
+pub fn consumers_path() -> PathBuf {
+    target().join("consumers/bin")
+}
+
+const CONSUMERS: [&str; 3] = ["sarif-tools", "cyclonedx-python-lib[json-validation]", "pre-commit"];
+
+fn consumers(options: &Options) -> Result<()> {
+    let programs = consumers_path();
+    let complete = programs.with_file_name("complete");
+    if complete.is_file()
+        || !say(options, "consumers of reports", "sarif-tools, pre-commit and the like, in a venv below target/")
+    {
+        return Ok(());
+    }
+    run_command(Command::new("python3").args(["-m", "venv"]).arg(programs.parent().unwrap_or(Path::new("."))))?;
+    run_command(Command::new(programs.join("pip")).args(["install", "--quiet"]).args(CONSUMERS))?;
+    Ok(std::fs::write(complete, "")?)
 }
 
 /// The published schemas of SARIF and CycloneDX; the tests of the command line hold the reports to them.

@@ -97,6 +97,10 @@ fn cli(context: &mut Context) -> Result<Outcome> {
     if schemas.join("complete").is_file() {
         context.report_schemas = Some(schemas.into_os_string());
     }
+    let consumers = setup::consumers_path();
+    if consumers.with_file_name("complete").is_file() {
+        context.consumers = Some(consumers.into_os_string());
+    }
     named("cli", context)
 }
 
@@ -243,6 +247,9 @@ impl Context {
         }
         if let Some(schemas) = &self.report_schemas {
             command.env("SENSOR_REPORT_SCHEMAS", schemas);
+        }
+        if let Some(consumers) = &self.consumers {
+            command.env("SENSOR_CONSUMERS", consumers);
         }
         command
     }
