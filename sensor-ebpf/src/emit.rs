@@ -64,6 +64,7 @@ impl Area {
             unsafe {
                 atomic_add(&raw mut (*scratch).busy, 1);
                 if core::ptr::read_volatile(&raw const (*scratch).busy) == 1 {
+                    (*scratch).index = u64::from(i);
                     return Some(Self(scratch));
                 }
                 atomic_add(&raw mut (*scratch).busy, -1);
@@ -220,9 +221,8 @@ pub const CUT: u64 = 1 << 32;
 /// where they end. Source: `mm_struct.arg_start`, NULs between them.
 #[inline(always)]
 pub fn write_argv(bytes: *mut u8, at: u64, mm: Address) -> u64 {
-    let (Some(start), Some(end)) = (field!(mm, mm_arg_start, u64), field!(mm, mm_arg_end, u64)) else {
-        return at | CUT;
-    };
+    let Some(start) = field!(mm, mm_arg_start, u64) else { return at | CUT };
+    let Some(end) = field!(mm, mm_arg_end, u64) else { return at | CUT };
     let at_masked = forget(at) as usize & (SCRATCH_BYTES - 1);
     if at_masked > SCRATCH_BYTES - ARGV_BYTES_MAX || end <= start {
         return at | CUT;

@@ -138,6 +138,8 @@ const _: () = assert!(RECORD_BYTES_MAX + 512 <= SCRATCH_BYTES);
 #[repr(C)]
 pub struct Scratch {
     pub busy: u64,
+    /// Which of this CPU's areas it is, as its user wrote it.
+    pub index: u64,
     pub bytes: [u8; SCRATCH_BYTES],
 }
 

@@ -116,9 +116,8 @@ pub extern "C" fn sensor_held_hints(id: u64, fdt: u64, tid: u64, thread_start_ns
 #[inline(never)]
 pub extern "C" fn sensor_holds(fdt: u64, fd: u64, ino: u64, dev: u64) -> u64 {
     let fdt = fdt as Address;
-    let (Some(descriptors), Some(len)) = (field!(fdt, fdt_fd, Address), field!(fdt, fdt_max_fds, u32)) else {
-        return 0;
-    };
+    let Some(descriptors) = field!(fdt, fdt_fd, Address) else { return 0 };
+    let Some(len) = field!(fdt, fdt_max_fds, u32) else { return 0 };
     if fd >= u64::from(len) {
         return 0;
     }
@@ -131,9 +130,8 @@ pub extern "C" fn sensor_holds(fdt: u64, fd: u64, ino: u64, dev: u64) -> u64 {
 #[inline(never)]
 pub extern "C" fn sensor_walk(id: u64, fdt: u64, wanted: u64) -> u64 {
     let fdt = fdt as Address;
-    let (Some(descriptors), Some(len)) = (field!(fdt, fdt_fd, Address), field!(fdt, fdt_max_fds, u32)) else {
-        return 0;
-    };
+    let Some(descriptors) = field!(fdt, fdt_fd, Address) else { return 0 };
+    let Some(len) = field!(fdt, fdt_max_fds, u32) else { return 0 };
     let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
     let mut walk = Walk { descriptors, set, wanted, held: 0 };
     let times = len.min(WALK_DESCRIPTORS_MAX);

@@ -10,6 +10,8 @@ use crate::source::Source;
 
 /// Globals that the trace keeps; what comes after is still judged, but not traced.
 const TRACE_MAX: usize = 100_000;
+/// Storages of one torch pickle that are held against the archive; checkpoints have some thousands.
+const STORAGES_MAX: usize = 100_000;
 
 /// A range of bytes that may be anything, handed to whoever finds out.
 #[derive(Clone)]
@@ -33,6 +35,13 @@ pub type Door = fn(&Piece<'_>, &mut Context<'_>) -> bool;
 pub struct TracedGlobal {
     pub module: String,
     pub name: String,
+}
+
+/// A storage as a torch pickle declares it: the archive's record of that key has to hold the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredStorage {
+    pub key: Vec<u8>,
+    pub bytes: u64,
 }
 
 /// What all readers of one file share.
@@ -61,6 +70,7 @@ pub struct Context<'a> {
     left_unread: bool,
     sink: Sink,
     trace: Vec<TracedGlobal>,
+    storages: Vec<DeclaredStorage>,
 }
 
 impl<'a> Context<'a> {
@@ -83,6 +93,7 @@ impl<'a> Context<'a> {
             left_unread: false,
             sink: Sink::default(),
             trace: Vec::new(),
+            storages: Vec::new(),
         }
     }
 
@@ -186,6 +197,18 @@ impl<'a> Context<'a> {
         if self.trace.len() < TRACE_MAX {
             self.trace.push(TracedGlobal { module: module.to_owned(), name: name.to_owned() });
         }
+    }
+
+    /// Notes that a pickle of a torch archive declares a storage.
+    pub fn declare_storage(&mut self, storage: DeclaredStorage) {
+        if self.storages.len() < STORAGES_MAX {
+            self.storages.push(storage);
+        }
+    }
+
+    /// The storages that were declared since this was last asked.
+    pub fn take_storages(&mut self) -> Vec<DeclaredStorage> {
+        std::mem::take(&mut self.storages)
     }
 
     /// Globals in the order in which the streams import them, once per stream.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, Read};
 
 use crate::format::compressed::codec::Codec;
+use crate::format::compressed::filter::Filter;
 use crate::source::Source;
 
 /// Ratios say nothing about small outputs: an array of zeros is an ordinary thing.
@@ -38,6 +39,8 @@ pub enum End {
 
 pub struct Decoded<'a> {
     codec: Codec,
+    /// What is undone behind the codec, one after the other.
+    filters: Vec<Filter>,
     packed: &'a dyn Source,
     name: &'a [u8],
     head: Vec<u8>,
@@ -60,9 +63,21 @@ struct Stream<'a> {
 
 impl<'a> Decoded<'a> {
     pub fn new(codec: Codec, packed: &'a dyn Source, name: &'a [u8], allowance: Allowance) -> Self {
-        let (mut reader, taken) = codec.open(packed);
+        Self::filtered(codec, Vec::new(), packed, name, allowance)
+    }
+
+    pub fn filtered(
+        codec: Codec,
+        filters: Vec<Filter>,
+        packed: &'a dyn Source,
+        name: &'a [u8],
+        allowance: Allowance,
+    ) -> Self {
+        let (reader, taken) = codec.open(packed);
+        let mut reader = filters.iter().fold(reader, |reader, filter| filter.over(reader));
         let mut decoded = Self {
             codec,
+            filters,
             packed,
             name,
             head: Vec::new(),
@@ -122,7 +137,9 @@ impl Source for Decoded<'_> {
         let mut slot = self.stream.borrow_mut();
         let usable = |stream: &Stream| offset >= stream.at - stream.backlog.len() as u64;
         if !slot.as_ref().is_some_and(usable) {
-            *slot = Some(Stream { reader: self.codec.open(self.packed).0, at: 0, backlog: Vec::new() });
+            let reader = self.codec.open(self.packed).0;
+            let reader = self.filters.iter().fold(reader, |reader, filter| filter.over(reader));
+            *slot = Some(Stream { reader, at: 0, backlog: Vec::new() });
         }
         let Some(stream) = slot.as_mut() else { return Ok(0) };
         while stream.at <= offset {

@@ -117,6 +117,7 @@ const CLAIMS: &[(&str, Claim)] = &[
     ("pdparams", Claim::Pickled),
     ("pdopt", Claim::Pickled),
     ("mar", Claim::Pickled),
+    ("distcp", Claim::Pickled),
     ("nemo", Claim::Pickled),
     ("bin", Claim::Vague),
     ("sav", Claim::Vague),
@@ -150,6 +151,13 @@ const CLAIMS: &[(&str, Claim)] = &[
     ("pdiparams", Claim::Unsupported("paddle", Content::Data)),
     ("llamafile", Claim::Unsupported("llamafile", Content::Code)),
     ("dnn", Claim::Format("cntk")),
+    ("trt", Claim::Format("tensorrt")),
+    ("rknn", Claim::Unsupported("rknn", Content::Data)),
+    ("neff", Claim::Unsupported("neff", Content::Code)),
+    ("mnn", Claim::Unsupported("mnn", Content::Data)),
+    ("dlc", Claim::Unsupported("dlc", Content::Data)),
+    ("hef", Claim::Unsupported("hef", Content::Code)),
+    ("mindir", Claim::Unsupported("mindspore", Content::Data)),
 ];
 
 #[cfg(test)]

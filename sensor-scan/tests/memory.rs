@@ -21,8 +21,11 @@ fn numbered(line: impl Fn(usize) -> String) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// One file at a time takes memory.
+type Make = fn() -> Vec<u8>;
+
 /// Many small parts of every kind that a parser keeps.
-fn hostile() -> Vec<(&'static str, fn() -> Vec<u8>)> {
+fn hostile() -> Vec<(&'static str, Make)> {
     vec![
         ("x.py", || repeated("", "a;", "")),
         ("x.py", || repeated("a", "+b", "")),

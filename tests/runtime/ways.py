@@ -4,6 +4,7 @@ None of them goes through Python's own open(), and most not through open(2).
 """
 
 import ctypes
+import errno
 import mmap
 import os
 import socket
@@ -68,7 +69,21 @@ def open_by_handle_at(path):
 
 
 def ia32(path):
-    """open(2) as 32-bit programs call it: int 0x80, with the path below 4 GiB."""
+    """open(2) as 32-bit programs call it, where there are such calls: else the instruction is a fault."""
+    if os.uname().machine == "x86_64":
+        pid = os.fork()
+        if pid == 0:
+            try:
+                int80_open("/")
+            finally:
+                os._exit(0)
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0:
+            return int80_open(path)
+    raise OSError(errno.ENOSYS, "no 32-bit calls")
+
+
+def int80_open(path):
+    """int 0x80, with the path below 4 GiB."""
     LIBC.mmap.restype = ctypes.c_void_p
     low = LIBC.mmap(None, ctypes.c_size_t(8192), 7, 0x40 | 0x20 | 0x02, -1, ctypes.c_long(0))  # MAP_32BIT
     # push rbx; mov ebx, edi; xor ecx, ecx; xor edx, edx; mov eax, 5; int 0x80; movsxd rax, eax; pop rbx; ret

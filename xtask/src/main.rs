@@ -6,6 +6,7 @@ mod demo;
 mod differential;
 mod fuzz;
 mod image;
+mod peers;
 mod setup;
 mod stamp;
 mod test;
@@ -35,6 +36,7 @@ enum Verb {
     Demo(demo::Options),
     Fuzz(fuzz::Options),
     Differential(differential::Options),
+    Peers(peers::Options),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::run(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Differential(options) => differential::run(&options),
+        Verb::Peers(options) => peers::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::build_ebpf::LLVM;
 use crate::tool::{as_root, cargo, found, output, path_with, run as run_command, target};
+use crate::vm::arch::Arch;
 use crate::vm::kernel::Kernel;
 
 /// Install what the kernel object, the tests and the virtual machines need
@@ -32,13 +33,15 @@ enum Part {
     Test,
     /// `cargo xtask vm`
     Vm,
+    /// `cargo xtask vm --arch arm64` and `--kernel all`; only where it is asked for
+    Matrix,
 }
 
 /// A package, the part that wants it, and what for.
 struct Package(Part, &'static str, &'static str);
 
 /// `LLVM` stands for the version that [`LLVM`] names.
-const PACKAGES: [Package; 24] = [
+const PACKAGES: [Package; 27] = [
     Package(Part::Build, "gcc", "links build scripts and bpf-linker"),
     Package(Part::Build, "g++", "links bpf-linker against LLVM"),
     Package(Part::Build, "rustc-web", "a stable rustc of the LLVM that the linker has"),
@@ -63,6 +66,9 @@ const PACKAGES: [Package; 24] = [
     Package(Part::Vm, "busybox-static", "its first program"),
     Package(Part::Vm, "kmod", "indexes the kernel's modules"),
     Package(Part::Vm, "xz-utils", "unpacks them"),
+    Package(Part::Matrix, "qemu-system-arm", "the machine of another processor"),
+    Package(Part::Matrix, "gcc-aarch64-linux-gnu", "links what it runs"),
+    Package(Part::Matrix, "libc6-dev-arm64-cross", "likewise"),
 ];
 
 const BPF_LINKER: &str = "0.13.0";
@@ -72,7 +78,10 @@ const KUBERNETES_VALIDATE: &str = "kubernetes-validate";
 pub const KERNEL: &str = "6.12";
 
 pub fn run(options: &Options) -> Result<()> {
-    let wanted = |part: Part| options.parts.is_empty() || options.parts.contains(&part);
+    let wanted = |part: Part| match options.parts[..] {
+        [] => part != Part::Matrix,
+        ref parts => parts.contains(&part),
+    };
     packages(options, &wanted)?;
     if wanted(Part::Build) {
         bpf_linker(options)?;
@@ -81,12 +90,16 @@ pub fn run(options: &Options) -> Result<()> {
         components(options)?;
         manifest_checker(options)?;
         report_schemas(options)?;
+        consumers(options)?;
     }
     if wanted(Part::Vm)
         && !Kernel::is_there(KERNEL)
         && say(options, &format!("kernel {KERNEL}"), "what the virtual machine runs, below target/")
     {
         Kernel::get(KERNEL)?;
+    }
+    if wanted(Part::Matrix) {
+        rust_target(options)?;
     }
     if !options.dry_run {
         println!("Everything is there.");
@@ -186,6 +199,15 @@ fn components(options: &Options) -> Result<()> {
     Ok(())
 }
 
+fn rust_target(options: &Options) -> Result<()> {
+    for triple in [Arch::Amd64, Arch::Arm64].into_iter().filter_map(Arch::triple) {
+        if say(options, triple, "what the machine of another processor runs; by rustup") {
+            run_command(Command::new("rustup").args(["target", "add", triple]))?;
+        }
+    }
+    Ok(())
+}
+
 fn manifest_checker(options: &Options) -> Result<()> {
     let checker = manifest_checker_path();
     if checker.is_file() || !say(options, KUBERNETES_VALIDATE, "checks the Kubernetes manifest; a venv below target/") {
@@ -194,6 +216,26 @@ fn manifest_checker(options: &Options) -> Result<()> {
     let folder = checker.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     run_command(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
     run_command(Command::new(folder.join("bin/pip")).args(["install", "--quiet", KUBERNETES_VALIDATE]))
+}
+
+/// Programs that read our reports and run our hook; the tests of the command line run them from here.
+pub fn consumers_path() -> PathBuf {
+    target().join("consumers/bin")
+}
+
+const CONSUMERS: [&str; 3] = ["sarif-tools", "cyclonedx-python-lib[json-validation]", "pre-commit"];
+
+fn consumers(options: &Options) -> Result<()> {
+    let programs = consumers_path();
+    let complete = programs.with_file_name("complete");
+    if complete.is_file()
+        || !say(options, "consumers of reports", "sarif-tools, pre-commit and the like, in a venv below target/")
+    {
+        return Ok(());
+    }
+    run_command(Command::new("python3").args(["-m", "venv"]).arg(programs.parent().unwrap_or(Path::new("."))))?;
+    run_command(Command::new(programs.join("pip")).args(["install", "--quiet"]).args(CONSUMERS))?;
+    Ok(std::fs::write(complete, "")?)
 }
 
 /// The published schemas of SARIF and CycloneDX; the tests of the command line hold the reports to them.

@@ -17,6 +17,7 @@ pub mod npy;
 pub mod onnx;
 pub mod pickle;
 pub mod protobuf;
+pub mod pt2;
 pub mod rds;
 pub mod repository;
 pub mod safetensors;

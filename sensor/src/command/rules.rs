@@ -20,6 +20,7 @@ use crate::policy::rule::Rule;
   sensor rules list                       every finding and detection, one a line
   sensor rules show SNS-101               what a finding means, how it is abused, what to do
   sensor rules show severity              the table that decides how loud an alert is
+  sensor rules show policy                every key of a file for `sensor scan --policy`
   sensor rules check /etc/sensor/rules    can these files be used?
 
 Exit status: 0; 1 if `check` finds a fault; 2 if there is no such rule.")]
@@ -36,7 +37,7 @@ enum What {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// The manual page of a finding or detection; `severity` is the table
+    /// The manual page of a finding or detection; `severity` is the table, `policy` a policy file with every key
     Show {
         /// `SNS-…`, or the id of a detection
         id: String,
@@ -122,8 +123,10 @@ fn check(out: &mut dyn Write, policy: &Policy) -> io::Result<()> {
 }
 
 fn page(id: &str, policy: &Policy) -> Option<String> {
-    if id == "severity" {
-        return Some(include_str!("../../../rules/severity.toml").to_owned());
+    match id {
+        "severity" => return Some(include_str!("../../../rules/severity.toml").to_owned()),
+        "policy" => return Some(include_str!("../../../rules/example-policy.toml").to_owned()),
+        _ => {}
     }
     let wanted = id.to_ascii_uppercase();
     if let Some(manual) = rule::manual(&wanted) {

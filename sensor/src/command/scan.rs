@@ -34,7 +34,7 @@ const PROGRESS_FILES_MIN: usize = 16;
 
 /// Judge model files before anything loads them.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{MORE}\n{}", env!("CARGO_PKG_REPOSITORY")))]
 pub struct Args {
     /// Files and directories; `-` is standard input.
     #[arg(required_unless_present = "files_from")]
@@ -72,7 +72,7 @@ pub struct Args {
     #[arg(long)]
     pub allow_unscannable: bool,
 
-    /// How files are judged: `standard`, `strict` (no benefit of the doubt), or a policy file (`sensor scan --help`).
+    /// How files are judged: `standard`, `strict` (no benefit of the doubt), or a policy file (`sensor rules show policy`).
     #[arg(long, value_name = "POLICY", default_value = "standard", value_parser = Choice::parse)]
     pub policy: Choice,
 
@@ -98,6 +98,27 @@ Exit status:
   0  nothing at or above --fail-on
   1  a file is at or above --fail-on
   2  a file could not be read completely, nothing was examined, or the job could not be done";
+
+const MORE: &str = "\
+Verdicts:
+  malicious    something acts when the file is loaded or used: runs, writes, connects, loads more
+  suspicious   nothing that acts was seen, but what no framework writes, or what loaders disagree about
+  unscannable  could not be read to its end, and what was read says nothing worse; never `clean`
+  clean        read to its end; the notes say what has to be installed to load it
+
+Nothing is imported, executed, written or fetched: readers are the sensor's own, and content decides, not the name.
+Read are pickle, torch (zip, legacy, tar, TorchScript, .pt2, distributed checkpoints), joblib, npy and npz, safetensors,
+Keras and HDF5, TensorFlow, TFLite, ONNX, GGUF, Jinja, skops, XGBoost, LightGBM, CatBoost, PMML, OpenVINO, CoreML,
+MessagePack, R data, Paddle, Caffe, CNTK, Torch7, ExecuTorch, SentencePiece; zip, tar, 7z, gz, bz2, xz, zstd and lz4 in
+each other; and beside them Python source, notebooks, configurations, requirements and instructions of a repository.
+Recognised and not read (unscannable): ggml, TensorRT engines, llamafile, rar.
+
+A file may cost 120 s, 4 GiB decoded, 200,000 members, 16 levels; memory stays below 128 MiB for each job. These limits,
+what your own package's classes may do, and exceptions with an expiry stand in a policy file (--policy FILE):
+`sensor rules show policy` prints one with every key.
+
+What a finding means, how it is abused and what to do: `sensor rules show SNS-101`. To keep what was judged:
+`sensor pin models/`, later `sensor verify`. A hook for pre-commit and snippets for CI are in the repository:";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {

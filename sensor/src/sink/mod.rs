@@ -3,6 +3,7 @@
 pub mod file;
 pub mod human;
 pub mod jsonl;
+mod queue;
 pub mod stdout;
 
 use std::io;
@@ -72,7 +73,7 @@ pub struct Sink {
     shape: Shape,
     min_severity: Severity,
     colour: bool,
-    queue: mpsc::Sender<Vec<u8>>,
+    queue: queue::Writer,
     tally: Arc<Tally>,
     /// Disconnected once everything that was queued is written.
     done: mpsc::Receiver<()>,
@@ -111,14 +112,14 @@ impl Sink {
     /// # Errors
     /// No thread can be had.
     pub fn new(mut output: Output, shape: Shape, min_severity: Severity) -> io::Result<Self> {
-        let (queue, queued) = mpsc::channel::<Vec<u8>>();
+        let (queue, queued) = queue::queue();
         let (working, done) = mpsc::channel();
         let tally = Arc::new(Tally::default());
         let name = output.name();
         let colour = matches!(&output, Output::Stdout(stdout) if stdout.wants_colour());
         let shared = Arc::clone(&tally);
         std::thread::Builder::new().name(format!("sink-{name}")).spawn(move || {
-            for bytes in queued {
+            while let Some(bytes) = queued.receive() {
                 let result = output.write(&bytes);
                 shared.queued_bytes.fetch_sub(bytes.len(), Relaxed);
                 shared.count(name, result);
@@ -139,7 +140,7 @@ impl Sink {
             self.tally.count(self.name, Err(io::Error::other("the output is too slow, and its queue is full")));
             return;
         }
-        if self.queue.send(bytes).is_err() {
+        if !self.queue.send(bytes) {
             self.tally.count(self.name, Err(io::Error::other("the sink's thread is gone")));
         }
     }

@@ -8,6 +8,7 @@ mod hostile;
 mod lifecycle;
 mod neighbour;
 mod network;
+mod paths;
 mod payload;
 mod prior;
 mod programs;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Case> {
         system::cases(),
         verdict::cases(),
         settings::cases(),
+        paths::cases(),
         lifecycle::cases(),
         neighbour::cases(),
         flood::cases(),

@@ -255,7 +255,7 @@ fn store(room: &Room<'_>, blob: &Path) -> Result<impl FnOnce(&Alerts) -> Result<
 }
 
 /// `words` and then `command`, in its folder and with its variables.
-fn under(words: &[&str], command: &Command) -> Command {
+pub fn under(words: &[&str], command: &Command) -> Command {
     let mut whole = Command::new(words[0]);
     whole.args(&words[1..]).arg(command.get_program()).args(command.get_args());
     whole.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));

@@ -42,6 +42,8 @@ struct Context {
     object: Option<OsString>,
     /// Where `setup` put the published schemas of report formats.
     report_schemas: Option<OsString>,
+    /// Programs that read reports.
+    consumers: Option<OsString>,
 }
 
 pub fn run(options: &Options) -> Result<()> {

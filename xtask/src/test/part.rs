@@ -97,6 +97,10 @@ fn cli(context: &mut Context) -> Result<Outcome> {
     if schemas.join("complete").is_file() {
         context.report_schemas = Some(schemas.into_os_string());
     }
+    let consumers = setup::consumers_path();
+    if consumers.with_file_name("complete").is_file() {
+        context.consumers = Some(consumers.into_os_string());
+    }
     named("cli", context)
 }
 
@@ -133,10 +137,12 @@ fn machine(context: &mut Context) -> Result<Outcome> {
     let words = ["sh".to_owned(), "-c".to_owned(), checked.to_owned(), runtime, sensor.display().to_string()];
     let status = vm::machine::run(&vm::machine::Job {
         series: setup::KERNEL,
+        arch: vm::arch::Arch::Amd64,
         words: &words,
         time_limit_s: MACHINE_LIMIT_S,
         memory_mib: MACHINE_MEMORY_MIB,
         bpf_lsm: true,
+        output: None,
         kvm: false,
     })?;
     if status != 0 {
@@ -241,6 +247,9 @@ impl Context {
         }
         if let Some(schemas) = &self.report_schemas {
             command.env("SENSOR_REPORT_SCHEMAS", schemas);
+        }
+        if let Some(consumers) = &self.consumers {
+            command.env("SENSOR_CONSUMERS", consumers);
         }
         command
     }

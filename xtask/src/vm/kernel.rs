@@ -1,12 +1,14 @@
 //! Debian's kernels, taken from the package archive and unpacked below target/: nothing is installed on the host.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::tool::{found, output, run, target};
+use super::arch::Arch;
+use super::archive::Archive;
+use crate::tool::{run, target};
 
 /// An unpacked kernel package.
 #[derive(Debug)]
@@ -20,16 +22,21 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Was it downloaded before?
+    /// Was the host processor's downloaded before?
     pub fn is_there(series: &str) -> bool {
-        folder(series).join("complete").is_file()
+        folder(series, Arch::Amd64).join("complete").is_file()
     }
 
     /// The newest cloud kernel of a series (`6.12`), downloaded where it isn't there yet.
     pub fn get(series: &str) -> Result<Self> {
-        let folder = folder(series);
-        if !Self::is_there(series) {
-            download(series, &folder)?;
+        Self::get_for(series, Arch::Amd64)
+    }
+
+    /// The same for another processor.
+    pub fn get_for(series: &str, arch: Arch) -> Result<Self> {
+        let folder = folder(series, arch);
+        if !folder.join("complete").is_file() {
+            download(series, arch, &folder)?;
         }
         let modules = folder.join("lib/modules");
         let entry = fs::read_dir(&modules)
@@ -65,46 +72,66 @@ impl Kernel {
     }
 }
 
-fn folder(series: &str) -> PathBuf {
-    target().join("kernel").join(series)
+fn folder(series: &str, arch: Arch) -> PathBuf {
+    let folder = target().join("kernel");
+    if arch == Arch::Amd64 { folder.join(series) } else { folder.join(format!("{series}-{}", arch.name())) }
 }
 
-fn download(series: &str, folder: &PathBuf) -> Result<()> {
-    if !found("apt-get") || !found("dpkg") {
-        bail!("test kernels are Debian packages: this needs apt-get and dpkg");
+/// What the backports of the current release have.
+pub const NEWEST: &str = "newest";
+
+/// The suite of Debian's archive that has a series, for machines whose own release hasn't.
+fn suite(series: &str) -> Option<&'static str> {
+    match series {
+        "5.10" => Some("bullseye"),
+        "6.1" => Some("bookworm"),
+        "6.12" => Some("trixie"),
+        NEWEST => Some("trixie-backports"),
+        _ => None,
     }
-    let package = newest(&output(Command::new("apt-cache").args(["pkgnames", &format!("linux-image-{series}.")]))?)
-        .with_context(|| {
-            format!(
-                "the package archive has no linux-image-{series}.*-cloud-amd64. Run `apt-get update`; \
-                 Debian 12 has 6.1 and 6.12, Debian 13 has 6.12"
-            )
-        })?;
+}
+
+fn download(series: &str, arch: Arch, folder: &Path) -> Result<()> {
+    let prefix = if series == NEWEST { "linux-image-".to_owned() } else { format!("linux-image-{series}.") };
+    let mut archive = Archive::own()?;
+    let is_own = series != NEWEST && arch == Arch::Amd64;
+    let mut package = if is_own { newest(&archive.names(&prefix)?, arch) } else { None };
+    if let (None, Some(suite)) = (&package, suite(series)) {
+        archive = Archive::suite(suite, arch)?;
+        package = newest(&archive.names(&prefix)?, arch);
+    }
+    let package = package.with_context(|| {
+        let arch = arch.name();
+        format!(
+            "no package {prefix}*-cloud-{arch} in this machine's archives (run `apt-get update`), nor in Debian's that \
+             should have it"
+        )
+    })?;
     println!("kernel {series}: {package}");
-    let _ = fs::remove_dir_all(folder);
-    fs::create_dir_all(folder)?;
-    run(Command::new("apt-get")
-        .args(["download", "-qq", "-o", "APT::Sandbox::User=root", &package])
-        .current_dir(folder))?;
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg").arg("-x").arg(&path).arg(folder))?;
-            fs::remove_file(&path)?;
-        }
-    }
+    let release = package.trim_start_matches("linux-image-");
+    // From 7.2 on the package is empty: the kernel and its modules are in packages of their own.
+    let parts = ["linux-binary-", "linux-modules-"].map(|part| format!("{part}{release}"));
+    let known = archive.names("linux-")?;
+    let mut packages = vec![package.clone()];
+    packages.extend(parts.into_iter().filter(|part| known.lines().any(|name| name == part)));
+    archive.unpack(&packages, folder)?;
     // Debian 13 keeps modules below usr/.
     if !folder.join("lib").exists() && folder.join("usr/lib/modules").is_dir() {
         std::os::unix::fs::symlink("usr/lib", folder.join("lib"))?;
     }
-    let release = package.trim_start_matches("linux-image-");
     run(Command::new("/sbin/depmod").arg("-b").arg(folder).arg(release))?;
-    Ok(fs::write(folder.join("complete"), package)?)
+    Ok(fs::write(folder.join("complete"), &package)?)
 }
 
 /// The signed cloud kernel with the highest version among package names.
-fn newest(names: &str) -> Option<String> {
-    names.lines().filter(|name| name.ends_with("-cloud-amd64")).max_by_key(|name| numbers(name)).map(str::to_owned)
+fn newest(names: &str, arch: Arch) -> Option<String> {
+    let end = format!("-cloud-{}", arch.name());
+    // A name without a version is of a package that only depends on another.
+    let is_kernel = |name: &&str| {
+        let release = name.strip_prefix("linux-image-").and_then(|name| name.strip_suffix(&end));
+        release.is_some_and(|release| release.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    names.lines().filter(is_kernel).max_by_key(|name| numbers(name)).map(str::to_owned)
 }
 
 /// The numbers in a name, in order: they compare as versions do.
@@ -119,8 +146,9 @@ mod tests {
     #[test]
     fn the_newest_kernel_is_the_highest_number_not_the_last_name() {
         let names = "linux-image-6.12.107+deb12-cloud-amd64\nlinux-image-6.12.99+deb12-cloud-amd64\n\
-                     linux-image-6.12.200+deb12-cloud-amd64-dbg\nlinux-image-6.12.200+deb12-amd64\n";
-        assert_eq!(newest(names).as_deref(), Some("linux-image-6.12.107+deb12-cloud-amd64"));
-        assert_eq!(newest(""), None);
+                     linux-image-6.12.200+deb12-cloud-amd64-dbg\nlinux-image-6.12.200+deb12-amd64\nlinux-image-cloud-amd64\n";
+        assert_eq!(newest(names, Arch::Amd64).as_deref(), Some("linux-image-6.12.107+deb12-cloud-amd64"));
+        assert_eq!(newest(names, Arch::Arm64), None);
+        assert_eq!(newest("", Arch::Amd64), None);
     }
 }

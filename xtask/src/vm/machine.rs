@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::arch::Arch;
 use super::initramfs::Archive;
 use super::kernel::Kernel;
+use super::userland;
 use crate::tool::{as_root, found, is_root, root, run as run_command, target};
 
 const ADVICE: &str = "run `cargo xtask setup --for vm`";
@@ -40,21 +42,25 @@ pub const VARIABLES: [&str; 7] =
 #[derive(Debug)]
 pub struct Job<'a> {
     pub series: &'a str,
+    pub arch: Arch,
     pub words: &'a [String],
     pub time_limit_s: u64,
     pub memory_mib: u32,
     pub kvm: bool,
+    /// Where the job's output is written to as well.
+    pub output: Option<&'a Path>,
     /// Is `bpf` in `lsm=`?
     pub bpf_lsm: bool,
 }
 
 /// Boots, streams the job's output, returns the job's exit status.
 pub fn run(job: &Job<'_>) -> Result<i32> {
-    if !found("qemu-system-x86_64") {
-        bail!("qemu-system-x86_64 is missing: {ADVICE}");
+    let qemu = job.arch.qemu();
+    if !found(qemu) {
+        bail!("{qemu} is missing: {ADVICE}");
     }
-    let kernel = Kernel::get(job.series)?;
-    let folder = target().join("vm").join(format!("{}-{}", job.series, std::process::id()));
+    let kernel = Kernel::get_for(job.series, job.arch)?;
+    let folder = target().join("vm").join(format!("{}-{}-{}", job.series, job.arch.name(), std::process::id()));
     fs::create_dir_all(&folder)?;
     let status = boot(job, &kernel, &folder);
     let _ = fs::remove_dir_all(&folder);
@@ -144,17 +150,27 @@ fn serve(socket: &Path) -> Result<Child> {
 
 fn qemu(job: &Job<'_>, kernel: &Kernel, initrd: &Path, socket: &Path, log: &Path, answer: &Path) -> Result<Child> {
     let memory = format!("{}M", job.memory_mib);
-    let (accelerator, cpu) = if job.kvm { ("kvm", "host") } else { ("tcg", "max") };
+    let copy = job.output.map(|path| format!(",logfile={}", path.display())).unwrap_or_default();
     let modules = if job.bpf_lsm { "landlock,lockdown,yama,bpf" } else { "landlock,lockdown,yama" };
-    let file = |path: &Path| format!("file:{}", path.display());
-    Command::new("qemu-system-x86_64")
+    let mut command = Command::new(job.arch.qemu());
+    command
         .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"])
-        .args(["-machine", "q35,memory-backend=ram", "-accel", accelerator, "-cpu", cpu, "-smp", "2"])
-        .args(["-m", &memory, "-object", &format!("memory-backend-memfd,id=ram,size={memory},share=on")])
+        .args(job.arch.board(job.kvm))
+        .args(["-smp", "2", "-m", &memory])
+        .args(["-object", &format!("memory-backend-memfd,id=ram,size={memory},share=on")])
         .args(["-chardev", &format!("socket,id=fs,path={}", socket.display())])
         .args(["-device", "vhost-user-fs-pci,chardev=fs,tag=host,queue-size=1024"])
-        .args(["-chardev", "stdio,id=out,signal=on", "-serial", "chardev:out"])
-        .args(["-serial", &file(log), "-serial", &file(answer)])
+        .args(["-chardev", &format!("stdio,id=out,signal=on{copy}")])
+        .args(["-chardev", &format!("file,id=log,path={}", log.display())])
+        .args(["-chardev", &format!("file,id=answer,path={}", answer.display())]);
+    // ttyS0 to ttyS2 in this order; the boards differ in what serial lines they have by themselves.
+    for line in ["out", "log", "answer"] {
+        match job.arch {
+            Arch::Amd64 => command.args(["-serial", &format!("chardev:{line}")]),
+            Arch::Arm64 => command.args(["-device", &format!("pci-serial,chardev={line}")]),
+        };
+    }
+    command
         .args(["-kernel", &kernel.image.display().to_string(), "-initrd", &initrd.display().to_string()])
         .args(["-append", &format!("console=ttyS1 loglevel=5 panic=-1 oops=panic lsm={modules}")])
         .stdin(Stdio::null())
@@ -163,7 +179,12 @@ fn qemu(job: &Job<'_>, kernel: &Kernel, initrd: &Path, socket: &Path, log: &Path
 }
 
 fn initramfs(job: &Job<'_>, kernel: &Kernel) -> Result<Vec<u8>> {
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find_map(|path| fs::read(path).ok());
+    // Where the machine's userland is on the host, and which folders of the host it has to have besides.
+    let (userland, shared) = match job.arch {
+        Arch::Amd64 => (PathBuf::from("/"), Vec::new()),
+        arch => (userland::get(arch)?, vec![root(), target()]),
+    };
+    let busybox = ["bin/busybox", "usr/bin/busybox"].iter().find_map(|path| fs::read(userland.join(path)).ok());
     let busybox = busybox.with_context(|| format!("busybox-static is missing: {ADVICE}"))?;
     let scripts = root().join("tests/vm");
     let mut archive = Archive::default();
@@ -175,6 +196,9 @@ fn initramfs(job: &Job<'_>, kernel: &Kernel) -> Result<Vec<u8>> {
     archive.program("init", &fs::read(scripts.join("init"))?);
     archive.program("guest", &fs::read(scripts.join("guest"))?);
     archive.file("job", script(job, kernel)?.as_bytes());
+    archive.file("userland", format!("{}\n", userland.display()).as_bytes());
+    let shared: String = shared.iter().map(|folder| format!("{}\n", folder.display())).collect();
+    archive.file("shared", shared.as_bytes());
     let mut order = String::new();
     for name in MODULES {
         if let Some(bytes) = kernel.module(name)? {

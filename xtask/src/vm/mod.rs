@@ -5,9 +5,13 @@
 //! top: Python, every tool and every built binary are there, at the same paths, and nothing that the machine does to
 //! them is kept. Serial lines: first the job's output, second the kernel's log, third the job's exit status.
 
+pub mod arch;
+mod archive;
 pub mod initramfs;
 pub mod kernel;
 pub mod machine;
+mod matrix;
+mod userland;
 
 use std::process::{Command, Stdio};
 
@@ -15,6 +19,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::tool::{cargo, line, root};
 
+use arch::Arch;
 use machine::Job;
 pub use machine::VARIABLES;
 
@@ -24,11 +29,16 @@ pub use machine::VARIABLES;
 /// where you aren't root).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask vm\n  cargo xtask vm --kernel 6.1 -- connect --nocapture\n  \
-                        cargo xtask vm --command 'target/debug/sensor doctor'")]
+                        cargo xtask vm --command 'target/debug/sensor doctor'\n  \
+                        cargo xtask vm --arch arm64 -- paths::")]
 pub struct Options {
-    /// Series of Debian's cloud kernel
+    /// Series of Debian's cloud kernel: 5.10, 6.1, 6.12, `newest`; or `all`: every way in and out on each of them, with
+    /// and without `bpf` in `lsm=`, and the table of it in docs/KERNELS.md
     #[arg(long, default_value = "6.12")]
     pub kernel: String,
+    /// The machine's processor; arm64 is emulated, with a Debian of its own
+    #[arg(long, value_enum, default_value_t)]
+    pub arch: Arch,
     /// A shell command to run instead of the tests, in the root of the workspace
     #[arg(long, value_name = "SHELL")]
     pub command: Option<String>,
@@ -50,21 +60,26 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<()> {
+    if options.kernel == "all" {
+        return matrix::run(options);
+    }
     let words = match &options.command {
         Some(command) => vec!["sh".to_owned(), "-c".to_owned(), command.clone()],
         None => {
-            let mut words = vec![test_binary("runtime", cargo())?];
+            let mut words = vec![test_binary_for("runtime", cargo(), options.arch)?];
             words.extend(options.arguments.iter().cloned());
             words
         }
     };
     let status = machine::run(&Job {
         series: &options.kernel,
+        arch: options.arch,
         words: &words,
         time_limit_s: options.time_limit,
         memory_mib: options.memory,
         kvm: options.kvm,
         bpf_lsm: !options.without_bpf_lsm,
+        output: None,
     })?;
     if status != 0 {
         bail!("the job ended with status {status} on Linux {}", options.kernel);
@@ -75,7 +90,17 @@ pub fn run(options: &Options) -> Result<()> {
 /// Builds one test binary of package sensor and returns its path.
 ///
 /// The whole workspace is selected, so that dependencies have the same features as in every other test.
-pub fn test_binary(name: &str, mut build: Command) -> Result<String> {
+pub fn test_binary(name: &str, build: Command) -> Result<String> {
+    test_binary_for(name, build, Arch::Amd64)
+}
+
+/// The same for another processor; static, since that machine has libraries of its own.
+pub fn test_binary_for(name: &str, mut build: Command, arch: Arch) -> Result<String> {
+    if let Some(triple) = arch.triple() {
+        let variable = |end: &str| format!("CARGO_TARGET_{}_{end}", triple.to_uppercase().replace('-', "_"));
+        build.env(variable("LINKER"), Arch::CROSS_LINKER);
+        build.env(variable("RUSTFLAGS"), "-Ctarget-feature=+crt-static").env_remove("RUSTFLAGS");
+    }
     build.args([
         "test",
         "--workspace",
@@ -85,9 +110,11 @@ pub fn test_binary(name: &str, mut build: Command) -> Result<String> {
         "--no-run",
         "--message-format=json-render-diagnostics",
     ]);
+    build.args(arch.triple().into_iter().flat_map(|triple| ["--target", triple]));
     let output = build.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
-        bail!("{} failed", line(&build));
+        let advice = arch.triple().map(|_| "; another processor needs `cargo xtask setup --for matrix`");
+        bail!("{} failed{}", line(&build), advice.unwrap_or_default());
     }
     let executable = String::from_utf8_lossy(&output.stdout).lines().rev().find_map(|message| {
         let message: serde_json::Value = serde_json::from_str(message).ok()?;

@@ -13,6 +13,8 @@ const INPUT_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
+    /// As it is.
+    Stored,
     /// Without a header: a member of a ZIP file.
     Deflate,
     Zlib,
@@ -33,6 +35,12 @@ pub enum Codec {
     },
     RawLzma2 {
         dictionary: u32,
+    },
+    /// PPMd, variant H, as in 7z archives.
+    RawPpmd {
+        order: u32,
+        memory: u32,
+        bytes: u64,
     },
 }
 
@@ -72,6 +80,8 @@ impl Codec {
 
     pub fn name(self) -> &'static str {
         match self {
+            Self::Stored => "stored",
+            Self::RawPpmd { .. } => "ppmd",
             Self::Deflate => "deflate",
             Self::Zlib => "zlib",
             Self::Gzip => "gzip",
@@ -88,6 +98,7 @@ impl Codec {
         let taken = Rc::new(Cell::new(0));
         let input = Input { source, at: 0, buffer: Vec::new(), from: 0, taken: Rc::clone(&taken) };
         let reader: Box<dyn Read + 'a> = match self {
+            Self::Stored => Box::new(input),
             Self::Deflate => Box::new(flate2::bufread::DeflateDecoder::new(input)),
             Self::Zlib => Box::new(flate2::bufread::ZlibDecoder::new(input)),
             Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
@@ -111,6 +122,11 @@ impl Codec {
                     Err(error) => Box::new(Failed(Some(error))),
                 }
             }
+            Self::RawPpmd { order, memory, bytes } => match raw_ppmd(input, order, memory) {
+                // The stream has no end of its own.
+                Ok(reader) => Box::new(reader.take(bytes)),
+                Err(error) => Box::new(Failed(Some(error))),
+            },
             Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(input)),
             Self::Zstd => match ruzstd::decoding::StreamingDecoder::new_with_max_window_size(input, WINDOW_BYTES_MAX) {
                 Ok(reader) => Box::new(reader),
@@ -141,6 +157,13 @@ fn raw_lzma(input: Input<'_>, props: u8, dictionary: u32, bytes: u64) -> io::Res
         return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the window is too big"));
     }
     lzma_rust2::LzmaReader::new_with_props(input, bytes, props, dictionary, None).map_err(io::Error::other)
+}
+
+fn raw_ppmd(input: Input<'_>, order: u32, memory: u32) -> io::Result<ppmd_rust::Ppmd7Decoder<Input<'_>>> {
+    if memory / 1024 > DECODER_MEMORY_KIB_MAX {
+        return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the model is too big"));
+    }
+    ppmd_rust::Ppmd7Decoder::new(input, order, memory).map_err(|error| io::Error::other(error.to_string()))
 }
 
 /// A decoder that could not be set up: its first read says why.

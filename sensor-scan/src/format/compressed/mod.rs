@@ -1,6 +1,7 @@
 //! Compressed files: decoded within limits, then looked at like any other. joblib and pandas open them by themselves.
 
 pub mod codec;
+pub mod filter;
 
 use crate::context::{Context, Piece};
 use crate::decoded::{Allowance, Decoded, End};

@@ -1,5 +1,5 @@
 //! Frameworks whose models are read only for operators and classes that call code of the host: Paddle, Caffe, CNTK,
-//! Torch7, CoreML, ExecuTorch.
+//! Torch7, CoreML, ExecuTorch. And SentencePiece's vocabularies, which lie beside many models and only hold words.
 
 mod coreml;
 mod words;
@@ -21,9 +21,12 @@ pub enum Kind {
     Torch7,
     CoreMl,
     Executorch,
+    SentencePiece,
 }
 
 const MESSAGES_LOOKED_AT: usize = 64;
+/// Pieces that the smallest vocabulary has.
+const PIECES_MIN: usize = 4;
 
 /// By magic number or structure; a name counts where the format has neither.
 pub fn claims(window: &Window<'_>, head: &[u8], name: &[u8]) -> Option<Kind> {
@@ -50,7 +53,22 @@ pub fn claims(window: &Window<'_>, head: &[u8], name: &[u8]) -> Option<Kind> {
     if coreml::claims(whole) {
         return Some(Kind::CoreMl);
     }
+    if is_sentencepiece(whole) {
+        return Some(Kind::SentencePiece);
+    }
     (name.ends_with(b".caffemodel")).then_some(Kind::Caffe)
+}
+
+/// ModelProto: pieces, of which each has a text and a score.
+fn is_sentencepiece(model: Message<'_, '_>) -> bool {
+    let first: Vec<_> = model.fields().take(PIECES_MIN).collect();
+    first.len() == PIECES_MIN
+        && first.iter().all(|field| {
+            let Some(piece) = field.message().filter(|_| field.number == 1) else { return false };
+            let mut fields = piece.fields();
+            let text = fields.next().is_some_and(|field| field.number == 1 && field.message().is_some());
+            text && fields.next().is_some_and(|field| field.number == 2 && field.number().is_some())
+        })
 }
 
 /// ProgramDesc: blocks with an index and operators whose type is a word.
@@ -79,6 +97,13 @@ pub fn scan(piece: &Piece<'_>, kind: Kind, context: &mut Context<'_>) -> Seen {
         Kind::Torch7 => words::torch7(piece, context),
         Kind::CoreMl => coreml::scan(piece, whole, context),
         Kind::Executorch => words::executorch(piece, &window, context),
+        Kind::SentencePiece => {
+            let mut fields = whole.fields();
+            fields.by_ref().for_each(drop);
+            if fields.is_broken() {
+                format::tail(piece, fields.at(), context);
+            }
+        }
     }
     let (format, content) = kind.seen();
     Seen { format, content }
@@ -94,6 +119,7 @@ impl Kind {
             Self::Torch7 => ("torch7", Content::Code),
             Self::CoreMl => ("coreml", Content::Data),
             Self::Executorch => ("executorch", Content::Data),
+            Self::SentencePiece => ("sentencepiece", Content::Data),
         }
     }
 }

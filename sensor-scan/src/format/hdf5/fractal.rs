@@ -1,94 +1,57 @@
-//! Dense storage: a fractal heap that holds attributes or links, and the B-tree (version 2) that lists them.
+//! Dense storage: a fractal heap that holds attributes or links, which a B-tree lists.
+
+use std::collections::BTreeMap;
 
 use super::file::File;
+use super::tree;
 
-/// Records of one tree.
-const RECORDS_MAX: usize = 200_000;
-/// Nodes in each other.
+/// Blocks in each other.
 const DEPTH_MAX: u64 = 16;
 
 /// Ranges of the objects that the tree at `tree` lists in the heap at `heap`; the flag says that all were found.
 pub fn objects(file: &File<'_, '_>, heap: u64, tree: u64) -> (Vec<(u64, u64)>, bool) {
-    let mut ids = Vec::new();
-    let listed = records(file, tree, &mut ids).is_some();
+    let mut records = Vec::new();
+    let listed = tree::records(file, tree, &mut records);
+    // Where the heap id stands in a record: links by name and by order, attributes by name and by order.
+    let id_at = match listed.map(|form| form.kind) {
+        Some(5) => 4,
+        Some(6) => 8,
+        Some(8 | 9) => 0,
+        _ => return (Vec::new(), false),
+    };
     let Some(heap) = Heap::open(file, heap) else { return (Vec::new(), false) };
-    let ranges: Vec<(u64, u64)> = ids.iter().filter_map(|id| heap.locate(*id)).collect();
-    let complete = listed && ranges.len() == ids.len();
+    let ranges: Vec<(u64, u64)> = records.iter().filter_map(|record| heap.locate(record + id_at)).collect();
+    let complete = ranges.len() == records.len();
     (ranges, complete)
 }
 
-/// Offsets of the heap ids in the records of a tree.
-fn records(file: &File<'_, '_>, tree: u64, ids: &mut Vec<u64>) -> Option<()> {
-    let mut cursor = file.at(tree);
-    cursor.signature(b"BTHD")?;
-    cursor.skip(1)?;
-    let kind = cursor.uint(1)?;
-    let node_bytes = cursor.uint(4)?;
-    let record_bytes = cursor.uint(2)?;
-    let depth = cursor.uint(2)?;
-    cursor.skip(2)?;
-    let root = cursor.optional_address()?;
-    let count = cursor.uint(2)?;
-    // Where the heap id stands in a record: links by name and by order, attributes by name and by order.
-    let id_at = match kind {
-        5 => 4,
-        6 => 8,
-        8 | 9 => 0,
-        _ => return None,
+/// Objects outside the heap's blocks, as their tree lists them: a place, a length and the key.
+fn huge_objects(file: &File<'_, '_>, tree: u64) -> BTreeMap<u64, (u64, u64)> {
+    let mut records = Vec::new();
+    if tree::records(file, tree, &mut records).is_none_or(|form| form.kind != 1) {
+        return BTreeMap::new();
+    }
+    let object = |record: &u64| {
+        let mut cursor = file.at(*record);
+        let (start, length) = (cursor.address()?, cursor.length()?);
+        let end = start.checked_add(length).filter(|end| *end <= file.window.len())?;
+        Some((cursor.length()?, (start, end)))
     };
-    if record_bytes == 0 || depth > DEPTH_MAX || node_bytes > 1 << 24 {
-        return None;
-    }
-    // Sizes of counts in the pointers to children, level by level.
-    let width = |limit: u64| (limit.max(1).ilog2() / 8 + 1) as u8;
-    let leaf_max = node_bytes.checked_sub(10)? / record_bytes;
-    let count_bytes = width(leaf_max);
-    let mut sums = vec![leaf_max];
-    for level in 1..=depth {
-        let below = *sums.last()?;
-        let pointer =
-            u64::from(file.offset_bytes) + u64::from(count_bytes) + if level > 1 { width(below).into() } else { 0 };
-        let own = node_bytes.checked_sub(10 + pointer)? / (record_bytes + pointer);
-        sums.push((own + 1).checked_mul(below)?.checked_add(own)?);
-    }
-    let mut queue = vec![(root, count, depth)];
-    while let Some((node, count, depth)) = queue.pop() {
-        let Some(node) = node else { continue };
-        let mut cursor = file.at(node);
-        cursor.signature(if depth == 0 { b"BTLF" } else { b"BTIN" })?;
-        cursor.skip(2)?;
-        for _ in 0..count {
-            if ids.len() >= RECORDS_MAX {
-                return None;
-            }
-            ids.push(cursor.at + id_at);
-            cursor.skip(record_bytes)?;
-        }
-        if depth > 0 {
-            for _ in 0..=count {
-                let child = cursor.optional_address()?;
-                let records = cursor.uint(count_bytes)?;
-                if depth > 1 {
-                    cursor.skip(width(*sums.get(depth as usize - 1)?).into())?;
-                }
-                if queue.len() + ids.len() >= RECORDS_MAX {
-                    return None;
-                }
-                queue.push((child, records, depth - 1));
-            }
-        }
-    }
-    Some(())
+    records.iter().filter_map(object).collect()
 }
 
 struct Heap<'f, 'w, 's> {
     file: &'f File<'w, 's>,
+    /// Bytes of an object's id.
+    id_bytes: u8,
     width: u64,
     start_bytes: u64,
     max_direct_bytes: u64,
     /// Bytes of an offset within the heap, and of a length.
     offset_bytes: u8,
     length_bytes: u8,
+    /// Ranges of the objects that are too large for a block, by their keys.
+    huge: BTreeMap<u64, (u64, u64)>,
     root: Option<u64>,
     root_rows: u64,
 }
@@ -97,12 +60,15 @@ impl<'f, 'w, 's> Heap<'f, 'w, 's> {
     fn open(file: &'f File<'w, 's>, at: u64) -> Option<Self> {
         let mut cursor = file.at(at);
         cursor.signature(b"FRHP")?;
-        cursor.skip(3)?;
+        cursor.skip(1)?;
+        let id_bytes = u8::try_from(cursor.uint(2)?).ok()?;
         let filter_bytes = cursor.uint(2)?;
         cursor.skip(1)?;
         let max_object_bytes = cursor.uint(4)?;
         let (offset, length) = (u64::from(file.offset_bytes), u64::from(file.length_bytes));
-        cursor.skip(length + offset + length + offset + 8 * length)?;
+        cursor.skip(length)?;
+        let huge = cursor.optional_address()?;
+        cursor.skip(length + offset + 8 * length)?;
         let width = cursor.uint(2)?;
         let start_bytes = cursor.length()?;
         let max_direct_bytes = cursor.length()?;
@@ -116,10 +82,12 @@ impl<'f, 'w, 's> Heap<'f, 'w, 's> {
         }
         Some(Self {
             file,
+            id_bytes,
             width,
             start_bytes,
             max_direct_bytes,
             offset_bytes: bits.div_ceil(8) as u8,
+            huge: huge.map(|tree| huge_objects(file, tree)).unwrap_or_default(),
             length_bytes: (max_object_bytes.min(max_direct_bytes).max(1).ilog2() / 8 + 1) as u8,
             root,
             root_rows,
@@ -137,6 +105,10 @@ impl<'f, 'w, 's> Heap<'f, 'w, 's> {
                 let start = self.resolve(offset)?;
                 let end = start.checked_add(length)?;
                 (end <= self.file.window.len()).then_some((start, end))
+            }
+            1 => {
+                let key = cursor.uint(self.file.length_bytes.min(self.id_bytes.checked_sub(1)?))?;
+                self.huge.get(&key).copied()
             }
             // The id holds the object itself.
             2 => Some((cursor.at, cursor.at + (flags & 0xf) + 1)),

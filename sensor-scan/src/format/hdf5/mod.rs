@@ -7,14 +7,16 @@
 //! Reference: HDF5 File Format Specification, version 3.0.
 
 mod attribute;
+mod chunk;
 mod dataset;
 mod file;
+mod filter;
 mod fractal;
 mod group;
 mod object;
+mod tree;
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 
 use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
@@ -47,7 +49,8 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     let mut walk = Walk { piece, file: &file, context, seen: BTreeSet::new(), judged: BTreeSet::new(), complete: true };
     walk.objects();
     walk.heaps();
-    if !walk.complete {
+    // The library refuses a file that is shorter than it says.
+    if !walk.complete || file.end > window.len() {
         let finding = Finding::new("SNS-903", Severity::Low, "parts of the HDF5 file can't be read");
         context.report(finding.member(piece.member.as_deref()));
     }
@@ -110,18 +113,11 @@ impl Walk<'_, '_, '_, '_, '_, '_> {
     /// The start of a dataset in chunks, put together: whether a pickle begins there.
     fn chunks(&mut self, dataset: &dataset::Dataset) {
         const BYTES_MAX: usize = 4 << 20;
-        let Some((first, _)) = dataset.chunks.first() else { return };
+        let Some(first) = dataset.chunks.first() else { return };
         let mut bytes = Vec::new();
-        for (start, end) in &dataset.chunks {
-            let chunk = self.file.window.bytes(*start, *end, BYTES_MAX);
-            if dataset.deflated {
-                let mut plain = Vec::new();
-                // What comes before a broken end stands.
-                let _ = flate2::read::ZlibDecoder::new(chunk.as_slice()).take(BYTES_MAX as u64).read_to_end(&mut plain);
-                bytes.extend(plain);
-            } else {
-                bytes.extend(chunk);
-            }
+        for chunk in &dataset.chunks {
+            let stored = self.file.window.bytes(chunk.start, chunk.end, BYTES_MAX);
+            bytes.extend(filter::undone(stored, &dataset.filters, chunk.left_out, BYTES_MAX));
             if bytes.len() >= BYTES_MAX || !matches!(bytes.first(), Some(0x80 | b'P' | b'(' | b'c' | b']' | b'}')) {
                 break;
             }
@@ -130,7 +126,7 @@ impl Walk<'_, '_, '_, '_, '_, '_> {
         if text::holds_pickle(&bytes, &member, self.context) {
             let finding = Finding::new("SNS-110", Severity::Medium, "a pickle is hidden in an HDF5 dataset");
             self.context
-                .report(finding.member(Some(&member)).at(*first).loaders(&["pandas.read_hdf", "custom loaders"]));
+                .report(finding.member(Some(&member)).at(first.start).loaders(&["pandas.read_hdf", "custom loaders"]));
         }
     }
 

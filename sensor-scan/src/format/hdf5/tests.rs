@@ -107,6 +107,89 @@ fn other_files() {
     assert_eq!(judged(&file(&[(LINK, away)], b"")).0, Verdict::Unscannable);
 }
 
+/// A dataset of bytes in one chunk of 64: the root carries its messages. `blocks` gets where it starts and returns the
+/// index's blocks, the chunk at their end.
+fn in_chunks(layout: &[u8], blocks: impl Fn(u64) -> Vec<u8>) -> Vec<u8> {
+    const BYTES: [u8; 8] = [0x10, 0, 0, 0, 1, 0, 0, 0];
+    let messages = |address: u64| {
+        let layout = [layout, &address.to_le_bytes()].concat();
+        [(0x03, BYTES.to_vec()), (0x08, layout)]
+    };
+    let start = file(&messages(0), b"").len() as u64;
+    file(&messages(start), &blocks(start))
+}
+
+#[test]
+fn chunks_are_found_by_every_index() {
+    let mut chunk = b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02id\x85R.".to_vec();
+    chunk.resize(64, 0);
+    let le = u64::to_le_bytes;
+    let none = [0xff; 8];
+    let fixed = |start: u64| {
+        let (block, data) = (start + 28, start + 28 + 26);
+        [&b"FAHD\0\0\x08\x0a"[..], &le(1), &le(block), &[0; 4], b"FADB\0\0", &le(start), &le(data), &[0; 4], &chunk]
+            .concat()
+    };
+    // The chunk hangs on the index block itself, on a data block, or on a secondary block.
+    let extensible = |level: usize| {
+        let chunk = chunk.clone();
+        move |start: u64| {
+            let header =
+                |index: u64| [&b"EAHD\0\0\x08\x20\x04\x10\x04\x0a"[..], &[0; 48], &le(index), &[0; 4]].concat();
+            let index = start + header(0).len() as u64;
+            let after = index + 14 + 8 * (4 + 6 + 25) + 4;
+            let block =
+                [&b"EADB\0\0"[..], &le(start), &[0; 4], &le(after + 18 + 8 * 64 + 4), &none.repeat(63), &[0; 4]]
+                    .concat();
+            let mut places = none.repeat(4 + 6 + 25);
+            let behind = match level {
+                0 => {
+                    places[..8].copy_from_slice(&le(after));
+                    Vec::new()
+                }
+                1 => {
+                    places[32..40].copy_from_slice(&le(after));
+                    block
+                }
+                _ => {
+                    places[80..88].copy_from_slice(&le(after + block.len() as u64 + 64));
+                    let secondary = [&b"EASB\0\0"[..], &le(start), &[0; 4], &le(after), &none.repeat(3)].concat();
+                    [block, chunk.clone(), secondary].concat()
+                }
+            };
+            let chunk = if level == 2 { &[][..] } else { &chunk };
+            [&header(index)[..], b"EAIB\0\0", &le(start), &places, &[0; 4], &behind, chunk].concat()
+        }
+    };
+    let tree = |start: u64| {
+        let (leaf, data) = (start + 38, start + 38 + 26);
+        let head =
+            [&b"BTHD\0\x0a"[..], &[0, 2, 0, 0], &[16, 0], &[0, 0], &[100, 40], &le(leaf), &[1, 0], &le(1), &[0; 4]]
+                .concat();
+        [&head[..], b"BTLF\0\x0a", &le(data), &le(0), &[0; 4], &chunk].concat()
+    };
+    let layout = |index: &[u8]| [&[4, 2, 0, 2, 1, 64, 1], index].concat();
+    let growing: [u8; 6] = [4, 32, 4, 16, 4, 10];
+    let single = |_| chunk.clone();
+    for (name, bytes) in [
+        ("single", in_chunks(&layout(&[1]), single)),
+        ("implicit", in_chunks(&layout(&[2]), single)),
+        ("fixed array", in_chunks(&layout(&[3, 10]), fixed)),
+        ("index block", in_chunks(&layout(&growing), extensible(0))),
+        ("data block", in_chunks(&layout(&growing), extensible(1))),
+        ("secondary block", in_chunks(&layout(&growing), extensible(2))),
+        ("tree", in_chunks(&layout(&[5, 0, 2, 0, 0, 100, 40]), tree)),
+    ] {
+        let (verdict, ids) = judged(&bytes);
+        assert_eq!(verdict, Verdict::Malicious, "{name}: {ids:?}");
+        // Cut within the index, nothing is clean.
+        let head = bytes.len() - chunk.len() - 20;
+        if name != "single" && name != "implicit" {
+            assert_ne!(judged(&bytes[..head]).0, Verdict::Clean, "{name}");
+        }
+    }
+}
+
 /// Files that are not clean, for the properties that hold for every format.
 pub fn samples() -> Vec<Vec<u8>> {
     vec![file(&[(ATTRIBUTE, attribute("model_config", CONFIG.as_bytes())), (LINK, external("/etc/passwd"))], b"")]

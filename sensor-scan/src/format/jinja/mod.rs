@@ -32,7 +32,7 @@ pub fn is_template(text: &str) -> bool {
 /// Whether a file's name says that it is a template.
 pub fn claims(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
-    [&b".jinja"[..], b".jinja2", b".j2"].iter().any(|suffix| name.ends_with(suffix))
+    [&b".jinja"[..], b".jinja2", b".j2", b".template"].iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// A file that is a template as a whole.

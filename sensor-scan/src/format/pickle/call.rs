@@ -54,6 +54,9 @@ impl Machine<'_, '_, '_> {
             } else if !exact && !new_object {
                 self.check_unlisted_arguments(callee, args);
             }
+            if self.stream.dialect.persistent_ids_are_legal() {
+                self.check_rebuilt(index, args);
+            }
             return self.arena.object(What::Result, callee, args, flags.of_instance());
         }
         if args == Id::LOST || self.arena.children(args).contains(&Id::LOST) {

@@ -3,7 +3,7 @@
 use super::machine::Machine;
 use super::value::{Flags, Id, What};
 use crate::finding::{Evidence, Severity};
-use crate::rule::globals::{Level, Rule};
+use crate::rule::globals::{self, Level, Rule};
 
 /// Names in a code object that mean an effect wherever they are reached from.
 const EFFECTS: &[&str] = &[
@@ -103,8 +103,8 @@ impl Machine<'_, '_, '_> {
     /// A function from a code object: low by itself, since it runs when it is used.
     pub(super) fn make_function(&mut self, callee: Id, index: u32, rule: &'static Rule, args: Id) -> Id {
         self.made_function = true;
-        let flags = self.arena.flags(args);
         let code = self.arena.children(args).first().copied();
+        let flags = self.flags_but_namespace(args);
         let by_value = code.and_then(|code| self.arena.as_object(code)).is_some_and(|code| code.what == What::Code);
         let severity = if flags.has(Flags::DANGEROUS) {
             Severity::High
@@ -122,5 +122,22 @@ impl Machine<'_, '_, '_> {
         self.settle(index, finding);
         let flags = if severity >= Severity::High { Flags::DANGEROUS } else { Flags::FUNCTION };
         self.arena.object(What::Function, callee, args, flags)
+    }
+
+    /// Flags of a function's parts. dill names the module that a function was defined in (`mynet.__dict__`), which is what
+    /// `__globals__` will be: that leads nowhere but to the module's own names.
+    fn flags_but_namespace(&mut self, args: Id) -> Flags {
+        let parts = self.arena.children(args).to_vec();
+        let own = |index: u32, machine: &Self| {
+            machine.globals.get(index).is_some_and(|global| {
+                let root = global.module.split('.').next().unwrap_or_default();
+                &*global.path == "__dict__" && !globals::is_stdlib(root)
+            })
+        };
+        let namespace = parts.get(1).and_then(|part| self.arena.as_global(*part)).filter(|index| own(*index, self));
+        let Some(index) = namespace else { return self.arena.flags(args) };
+        self.settle_quietly(index);
+        let rest: Vec<Id> = parts.iter().enumerate().filter(|(place, _)| *place != 1).map(|(_, part)| *part).collect();
+        self.flags_of(&rest)
     }
 }

@@ -363,7 +363,7 @@ fn rot13(bytes: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
+pub fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     digits
         .chunks(2)

@@ -19,30 +19,37 @@ const INERT_DECODED_MAX: u64 = 4 << 20;
 #[derive(Debug, Clone, Copy)]
 pub struct Inert {
     range: Range,
-    /// Base64 of the pickle, not the pickle itself.
-    encoded: bool,
+    encoding: Encoding,
     at: u64,
     opcode: u8,
+}
+
+/// How a pickle stands in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    None,
+    Base64,
+    Hex,
 }
 
 impl Machine<'_, '_, '_> {
     /// A text or bytes operand: does it look like a nested pickle? If so, it is scanned at the end, unless it was loaded.
     #[inline]
     pub(super) fn note_inert(&mut self, text: Text, range: Range) {
-        let encoded = match self.cursor.head(range.start) {
-            [0x80, 2..=5, _] => false,
-            [b'g', b'A', b'I' | b'J' | b'K' | b'M' | b'N' | b'Q' | b'R' | b'S' | b'U' | b'V' | b'W'] => true,
+        let encoding = match self.cursor.head(range.start) {
+            [0x80, 2..=5, _] if text == Text::Bytes => Encoding::None,
+            [b'g', b'A', b'I' | b'J' | b'K' | b'M' | b'N' | b'Q' | b'R' | b'S' | b'U' | b'V' | b'W'] => {
+                Encoding::Base64
+            }
+            [b'8', b'0', b'0'] => Encoding::Hex,
             _ => return,
         };
-        if !encoded && text != Text::Bytes {
-            return;
-        }
-        if self.inert.len() >= INERT_MAX || (encoded && range.len > INERT_DECODED_MAX) {
+        if self.inert.len() >= INERT_MAX || (encoding != Encoding::None && range.len > INERT_DECODED_MAX) {
             let member = self.stream.member.as_deref();
             self.context.limit_reached("inert_texts_max", INERT_MAX as u64, member, Some(self.at));
             return;
         }
-        self.inert.push(Inert { range, encoded, at: self.at, opcode: self.opcode });
+        self.inert.push(Inert { range, encoding, at: self.at, opcode: self.opcode });
     }
 
     /// Looks into the texts that nothing loaded.
@@ -54,15 +61,19 @@ impl Machine<'_, '_, '_> {
             (self.at, self.opcode) = (inert.at, inert.opcode);
             let Range { start, len } = inert.range;
             let safe = self.context.all_globals_safe;
-            let findings = if inert.encoded {
-                let bytes = self.cursor.bytes(inert.range, INERT_DECODED_MAX as usize);
-                let Some(bytes) = super::fold::base64(&bytes) else { continue };
-                let source = MemorySource::new(&bytes, b"");
-                let member = self.member_with("base64", inert.at);
-                isolated(self.context, &Piece { source: &source, start: 0, end: bytes.len() as u64, member })
-            } else {
+            let findings = if inert.encoding == Encoding::None {
                 let (source, member) = (self.stream.source, self.stream.member.clone());
                 isolated(self.context, &Piece { source, start, end: start + len, member })
+            } else {
+                let bytes = self.cursor.bytes(inert.range, INERT_DECODED_MAX as usize);
+                let (how, bytes) = match inert.encoding {
+                    Encoding::Hex => ("hex", super::fold::from_hex(&bytes)),
+                    _ => ("base64", super::fold::base64(&bytes)),
+                };
+                let Some(bytes) = bytes else { continue };
+                let source = MemorySource::new(&bytes, b"");
+                let member = self.member_with(how, inert.at);
+                isolated(self.context, &Piece { source: &source, start: 0, end: bytes.len() as u64, member })
             };
             self.context.all_globals_safe = safe;
             let worst = findings.iter().filter(|finding| !finding.is_coverage()).max_by_key(|finding| finding.severity);

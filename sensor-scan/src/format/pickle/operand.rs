@@ -86,6 +86,9 @@ impl Machine<'_, '_, '_> {
             let finding = self.finding("SNS-109", Severity::Medium, text);
             self.context.report(finding);
         }
+        if self.stream.dialect == Dialect::TorchZip {
+            self.declare_storage(id);
+        }
         let value = self.container(id).unwrap_or_else(|| {
             let flags = self.arena.flags(id);
             self.arena.object(What::Persistent, Id::NONE, id, flags)

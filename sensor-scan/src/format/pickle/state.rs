@@ -81,6 +81,9 @@ impl Machine<'_, '_, '_> {
         if target == Id::LOST {
             return self.change_lost(items);
         }
+        if self.stream.dialect.persistent_ids_are_legal() {
+            self.check_item_target(target);
+        }
         match self.arena.extend(target, items) {
             Some(late) => {
                 if late {

@@ -41,8 +41,9 @@ pub fn path_file(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
     let seen = python::judge(lines.join("\n").as_bytes(), Role::Named);
     let member = piece.member.as_deref();
     let loaders = &["every Python in whose site-packages it is put"];
+    // Installers put such files down as well: what the lines do decides.
     let title = "a text that every start of Python runs stands where a model would";
-    context.report(Finding::new("SNS-541", Severity::Medium, title).member(member).loaders(loaders));
+    context.report(Finding::new("SNS-541", Severity::Low, title).member(member).loaders(loaders));
     for found in &seen.found {
         let title = format!("a line that every start of Python runs {}", found.what);
         let finding = Finding::new("SNS-541", found.severity, title).member(member).loaders(loaders);
@@ -50,14 +51,26 @@ pub fn path_file(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
     }
 }
 
-/// Bytecode: only its names and constants can be judged, not when what they are for runs.
+/// Names of functions that run commands or code, of which bytecode is judged: classes, paths and the like are everywhere.
+const RUNS: [&str; 9] =
+    ["system", "popen", "Popen", "check_output", "check_call", "eval", "exec", "__import__", "import_module"];
+
+/// Bytecode: only its names can be judged, not when what they are for runs.
 pub fn compiled(piece: &Piece<'_>, bytes: &[u8], context: &mut Context<'_>) {
     /// PEP 552; 12 and 8 bytes before Python 3.7 and 3.3.
     const HEADERS_BYTES: [usize; 3] = [16, 12, 8];
     let code = HEADERS_BYTES.iter().find_map(|header| marshal::code(bytes.get(*header..)?));
     let Some(code) = code else { return };
-    let (severity, name) = code.severity();
-    let severity = if severity >= Severity::High { Severity::Medium } else { Severity::Info };
+    let name = code.names.iter().find(|name| RUNS.contains(&name.as_str()));
+    // A cached file (`x.cpython-311.pyc`) is looked for only where its source is, and held against it; but for one whose
+    // flags say that it is not to be checked.
+    let unchecked = bytes.get(4..8) == Some(&[1, 0, 0, 0]);
+    let cached = piece.source.name().windows(9).any(|part| part == b".cpython-") && !unchecked;
+    let severity = match name {
+        Some(_) if !cached => Severity::Medium,
+        Some(_) => Severity::Low,
+        None => Severity::Info,
+    };
     let finding = Finding::new("SNS-541", severity, "compiled Python whose source is not what runs");
     let finding = finding.member(piece.member.as_deref()).loaders(&["whoever imports it"]);
     context.report(if let Some(name) = name { finding.text("name", name) } else { finding });

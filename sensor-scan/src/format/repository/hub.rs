@@ -30,10 +30,14 @@ pub fn broken(piece: &Piece<'_>, broken: Broken, context: &mut Context<'_>) {
 /// `config` says that a loader reads a file of this name.
 pub fn scan(piece: &Piece<'_>, config: bool, json: &Json, context: &mut Context<'_>) {
     settings::targets(piece, json, context);
+    let reader = Reader { piece };
     if !config {
+        // A server is told by an option where its template is.
+        if let Some(template) = json.get("chat_template") {
+            reader.chat_template(template, context);
+        }
         return;
     }
-    let reader = Reader { piece };
     json.walk(&mut |key, value| match key {
         "auto_map" => reader.auto_map(value, context),
         "custom_pipelines" => reader.custom_pipelines(value, context),

@@ -98,6 +98,15 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Option<Seen> {
     telling.then_some(Seen { format: kind.format(), content: Content::NotModel })
 }
 
+/// How bad it is that somebody calls `path`, a dotted name; `None` where nothing is known against it.
+pub fn called(path: &str) -> Option<Severity> {
+    match target::called(path) {
+        target::Target::Dangerous(_) => Some(Severity::High),
+        target::Target::Odd => Some(Severity::Medium),
+        target::Target::Safe | target::Target::Unknown => None,
+    }
+}
+
 /// Source in a container of which some importer executes every module.
 pub fn source(piece: &Piece<'_>, context: &mut Context<'_>) {
     let bytes = read(piece.source, 0, TEXT_BYTES_MAX + 1);

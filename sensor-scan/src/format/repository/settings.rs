@@ -7,6 +7,7 @@ use super::target::{self, Target};
 use super::yaml::{self, Token};
 use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
+use crate::format::jinja;
 use crate::format::json::Json;
 
 /// Keys whose value is called or imported, and who does it. The second part says whether only that is meant by the key.
@@ -97,6 +98,8 @@ pub fn scan(piece: &Piece<'_>, text: &str, context: &mut Context<'_>) {
                 if let Some(key) = key(name) {
                     call(piece, Some(*at), key, &interpolated(value, &tokens), context);
                     resolves = resolver(value);
+                } else if name == "chat_template" && jinja::is_template(value) {
+                    jinja::scan_text("chat_template", value, piece.member.as_deref(), context);
                 } else if resolves && matches!(name.as_str(), "path" | "name" | "obj") {
                     call(piece, Some(*at), (true, "hydra.utils.instantiate"), value, context);
                 }

@@ -24,6 +24,13 @@ const NAMES: u8 = 0x11;
 const ATTRIBUTES: u8 = 0x15;
 const ENCODED_HEADER: u8 = 0x17;
 
+/// A coder's input that another one's output goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pair {
+    input: u64,
+    output: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coder {
     pub id: Vec<u8>,
@@ -36,6 +43,7 @@ pub struct Coder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
     pub coders: Vec<Coder>,
+    pairs: Vec<Pair>,
     /// Where its first packed stream lies, and how long that is.
     pub packed_at: u64,
     pub packed: u64,
@@ -44,6 +52,26 @@ pub struct Folder {
     /// The files in it, one behind the other.
     pub streams: Vec<u64>,
     packed_streams: u64,
+}
+
+impl Folder {
+    /// Its coders in the order of decoding; `None` where they are no chain (BCJ2 puts four streams together).
+    pub fn chain(&self) -> Option<Vec<&Coder>> {
+        if self.packed_streams != 1 || self.coders.iter().any(|coder| (coder.inputs, coder.outputs) != (1, 1)) {
+            return None;
+        }
+        let places = 0..self.coders.len() as u64;
+        let mut place = places.clone().find(|place| self.pairs.iter().all(|pair| pair.input != *place))?;
+        let mut chain = Vec::new();
+        for _ in places {
+            chain.push(self.coders.get(usize::try_from(place).ok()?)?);
+            match self.pairs.iter().find(|pair| pair.output == place) {
+                Some(pair) => place = pair.input,
+                None => break,
+            }
+        }
+        (chain.len() == self.coders.len()).then_some(chain)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,16 +263,15 @@ impl<'a> Reader<'a> {
         let inputs: u64 = coders.iter().map(|coder| coder.inputs).sum();
         let outputs: u64 = coders.iter().map(|coder| coder.outputs).sum();
         let pairs = outputs.checked_sub(1)?;
-        for _ in 0..pairs.checked_mul(2)? {
-            self.number()?;
-        }
-        let packed_streams = inputs.checked_sub(pairs)?;
+        let pairs: Vec<Pair> =
+            (0..pairs).map(|_| Some(Pair { input: self.number()?, output: self.number()? })).collect::<Option<_>>()?;
+        let packed_streams = inputs.checked_sub(pairs.len() as u64)?;
         if packed_streams > 1 {
             for _ in 0..packed_streams {
                 self.number()?;
             }
         }
-        Some(Folder { coders, packed_at: 0, packed: 0, size: 0, streams: Vec::new(), packed_streams })
+        Some(Folder { coders, pairs, packed_at: 0, packed: 0, size: 0, streams: Vec::new(), packed_streams })
     }
 
     fn substreams(&mut self, folders: &mut [Folder]) -> Option<()> {

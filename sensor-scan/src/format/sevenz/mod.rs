@@ -1,7 +1,8 @@
 //! 7z archives: no framework opens them, people do; a 7z file under a torch name was how two malicious models got past
 //! every scanner of the hub. Every member is looked at by content.
 //!
-//! Copy, LZMA, LZMA2, Deflate, BZip2 and Zstandard are decoded; filters for programs, PPMd and encryption are not.
+//! Copy, LZMA, LZMA2, PPMd, Deflate, BZip2 and Zstandard are decoded, and what archivers do to programs and tables before
+//! (BCJ, delta); BCJ2, which puts four streams together and is for programs alone, and encryption are not.
 //! Reference: 7zFormat.txt of the LZMA SDK.
 
 mod header;
@@ -9,13 +10,13 @@ mod header;
 use crate::context::{Context, Piece};
 use crate::decoded::{Decoded, End};
 use crate::finding::{Finding, Severity};
-use crate::format::compressed::{self, codec::Codec};
+use crate::format::compressed::{self, codec::Codec, filter::Filter};
 use crate::format::zip::escape;
 use crate::format::{self, Seen};
 use crate::report::Content;
 use crate::slice::{Slice, read};
 use crate::source::Source;
-use header::{File, Folder, Header};
+use header::{Coder, File, Folder, Header};
 
 pub const MAGIC: &[u8; 6] = b"7z\xbc\xaf\x27\x1c";
 
@@ -49,35 +50,60 @@ struct Archive<'a, 'b> {
 
 /// How a folder is decoded.
 enum Coding {
-    Copy,
-    Coded(Codec),
+    Coded(Codec, Vec<Filter>),
     Encrypted,
-    Unsupported,
+    /// By whom it would have to be.
+    Unsupported(String),
 }
 
+const AES: [u8; 4] = [0x06, 0xf1, 0x07, 0x01];
+const BCJ2: [u8; 4] = [0x03, 0x03, 0x01, 0x1b];
+
 fn coding(folder: &Folder) -> Coding {
-    if folder.coders.iter().any(|coder| coder.id == [0x06, 0xf1, 0x07, 0x01]) {
+    if folder.coders.iter().any(|coder| coder.id == AES) {
         return Coding::Encrypted;
     }
-    let [coder] = folder.coders.as_slice() else { return Coding::Unsupported };
-    match (coder.id.as_slice(), coder.properties.as_slice()) {
-        ([0x00], _) => Coding::Copy,
-        ([0x03, 0x01, 0x01], [props, size @ ..]) if size.len() == 4 => {
-            let dictionary = u32::from_le_bytes([size[0], size[1], size[2], size[3]]);
-            Coding::Coded(Codec::RawLzma { props: *props, dictionary, bytes: folder.size })
+    let Some(chain) = folder.chain() else {
+        let bcj2 = folder.coders.iter().any(|coder| coder.id == BCJ2);
+        return Coding::Unsupported(if bcj2 { "BCJ2".to_owned() } else { "several streams".to_owned() });
+    };
+    let (mut codec, mut filters) = (None, Vec::new());
+    for coder in chain {
+        if let Some(filter) = Filter::of_sevenz(&coder.id, &coder.properties) {
+            filters.push(filter);
+        } else if let (Some(found), true) = (codec_of(coder, folder.size), codec.is_none() && filters.is_empty()) {
+            codec = Some(found);
+        } else {
+            let id: String = coder.id.iter().map(|byte| format!("{byte:02x}")).collect();
+            return Coding::Unsupported(id);
+        }
+    }
+    Coding::Coded(codec.unwrap_or(Codec::Stored), filters)
+}
+
+fn codec_of(coder: &Coder, size: u64) -> Option<Codec> {
+    Some(match (coder.id.as_slice(), coder.properties.as_slice()) {
+        ([0x00], _) => Codec::Stored,
+        ([0x03, 0x01, 0x01], [props, size_bytes @ ..]) => {
+            let dictionary = u32::from_le_bytes(size_bytes.try_into().ok()?);
+            Codec::RawLzma { props: *props, dictionary, bytes: size }
         }
         ([0x21], [exponent]) if *exponent <= 40 => {
             let dictionary = match *exponent {
                 40 => u32::MAX,
                 exponent => (2 | u32::from(exponent & 1)) << (exponent / 2 + 11),
             };
-            Coding::Coded(Codec::RawLzma2 { dictionary })
+            Codec::RawLzma2 { dictionary }
         }
-        ([0x04, 0x01, 0x08], _) => Coding::Coded(Codec::Deflate),
-        ([0x04, 0x02, 0x02], _) => Coding::Coded(Codec::Bzip2),
-        ([0x04, 0xf7, 0x11, 0x01], _) => Coding::Coded(Codec::Zstd),
-        _ => Coding::Unsupported,
-    }
+        ([0x03, 0x04, 0x01], [order, memory @ ..]) => {
+            let memory = u32::from_le_bytes(memory.try_into().ok()?);
+            Codec::RawPpmd { order: u32::from(*order), memory, bytes: size }
+        }
+        ([0x04, 0x01, 0x08], _) => Codec::Deflate,
+        ([0x04, 0x02, 0x02], _) => Codec::Bzip2,
+        ([0x04, 0xf7, 0x11, 0x01], _) => Codec::Zstd,
+        _ => return None,
+    })
 }
 
 impl<'b> Archive<'_, 'b> {
@@ -108,9 +134,8 @@ impl<'b> Archive<'_, 'b> {
         }
         let packed = self.packed(folder)?;
         match coding(folder) {
-            Coding::Copy => Some(read(&packed, 0, folder.size as usize)),
-            Coding::Coded(codec) => {
-                let decoded = Decoded::new(codec, &packed, b"", compressed::allowance(context));
+            Coding::Coded(codec, filters) => {
+                let decoded = Decoded::filtered(codec, filters, &packed, b"", compressed::allowance(context));
                 context.decoded_bytes_left = context.decoded_bytes_left.saturating_sub(decoded.len());
                 Some(read(&decoded, 0, folder.size as usize))
             }
@@ -119,7 +144,7 @@ impl<'b> Archive<'_, 'b> {
                 context.report(finding.member(self.piece.member.as_deref()));
                 None
             }
-            Coding::Unsupported => None,
+            Coding::Unsupported(_) => None,
         }
     }
 
@@ -139,9 +164,12 @@ impl<'b> Archive<'_, 'b> {
             let first = members.iter().flatten().next().map_or(&b"?"[..], |file| &file.name);
             let name = format::member(self.piece.member.as_deref(), first);
             match coding(folder) {
-                Coding::Copy => self.folder(&packed, folder, &members, context),
-                Coding::Coded(codec) => {
-                    let mut decoded = Decoded::new(codec, &packed, b"", compressed::allowance(context));
+                Coding::Coded(Codec::Stored, filters) if filters.is_empty() => {
+                    self.folder(&packed, folder, &members, context);
+                }
+                Coding::Coded(codec, filters) => {
+                    let allowance = compressed::allowance(context);
+                    let mut decoded = Decoded::filtered(codec, filters, &packed, b"", allowance);
                     if matches!(decoded.end, End::Broken(_)) && decoded.len() >= folder.size {
                         decoded.end = End::Complete; // the coder has no end of its own
                     }
@@ -152,10 +180,10 @@ impl<'b> Archive<'_, 'b> {
                     let finding = Finding::new("SNS-904", Severity::Low, "7z member is encrypted");
                     context.report(finding.member(Some(&name)));
                 }
-                Coding::Unsupported => {
+                Coding::Unsupported(coder) => {
                     let finding =
                         Finding::new("SNS-902", Severity::Low, "7z member with a coder that is not supported");
-                    context.report(finding.member(Some(&name)));
+                    context.report(finding.member(Some(&name)).text("coder", coder));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Archives written by py7zr, in hexadecimal, and what is left of them when bytes are changed.
+//! Archives written by py7zr and 7-Zip, in hexadecimal, and what is left of them when bytes are changed.
 
 use crate::policy::Policy;
 use crate::source::MemorySource;
@@ -38,6 +38,24 @@ const X86: &str = "\
     377abcaf271c0004dd7c02c420000000000000004900000000000000c216f81901001b800263706f7369780a73797374\
     656d0a58040000007472756585522e000104060001092000070b01000221210110040303010301000c1c1c00080a014d\
     a5aa6c00000501190300000011050078000000140a0100903f7d72337ddd0115060100208080810000";
+const PPMD: &str = "\
+    377abcaf271c00042856ccee1f000000000000004a00000000000000344d5da9007f82d56047907b27b1d092fd2694e0\
+    225a9931fc3698077cad0ec2bd40000104060001091f00070b010001230304010506000001000c1c00080a014da5aa6c\
+    00000501190600000000000011050078000000140a01000000056936c0d501150601002080a4810000";
+const DELTA: &str = "\
+    377abcaf271c000432b0c15e20000000000000004a00000000000000af5463a101001b80026370ef7106089b0010fb6a\
+    f2f497e49f93f6a87072756511e0b9000104060001092000070b010002212101002103010301000c1c1c00080a014da5\
+    aa6c000005011905000000000011050078000000140a01000000056936c0d501150601002080a4810000";
+const ARM: &str = "\
+    377abcaf271c00042dfcd3bd20000000000000004a00000000000000016ef2e801001b800263706f7369780a73797374\
+    656d0a58040000007472756585522e000104060001092000070b01000221210100040303050101000c1c1c00080a014d\
+    a5aa6c0000050119040000000011050078000000140a01000000056936c0d501150601002080a4810000";
+const BCJ2: &str = "\
+    377abcaf271c00044528112031000000000000007a00000000000000ad48b1290040008803cb87e60e3fc6dba6623ad0\
+    e017a4134d8ba6b56dca09132a4e943660000000000000000000000000000000000104060004092205050500070b0100\
+    0423030101055d0010000023030101055d0010000023030101055d00100000140303011b040105000401030202060100\
+    0c00001c1c00080a014da5aa6c00000501190b000000000000000000000011050078000000140a01000000056936c0d5\
+    01150601002080a4810000";
 const CLEAN: &str = "\
     377abcaf271c000479ead4807f000000000000001400000000000000e29caa43e0002100175d0040008b29d781624d58\
     3f9af8b72f07d2f8980ea434000000e0006800585d0000813307ae0fcffcf06c0febea9cbf0cdc9c6c863994ca6b373a\
@@ -55,9 +73,18 @@ fn scan(bytes: &[u8]) -> Report {
 
 #[test]
 fn members_are_read_whatever_the_coder() {
-    for (name, text) in
-        [("LZMA2", LZMA2), ("LZMA", LZMA), ("copy", COPY), ("deflate", DEFLATE), ("bzip2", BZIP2), ("zstd", ZSTD)]
-    {
+    for (name, text) in [
+        ("LZMA2", LZMA2),
+        ("LZMA", LZMA),
+        ("copy", COPY),
+        ("deflate", DEFLATE),
+        ("bzip2", BZIP2),
+        ("zstd", ZSTD),
+        ("ppmd", PPMD),
+        ("x86", X86),
+        ("arm", ARM),
+        ("delta", DELTA),
+    ] {
         let report = scan(&bytes(text));
         assert_eq!((report.format, report.verdict), ("7z", Verdict::Malicious), "{name}: {:?}", report.findings);
         assert!(report.findings[0].member.is_some(), "{name}");
@@ -70,13 +97,14 @@ fn members_are_read_whatever_the_coder() {
 
 #[test]
 fn what_is_not_decoded_is_not_clean() {
-    assert_eq!(scan(&bytes(X86)).verdict, Verdict::Unscannable);
+    let report = scan(&bytes(BCJ2));
+    assert_eq!((report.verdict, report.findings[0].id), (Verdict::Unscannable, "SNS-902"), "{:?}", report.findings);
     assert_eq!(scan(b"7z\xbc\xaf\x27\x1c").verdict, Verdict::Unscannable);
 }
 
 #[test]
 fn broken_archives_end_and_are_not_clean() {
-    for whole in [bytes(LZMA2), bytes(LZMA), bytes(BZIP2)] {
+    for whole in [bytes(LZMA2), bytes(LZMA), bytes(BZIP2), bytes(PPMD), bytes(X86), bytes(DELTA)] {
         for at in 0..whole.len() {
             scan(&whole[..at]);
             for byte in [0, 0x7f, 0xff] {

@@ -44,6 +44,7 @@ pub fn claims(window: &Window<'_>) -> Option<Kind> {
     let mut count = 0;
     for field in whole.fields().take(FIELDS_LOOKED_AT) {
         count += 1;
+        numbers_only &= field.number <= 8;
         let Some(message) = field.message() else { continue };
         numbers_only &= matches!(field.number, 6 | 7);
         match field.number {

@@ -26,6 +26,26 @@ pub fn names(piece: &Piece<'_>, entries: &[Entry], context: &mut Context<'_>) {
     }
 }
 
+/// Holds the storages that a pickle just declared against the records that follow its name (`data.pkl`, `data/<key>`).
+pub fn storages(piece: &Piece<'_>, entries: &[Entry], pickle: &Entry, context: &mut Context<'_>) {
+    let declared = context.take_storages();
+    let name = folded(&pickle.header().name);
+    let folder = name.strip_suffix(b".pkl").filter(|_| !declared.is_empty());
+    // (Of traced inputs torch only writes the names.)
+    let Some(folder) = folder.filter(|folder| !folder.ends_with(b"/traced_inputs")) else { return };
+    let folder = [folder, b"/"].concat();
+    let sizes: HashMap<Vec<u8>, &Header> =
+        entries.iter().map(|entry| (folded(&entry.header().name), entry.header())).collect();
+    for storage in declared {
+        let record = sizes.get(&[folder.as_slice(), &folded(&storage.key)].concat());
+        let Some(record) = record.filter(|record| record.size < storage.bytes) else { continue };
+        let finding = Finding::new("SNS-405", Severity::Medium, "a storage is declared larger than its record");
+        let name = format::member(piece.member.as_deref(), &record.name);
+        let finding = finding.member(Some(&name)).at(0).number("declared", storage.bytes).number("bytes", record.size);
+        context.report(finding.loaders(&["torch.load, also with weights_only=True (torch < 2.10)"]));
+    }
+}
+
 /// Says whether a reader of the local header sees other data than one of the central header.
 pub fn reads_differ(central: &Header, local: &Header) -> bool {
     let sized = local.flags & FLAG_DESCRIPTOR == 0 || local.packed != 0;

@@ -2,7 +2,7 @@
 
 use super::folded;
 use crate::context::Piece;
-use crate::format::Seen;
+use crate::format::{Seen, pt2};
 use crate::report::Content;
 use crate::slice::read;
 
@@ -19,6 +19,8 @@ pub enum Flavour {
     Skops,
     /// TorchServe.
     Mar,
+    /// `torch.export.save`, AOTInductor.
+    Exported,
     Plain,
 }
 
@@ -31,18 +33,21 @@ pub enum Role {
     TorchStorage,
     /// Python source that torch executes at first use or at import.
     TorchCode,
+    /// Part of an exported program.
+    Exported(pt2::Part),
     /// Anything: by content.
     Any,
 }
 
 pub fn of<'a>(names: impl Iterator<Item = &'a [u8]>) -> Flavour {
-    let (mut arrays, mut others, mut keras, mut skops, mut mar) = (0_u64, 0_u64, 0, false, false);
+    let (mut arrays, mut others, mut keras, mut skops, mut mar, mut exported) = (0_u64, 0_u64, 0, false, false, false);
     for name in names {
         let name = folded(name);
         let (top, rest) = split_top(&name);
         if !top.is_empty() && (is_torch_pickle(rest) || rest == b".data/extern_modules") {
             return Flavour::Torch;
         }
+        exported |= pt2::claims(&name, rest);
         match name.as_slice() {
             b"config.json" | b"metadata.json" => keras += 1,
             b"schema.json" => skops = true,
@@ -55,6 +60,7 @@ pub fn of<'a>(names: impl Iterator<Item = &'a [u8]>) -> Flavour {
         () if keras == 2 => Flavour::Keras,
         () if skops => Flavour::Skops,
         () if mar => Flavour::Mar,
+        () if exported => Flavour::Exported,
         () if arrays > 0 && others == 0 => Flavour::Npz,
         () => Flavour::Plain,
     }
@@ -69,18 +75,22 @@ impl Flavour {
             Self::Keras => ("keras", Content::Code),
             Self::Skops => ("skops", Content::Code),
             Self::Mar => ("mar", Content::Code),
+            Self::Exported => ("pt2", Content::Code),
             Self::Plain => ("zip", Content::Unknown),
         };
         Seen { format, content }
     }
 
     pub fn role(self, name: &[u8]) -> Role {
-        if self != Self::Torch {
-            return Role::Any;
-        }
         let name = folded(name);
         let (_, rest) = split_top(&name);
-        if is_torch_pickle(rest) {
+        match self {
+            Self::Torch => {}
+            Self::Exported => return pt2::part(&name, rest).map_or(Role::Any, Role::Exported),
+            _ => return Role::Any,
+        }
+        // Pickles of `torch.package` have any name.
+        if is_torch_pickle(rest) || rest.ends_with(b".pkl") {
             Role::TorchPickle
         } else if [&b"data/"[..], b"constants/", b"tensors/", b"xl_model_weights/", b"traced_inputs/"]
             .iter()
@@ -137,13 +147,19 @@ mod tests {
         assert_eq!(flavour(&["arr_0.npy", "readme.txt"]), Flavour::Plain);
         assert_eq!(flavour(&["metadata.json", "config.json", "model.weights.h5"]), Flavour::Keras);
         assert_eq!(flavour(&["1.npy", "schema.json"]), Flavour::Skops);
+        assert_eq!(flavour(&["m/archive_format", "m/models/model.json"]), Flavour::Exported);
+        assert_eq!(flavour(&["serialized_exported_program.json", "version"]), Flavour::Exported);
         assert_eq!(flavour(&[]), Flavour::Plain);
     }
 
     #[test]
     fn only_numbered_members_are_storages() {
         assert_eq!(Flavour::Torch.role(b"a/data/17"), Role::TorchStorage);
-        assert_eq!(Flavour::Torch.role(b"a/data/x.pkl"), Role::Any);
+        assert_eq!(Flavour::Torch.role(b"a/data/x.bin"), Role::Any);
+        assert_eq!(Flavour::Torch.role(b"a/models/m.pkl"), Role::TorchPickle);
+        assert_eq!(Flavour::Exported.role(b"a/models/model.json"), Role::Exported(pt2::Part::Program));
+        assert_eq!(Flavour::Exported.role(b"a/data/weights/weight_0"), Role::Exported(pt2::Part::Weights));
+        assert_eq!(Flavour::Exported.role(b"a/data/aotinductor/model/x.so"), Role::Any);
         assert_eq!(Flavour::Torch.role(b"a/data.PKL"), Role::TorchPickle);
         assert_eq!(Flavour::Torch.role(b"a/code/m.py"), Role::TorchCode);
         assert_eq!(Flavour::Plain.role(b"a/data.pkl"), Role::Any);

@@ -7,7 +7,7 @@ use crate::context::{Context, Piece};
 use crate::decoded::{Decoded, End};
 use crate::finding::{Finding, Severity};
 use crate::format::compressed::{self, codec::Codec};
-use crate::format::{self, Seen, repository, stream};
+use crate::format::{self, Seen, executable, pt2, repository, stream};
 use crate::report::Content;
 use crate::slice::{Slice, for_each_piece, read};
 use crate::source::Source;
@@ -48,22 +48,22 @@ pub fn scan(
             if encrypted && !right {
                 report_encrypted(&name, context);
                 // Readers that ignore the mark, and the sum, take the data as it is.
-                return content(&packed, &name, role, context);
+                return content(&packed, &name, (role, flavour), context);
             }
             verdict_on_container(&name, flavour, encrypted, right, context);
-            return content(&packed, &name, role, context);
+            return content(&packed, &name, (role, flavour), context);
         }
         let finding = Finding::new("SNS-311", Severity::Medium, "zip member with a method that no reader here knows");
         context.report(finding.member(Some(&name)).number("method", header.method.into()));
         context.incomplete();
         // A reader that takes the data as it is.
-        return content(&packed, &name, role, context);
+        return content(&packed, &name, (role, flavour), context);
     };
     let decoded = Decoded::new(codec, &packed, format::file_name(&header.name), compressed::allowance(context));
     let broken = matches!(decoded.end, End::Broken(_));
     if encrypted && (broken || decoded.crc != entry.header().crc) {
         report_encrypted(&name, context);
-        return if broken { None } else { content(&decoded, &name, role, context) };
+        return if broken { None } else { content(&decoded, &name, (role, flavour), context) };
     }
     compressed::report_end(&decoded, &name, context);
     if role == Role::TorchPickle && matches!(decoded.end, End::Ratio(_)) {
@@ -76,9 +76,9 @@ pub fn scan(
     verdict_on_container(&name, flavour, encrypted, right, context);
     if decoded.is_empty() && broken {
         // A reader of the other header may take the data as it is.
-        return content(&packed, &name, role, context);
+        return content(&packed, &name, (role, flavour), context);
     }
-    content(&decoded, &name, role, context)
+    content(&decoded, &name, (role, flavour), context)
 }
 
 fn codec(method: u16) -> Option<Codec> {
@@ -119,7 +119,12 @@ fn checksum(source: &dyn Source) -> u32 {
     crc.sum()
 }
 
-fn content(source: &dyn Source, name: &[u8], role: Role, context: &mut Context<'_>) -> Option<Seen> {
+fn content(
+    source: &dyn Source,
+    name: &[u8],
+    (role, flavour): (Role, Flavour),
+    context: &mut Context<'_>,
+) -> Option<Seen> {
     let piece = Piece { source, start: 0, end: source.len(), member: Some(name.to_vec()) };
     match role {
         Role::TorchPickle => {
@@ -127,12 +132,33 @@ fn content(source: &dyn Source, name: &[u8], role: Role, context: &mut Context<'
             Some(Seen { format: "pickle", content: Content::Code })
         }
         Role::TorchStorage => format::storage(&piece, context),
+        Role::Exported(pt2::Part::Program) => {
+            pt2::program(&piece, context);
+            None
+        }
+        // Some weights are torch files of their own.
+        Role::Exported(pt2::Part::Weights) if !read(source, 0, 4).starts_with(super::MAGIC) => {
+            format::storage(&piece, context)
+        }
+        Role::Any if flavour == Flavour::Exported => exported(&piece, context),
+        Role::Exported(pt2::Part::Weights) => format::member_content(&piece, context),
         Role::TorchCode => {
             code(&piece, context);
             None
         }
         Role::Any => format::member_content(&piece, context),
     }
+}
+
+/// A member of an exported program: libraries are what some of them are for, and said to be.
+fn exported(piece: &Piece<'_>, context: &mut Context<'_>) -> Option<Seen> {
+    let Some(kind) = executable::kind(&read(piece.source, 0, 4 << 10)) else {
+        return format::member_content(piece, context);
+    };
+    pt2::library(piece, kind, context);
+    let (seen, findings) = context.isolated(|context| format::member_content(piece, context));
+    findings.into_iter().filter(|finding| finding.id != "SNS-310").for_each(|finding| context.report(finding));
+    seen
 }
 
 /// TorchScript's own dialect stands in `code/`; anything else is a package, of which the importer executes the source.

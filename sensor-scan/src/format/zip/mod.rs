@@ -16,12 +16,16 @@ use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
 use crate::format::{self, Seen};
 use crate::report::Content;
-use crate::slice::is_zero;
+use crate::slice::{Slice, is_zero};
+use crate::source::Source;
 use directory::Directory;
+use flavour::Flavour;
 
 pub const MAGIC: &[u8; 4] = &header::LOCAL;
 pub const EMPTY_MAGIC: &[u8; 4] = &header::END;
 
+/// Archives in one file of a distributed checkpoint.
+const PARTS_MAX: usize = 100_000;
 /// Bytes between members that are searched for hidden headers, over the whole file.
 const GAP_BYTES_MAX: u64 = 256 << 20;
 
@@ -48,6 +52,46 @@ pub fn ending(piece: &Piece<'_>, search_bytes: usize) -> Ending {
 }
 
 pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
+    if piece.source.name().to_ascii_lowercase().ends_with(b".distcp")
+        && let Some(parts) = parts(piece.source)
+    {
+        return checkpoint(piece, &parts, context);
+    }
+    archive(piece, context)
+}
+
+/// Archives one behind the other, each with an end record of its own and none before or behind: how torch's distributed
+/// checkpoints hold tensors. `None` where the file is anything else.
+fn parts(source: &dyn Source) -> Option<Vec<(u64, u64)>> {
+    let mut parts = Vec::new();
+    let mut end = source.len();
+    while end > 0 {
+        let before = Slice::new(source, 0, end, b"");
+        let directory = directory::parse(&before, header::END_BYTES, 1);
+        let found = directory.end.filter(|found| !directory.entries.is_empty() && found.comment_bytes == 0)?;
+        if found.at + header::END_BYTES as u64 != end || parts.len() >= PARTS_MAX {
+            return None;
+        }
+        parts.push((directory.shift, end));
+        end = directory.shift;
+    }
+    parts.reverse();
+    (parts.len() > 1).then_some(parts)
+}
+
+/// Reads each part as the archive that its reader is given.
+fn checkpoint(piece: &Piece<'_>, parts: &[(u64, u64)], context: &mut Context<'_>) -> Seen {
+    let mut seen = Flavour::Plain.seen();
+    for (index, (start, end)) in parts.iter().enumerate() {
+        let name = format::member(piece.member.as_deref(), format!("part {index}").as_bytes());
+        let slice = Slice::new(piece.source, *start, end - start, b"");
+        let part = Piece { source: &slice, start: 0, end: slice.len(), member: Some(name) };
+        seen = archive(&part, context);
+    }
+    seen
+}
+
+fn archive(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     let directory = directory::parse(piece.source, directory::END_SEARCH_BYTES, context.members_left);
     let names = || directory.entries.iter().map(|entry| entry.header().name.as_slice());
     let flavour = flavour::of(names());
@@ -63,6 +107,7 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     for entry in &directory.entries {
         check::headers(piece, entry, flavour, context);
         raise(member::scan(piece, entry, entry.header(), entry.data_at, flavour, context));
+        check::storages(piece, &directory.entries, entry, context);
         // A reader that believes the local header sees other bytes.
         if let (Some(central), Some(local)) = (&entry.central, &entry.local)
             && check::reads_differ(central, local)
@@ -111,7 +156,7 @@ fn whole(piece: &Piece<'_>, directory: &Directory, context: &mut Context<'_>) {
 }
 
 /// What no entry covers: hidden members, prefixes, suffixes, and anything else that is not zero.
-fn between(piece: &Piece<'_>, directory: &Directory, flavour: flavour::Flavour, context: &mut Context<'_>) {
+fn between(piece: &Piece<'_>, directory: &Directory, flavour: Flavour, context: &mut Context<'_>) {
     let len = piece.source.len();
     let mut ranges: Vec<(u64, u64)> = directory.entries.iter().map(|entry| member::extent(piece, entry)).collect();
     let (_, overlap) = directory::gaps(ranges.clone(), len);
@@ -139,14 +184,7 @@ fn between(piece: &Piece<'_>, directory: &Directory, flavour: flavour::Flavour, 
     }
 }
 
-fn gap(
-    piece: &Piece<'_>,
-    start: u64,
-    end: u64,
-    directory: &Directory,
-    flavour: flavour::Flavour,
-    context: &mut Context<'_>,
-) {
+fn gap(piece: &Piece<'_>, start: u64, end: u64, directory: &Directory, flavour: Flavour, context: &mut Context<'_>) {
     let member = piece.member.as_deref();
     let room = usize::try_from(context.members_left).unwrap_or(usize::MAX).min(10_000);
     let (hidden, _) = directory::hidden(piece.source, start, end, room);

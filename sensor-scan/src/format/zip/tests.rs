@@ -291,3 +291,88 @@ fn arrays_in_an_archive_are_data_until_one_holds_objects() {
     assert_eq!((report.content, report.verdict), (Content::Code, Verdict::Malicious));
     assert_eq!(report.findings[0].member.as_deref(), Some(&b"b.npy"[..]));
 }
+
+#[test]
+fn exported_programs() {
+    let graph = |target: &str, expression: &str| {
+        format!(r#"{{"nodes": [{{"target": "{target}", "sizes": [{{"as_expr": {{"expr_str": "{expression}"}}}}]}}]}}"#)
+    };
+    let scanned = |graph: &str, more: &[Member]| {
+        let mut members = vec![
+            member("m/models/model.json", graph.as_bytes()),
+            member("m/data/weights/weight_0", &[0x41; 64]),
+            member("m/archive_format", b"pt2"),
+        ];
+        members.extend_from_slice(more);
+        scan(&archive(&members, b"", b""), b"m.pt2")
+    };
+    let ordinary = graph("torch.ops.aten.linear.default", "Symbol('s77', positive=True, integer=True)");
+    let report = scanned(&ordinary, &[]);
+    assert_eq!((report.format, report.verdict), ("pt2", Verdict::Clean), "{:?}", report.findings);
+    for bad in [graph("torch.os.system", "s0"), graph("_operator.add", "__import__('os')")] {
+        let report = scanned(&bad, &[]);
+        assert_eq!(report.verdict, Verdict::Malicious, "{bad}: {:?}", report.findings);
+        assert_eq!(report.findings[0].id, "SNS-404");
+    }
+    let library = [b"\x7fELF\x02\x01\x01\0".as_slice(), &[0; 100]].concat();
+    let report = scanned(&ordinary, &[member("m/data/aotinductor/model/x.so", &library)]);
+    assert_eq!(report.verdict, Verdict::Suspicious);
+    assert_eq!(report.findings.iter().map(|finding| finding.id).collect::<Vec<_>>(), ["SNS-404"]);
+    // Weights and examples may be pickles.
+    let inner = archive(&[member("x/data.pkl", MALICIOUS)], b"", b"");
+    for name in ["m/data/sample_inputs/model.pt", "m/data/weights/weight_1"] {
+        assert_eq!(scanned(&ordinary, &[member(name, &inner)]).verdict, Verdict::Malicious, "{name}");
+    }
+}
+
+#[test]
+fn distributed_checkpoints_are_archives_one_behind_the_other() {
+    let part = |pickle: &[u8]| archive(&[member("archive/data.pkl", pickle)], b"", b"");
+    let whole = [part(BENIGN), part(BENIGN), part(BENIGN)].concat();
+    let report = scan(&whole, b"__0_0.distcp");
+    assert_eq!((report.format, report.verdict), ("torch-zip", Verdict::Clean), "{:?}", report.findings);
+    // Under any other name readers disagree about which one it is.
+    assert_eq!(scan(&whole, b"x.pt").verdict, Verdict::Suspicious);
+    for bad in [[part(MALICIOUS), part(BENIGN)].concat(), [part(BENIGN), part(MALICIOUS)].concat()] {
+        assert_eq!(scan(&bad, b"__0_0.distcp").verdict, Verdict::Malicious);
+    }
+    assert_ne!(scan(&[b"junk".to_vec(), whole].concat(), b"__0_0.distcp").verdict, Verdict::Clean);
+}
+
+/// `_rebuild_tensor_v2` over a float storage of four elements.
+fn tensor(size: u8, stride: u8) -> Vec<u8> {
+    let mut pickle = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQK\0K".to_vec();
+    pickle.extend([size, 0x85, b'K', stride, 0x85]);
+    pickle.extend(b"\x89ccollections\nOrderedDict\n)RtR.");
+    pickle
+}
+
+#[test]
+fn tensors_that_lie_to_the_weights_only_reader() {
+    let checkpoint = |pickle: &[u8], bytes: usize| {
+        scan(&archive(&[member("m/data.pkl", pickle), member("m/data/0", &vec![0; bytes])], b"", b""), b"m.pt")
+    };
+    for (size, stride) in [(4, 1), (2, 3), (1, 200), (0, 9), (200, 0)] {
+        let report = checkpoint(&tensor(size, stride), 16);
+        assert_eq!(report.verdict, Verdict::Clean, "{size} {stride}: {:?}", report.findings);
+    }
+    let wrong = |report: Report| {
+        assert_eq!((report.verdict, report.findings[0].id), (Verdict::Suspicious, "SNS-405"), "{:?}", report.findings);
+    };
+    wrong(checkpoint(&tensor(5, 1), 16));
+    wrong(checkpoint(&tensor(3, 2), 16));
+    // The record is shorter than the storage.
+    wrong(checkpoint(&tensor(4, 1), 12));
+    // Items are set on a tensor, and on a list.
+    let on_tensor = [tensor(4, 1).strip_suffix(b".").unwrap(), b"K\0K\x01s."].concat();
+    wrong(checkpoint(&on_tensor, 16));
+    wrong(checkpoint(b"\x80\x02]K\0K\x01s.", 16));
+}
+
+#[test]
+fn pickles_of_a_torch_package_may_have_persistent_ids() {
+    let pickle = b"\x80\x02X\x01\0\0\x000Q.";
+    let members = [member("m/.data/extern_modules", b"torch"), member("m/models/m.pkl", pickle)];
+    let report = scan(&archive(&members, b"", b""), b"m.pt");
+    assert_eq!(report.verdict, Verdict::Clean, "{:?}", report.findings);
+}

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// A list of paths may be this long.
 const LIST_BYTES_MAX: u64 = 1 << 30;
 
-/// One path a line; separated by NUL where the file holds one.
+/// One path a line (LF, or CRLF on all of them); separated by NUL where the file holds one.
 pub fn read(file: &Path) -> io::Result<Vec<PathBuf>> {
     let mut bytes = Vec::new();
     let read = if file.as_os_str() == "-" {
@@ -31,8 +31,11 @@ pub fn text(file: &Path, bytes_max: u64) -> io::Result<String> {
 
 fn paths(bytes: &[u8]) -> Vec<PathBuf> {
     let separator = if bytes.contains(&0) { 0 } else { b'\n' };
-    let lines = bytes.split(|byte| *byte == separator).filter(|line| !line.is_empty());
-    lines.map(|line| PathBuf::from(OsString::from_vec(line.to_vec()))).collect()
+    let lines = || bytes.split(|byte| *byte == separator).filter(|line| !line.is_empty());
+    // A name may end with CR; where every line does, an editor or a script on Windows wrote the list.
+    let windows = separator == b'\n' && lines().all(|line| line.ends_with(b"\r"));
+    let bare = |line: &[u8]| line.strip_suffix(b"\r").filter(|_| windows).unwrap_or(line).to_vec();
+    lines().map(bare).filter(|line| !line.is_empty()).map(|line| PathBuf::from(OsString::from_vec(line))).collect()
 }
 
 /// Bytes, or a number with K, M or G (KiB, MiB, GiB).
@@ -57,6 +60,9 @@ mod tests {
     fn lists_by_line_or_by_nul() {
         assert_eq!(paths(b"a\nb c\n\n"), [PathBuf::from("a"), PathBuf::from("b c")]);
         assert_eq!(paths(b"a\nb\0c"), [PathBuf::from("a\nb"), PathBuf::from("c")]);
+        assert_eq!(paths(b"a\r\nb c\r\n\r\n"), [PathBuf::from("a"), PathBuf::from("b c")]);
+        assert_eq!(paths(b"a\r\nb\n"), [PathBuf::from("a\r"), PathBuf::from("b")]);
+        assert_eq!(paths(b"a\r\0b\r\0"), [PathBuf::from("a\r"), PathBuf::from("b\r")]);
         assert_eq!(paths(b""), Vec::<PathBuf>::new());
     }
 

@@ -11,7 +11,9 @@ mod resume;
 mod system;
 mod tracepoint;
 mod verify;
+mod without_loops;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
@@ -33,6 +35,7 @@ use self::hooks::SECURITY_HOOKS;
 use self::pin::{PinError, Pins};
 use self::plan::{BestRung, Plan, Rung};
 use self::tracepoint::TracepointLink;
+use self::without_loops::without_loops;
 
 /// The kernel half, built from `sensor-ebpf/` by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("SENSOR_EBPF_OBJECT"));
@@ -385,6 +388,10 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes, pins: Option<&Pins>) -> Res
         load_window_ns: wishes.load_window_ns,
         argument_registers: ARGUMENT_REGISTERS,
     };
+    let object = match layout.has_loop {
+        true => Cow::Borrowed(OBJECT),
+        false => Cow::Owned(without_loops(OBJECT).ok_or_else(|| LoadError::Object("not an object".to_owned()))?),
+    };
     let mut loader = EbpfLoader::new();
     for (name, path) in pins.into_iter().flat_map(Pins::maps) {
         loader.map_pin_path(name, path);
@@ -394,7 +401,7 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes, pins: Option<&Pins>) -> Res
         .override_global("OFFSETS", layout.offsets.as_bytes(), true)
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("TASKS", wishes.marks_max.unwrap_or_else(tasks_max))
-        .load(OBJECT)
+        .load(&object)
         .map_err(|e| LoadError::Object(chain(&e)))
 }
 

@@ -1,0 +1,180 @@
+//! `cargo xtask vm --kernel all`: every way in and out on every kernel and rung, and the table that the docs show.
+//!
+//! The runtime cases `paths::` do it and judge it (a way is seen, or `doctor` says that it is lost); here their lines are
+//! put together. A kernel that can't be had is said loudly, stands in the table, and is an error in CI.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Result, bail};
+
+use super::arch::Arch;
+use super::kernel::{Kernel, NEWEST};
+use super::machine::{self, Job};
+use super::{Options, test_binary_for};
+use crate::tool::{cargo, found, is_ci, root, target};
+
+const TABLE: &str = "docs/KERNELS.md";
+
+/// What Debian's releases ship, from the oldest that is still supported on, and one other processor.
+const MACHINES: [(&str, Arch); 5] =
+    [("5.10", Arch::Amd64), ("6.1", Arch::Amd64), ("6.12", Arch::Amd64), (NEWEST, Arch::Amd64), ("6.12", Arch::Arm64)];
+
+/// With `bpf` in `lsm=`, and which cases. Without it the best rung is fentry.
+const BOOTS: [(bool, &[&str]); 2] =
+    [(true, &["paths::lsm", "paths::kprobe", "paths::tracepoint"]), (false, &["paths::lsm"])];
+
+/// What one machine showed, boot by boot.
+#[derive(Debug, Default)]
+struct Table {
+    kernel: String,
+    /// The rung that the open got, with and without `bpf` in `lsm=`.
+    columns: Vec<String>,
+    /// In the order in which they came.
+    ways: Vec<String>,
+    /// (way, column) -> (rung, outcome)
+    cells: BTreeMap<(String, String), (String, String)>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    let mut tables = Vec::new();
+    let (mut missing, mut failed) = (Vec::new(), Vec::new());
+    for (series, arch) in MACHINES {
+        let name = format!("{series} {}", arch.name());
+        let built = Kernel::get_for(series, arch).and_then(|kernel| Ok((kernel, binary(arch)?)));
+        let (kernel, binary) = match built {
+            Ok(built) => built,
+            Err(error) => {
+                eprintln!("SKIPPED: {name} can't be had: {error:#}");
+                missing.push(format!("{name}: {error:#}"));
+                continue;
+            }
+        };
+        let mut table = Table { kernel: kernel.release, ..Table::default() };
+        for (bpf_lsm, cases) in BOOTS {
+            println!("{name}, {} bpf in lsm=", if bpf_lsm { "with" } else { "without" });
+            let output = target().join(format!("vm-paths-{series}-{}-{bpf_lsm}.log", arch.name()));
+            let words: Vec<String> = [binary.as_str()].iter().chain(cases).map(|word| (*word).to_owned()).collect();
+            let status = machine::run(&Job {
+                series,
+                arch,
+                words: &words,
+                time_limit_s: options.time_limit,
+                memory_mib: options.memory,
+                kvm: options.kvm,
+                output: Some(&output),
+                bpf_lsm,
+            });
+            let status = status.map_err(|error| format!("{error:#}")).and_then(|status| match status {
+                0 => Ok(()),
+                status => Err(format!("status {status}")),
+            });
+            if let Err(why) = status {
+                failed.push(format!("{name}, {} bpf in lsm=: {why}", if bpf_lsm { "with" } else { "without" }));
+            }
+            let said = fs::read_to_string(&output).unwrap_or_default();
+            table.take(bpf_lsm, &said);
+        }
+        tables.push(table);
+    }
+    let path = root().join(TABLE);
+    fs::create_dir_all(path.parent().unwrap_or(&path))?;
+    fs::write(&path, text(&tables, &missing))?;
+    println!("{TABLE} is written.");
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
+    }
+    if is_ci() && !missing.is_empty() {
+        bail!("machines that can't be had:\n{}", missing.join("\n"));
+    }
+    Ok(())
+}
+
+/// The runtime tests for a processor, which must be there to emulate.
+fn binary(arch: Arch) -> Result<String> {
+    if !found(arch.qemu()) {
+        bail!("{} is missing: run `cargo xtask setup --for matrix`", arch.qemu());
+    }
+    test_binary_for("runtime", cargo(), arch)
+}
+
+fn text(tables: &[Table], missing: &[String]) -> String {
+    let mut text = "# What is seen on which kernel\n\n\
+        Written by `cargo xtask vm --kernel all`; not to be edited. A column is the rung of the attach ladder that the open \
+        hook\ngot, with or without `bpf` in the kernel's `lsm=`; a cell is the rung of the hook that saw the way. **lost** is \
+        what\n`sensor doctor` says there, and a test holds its words to what happens, in both directions. *not here*: this \
+        kernel has no\nsuch call or module.\n"
+        .to_owned();
+    for table in tables {
+        text.push_str(&table.text());
+    }
+    for missing in missing {
+        text.push_str(&format!("\nNot tried, it can't be had: {missing}\n"));
+    }
+    text
+}
+
+impl Table {
+    /// Takes the lines `PATH`, rung asked for, way, hook, rung, outcome.
+    fn take(&mut self, bpf_lsm: bool, said: &str) {
+        let lines: Vec<Vec<&str>> = said
+            .lines()
+            .filter_map(|line| line.trim_end().strip_prefix("PATH\t"))
+            .map(|line| line.split('\t').collect())
+            .filter(|fields: &Vec<&str>| fields.len() == 5)
+            .collect();
+        for fields in &lines {
+            let [asked, way, _, rung, outcome] = fields[..] else { continue };
+            let open = lines.iter().find(|line| line[0] == asked && line[2] == "open").map_or("none", |line| line[3]);
+            let column = format!("{open}{}", if bpf_lsm { "" } else { ", no bpf" });
+            if !self.columns.contains(&column) {
+                self.columns.push(column.clone());
+            }
+            if !self.ways.iter().any(|known| known == way) {
+                self.ways.push(way.to_owned());
+            }
+            self.cells.insert((way.to_owned(), column), (rung.to_owned(), outcome.to_owned()));
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("\n## {}\n\n| way |", self.kernel);
+        for column in &self.columns {
+            text.push_str(&format!(" {column} |"));
+        }
+        text.push_str(&format!("\n|{}\n", "---|".repeat(self.columns.len() + 1)));
+        for way in &self.ways {
+            text.push_str(&format!("| {way} |"));
+            for column in &self.columns {
+                let cell = match self.cells.get(&(way.clone(), column.clone())) {
+                    Some((rung, outcome)) if outcome == "seen" => rung.clone(),
+                    Some((_, outcome)) if outcome == "lost" => "**lost**".to_owned(),
+                    Some((_, outcome)) => format!("*{outcome}*"),
+                    None => "*not tried*".to_owned(),
+                };
+                text.push_str(&format!(" {cell} |"));
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Table, text};
+
+    #[test]
+    fn lines_become_a_table() {
+        let mut table = Table { kernel: "5.10.0-46-cloud-amd64".to_owned(), ..Table::default() };
+        table.take(true, "noise\nPATH\tlsm\topenat\topen\tlsm\tseen\r\nPATH\tlsm\tvsock\tsocket\tlsm\tnot here\n");
+        table.take(false, "PATH\tlsm\topenat\topen\tfentry\tseen\nPATH\tlsm\traw\tsocket\tnone\tlost\n");
+        let text = text(&[table], &["7.9 amd64: no package".to_owned()]);
+        assert!(text.contains("## 5.10.0-46-cloud-amd64"), "{text}");
+        assert!(text.contains("| way | lsm | fentry, no bpf |"), "{text}");
+        assert!(text.contains("| openat | lsm | fentry |"), "{text}");
+        assert!(text.contains("| vsock | *not here* | *not tried* |"), "{text}");
+        assert!(text.contains("| raw | *not tried* | **lost** |"), "{text}");
+        assert!(text.contains("can't be had: 7.9 amd64"), "{text}");
+    }
+}
