@@ -322,6 +322,8 @@ pub enum ActKind {
         to: Destination,
         bytes: u64,
         more: u64,
+        /// The other end made the connection: a server's answers.
+        accepted: bool,
     },
     /// A file that gives a payload away.
     File {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::actor::{Actor, Finished, STEP_LIMIT};
@@ -56,6 +56,7 @@ pub struct Lab {
     /// This binary, as a program that is no Python.
     pub helper: PathBuf,
     writer: Writer,
+    libraries: OnceLock<Result<Libraries, String>>,
     next_port: AtomicU16,
     /// What `sensor doctor` says that this host doesn't see, one hook's words each.
     lost: Vec<String>,
@@ -64,9 +65,18 @@ pub struct Lab {
 impl Lab {
     pub fn new(dir: &Path) -> Result<Self> {
         let python = python()?;
-        let writer = Writer::start(&python, &scripts())?;
+        let writer = Writer::start(&python, &scripts().join("payload.py"))?;
         let helper = std::env::current_exe().context("this binary's own path")?;
-        Ok(Self { dir: dir.to_owned(), python, helper, writer, next_port: AtomicU16::new(FIRST_PORT), lost: lost()? })
+        let next_port = AtomicU16::new(FIRST_PORT);
+        Ok(Self { dir: dir.to_owned(), python, helper, writer, libraries: OnceLock::new(), next_port, lost: lost()? })
+    }
+
+    /// The Python that has the libraries of machine learning.
+    pub fn libraries(&self) -> Result<&Libraries> {
+        self.libraries
+            .get_or_init(|| Libraries::find().map_err(|error| format!("{error:#}")))
+            .as_ref()
+            .map_err(|error| anyhow!("{error}"))
     }
 
     /// Does `sensor doctor` say, in these words, that something isn't seen here?
@@ -80,6 +90,28 @@ impl Lab {
         let dir = self.dir.join(folder);
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         Ok(Room { lab: self, dir, ports: Mutex::default() })
+    }
+}
+
+/// A Python with the libraries whose loads are shown, and what writes models as they do.
+pub struct Libraries {
+    pub python: PathBuf,
+    writer: Writer,
+}
+
+impl Libraries {
+    /// `SENSOR_TEST_PYTHON`, else the distribution's.
+    fn find() -> Result<Self> {
+        let python = std::env::var_os("SENSOR_TEST_PYTHON").map_or("/usr/bin/python3".into(), PathBuf::from);
+        let output = Command::new(&python).args(["-c", "import torch, sklearn, joblib, numpy, h5py"]).output()?;
+        ensure!(
+            output.status.success(),
+            "{} has not all of torch, sklearn, joblib, numpy, h5py (`cargo xtask setup --for test`): {}",
+            python.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        let writer = Writer::start(&python, &scripts().join("libraries.py"))?;
+        Ok(Self { python, writer })
     }
 }
 
@@ -137,12 +169,15 @@ impl Room<'_> {
     /// Writes a model file and gives its path.
     pub fn model(&self, name: &str, content: Content<'_>) -> Result<PathBuf> {
         let path = self.dir.join(name);
-        self.lab.writer.write(&path, content)?;
+        self.write_at(&path, content)?;
         Ok(path)
     }
 
     pub fn write_at(&self, path: &Path, content: Content<'_>) -> Result<()> {
-        self.lab.writer.write(path, content)
+        match content {
+            Content::By(..) => self.lab.libraries()?.writer.write(path, content),
+            _ => self.lab.writer.write(path, content),
+        }
     }
 
     pub fn port(&self) -> u16 {
@@ -172,7 +207,12 @@ impl Room<'_> {
 
     /// A Python that runs `code` with everything of `acts.py` in scope; its arguments begin with the model's path.
     pub fn python(&self, code: &str, arguments: &[&Path]) -> Command {
-        let mut command = Command::new(&self.lab.python);
+        self.python_of(&self.lab.python, code, arguments)
+    }
+
+    /// The same by another interpreter.
+    pub fn python_of(&self, python: &Path, code: &str, arguments: &[&Path]) -> Command {
+        let mut command = Command::new(python);
         command.arg("-c").arg(format!("from acts import *\n{code}")).args(arguments).current_dir(&self.dir);
         command.env("PYTHONPATH", scripts()).env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONSTARTUP");
         command.env("SENSOR_TEST_HELPER", &self.lab.helper);

@@ -30,6 +30,8 @@ pub enum Content<'a> {
     Array,
     /// One tensor. Data.
     Safetensors,
+    /// As this function of a library writes it, with this Python code in it (malicious), or none (clean).
+    By(&'static str, &'a str),
 }
 
 impl Content<'_> {
@@ -43,6 +45,7 @@ impl Content<'_> {
             Self::CleanPickle => ("clean", ""),
             Self::Array => ("array", ""),
             Self::Safetensors => ("safetensors", ""),
+            Self::By(function, code) => (function, code),
         }
     }
 }
@@ -54,9 +57,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn start(python: &Path, scripts: &Path) -> Result<Self> {
+    pub fn start(python: &Path, script: &Path) -> Result<Self> {
         let mut child = Command::new(python)
-            .arg(scripts.join("payload.py"))
+            .arg(script)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -66,9 +66,15 @@ KINDS = {
     "safetensors": lambda code: safetensors(),
 }
 
-for line in sys.stdin:
-    request = json.loads(line)
-    content = KINDS[request["kind"]](request["code"])
-    with open(base64.b64decode(request["path"]), "wb") as file:
-        file.write(content)
-    print("written", flush=True)
+
+def serve(kinds):
+    for line in sys.stdin:
+        request = json.loads(line)
+        content = kinds[request["kind"]](request["code"])
+        with open(base64.b64decode(request["path"]), "wb") as file:
+            file.write(content)
+        print("written", flush=True)
+
+
+if __name__ == "__main__":
+    serve(KINDS)

@@ -41,7 +41,7 @@ enum Part {
 struct Package(Part, &'static str, &'static str);
 
 /// `LLVM` stands for the version that [`LLVM`] names.
-const PACKAGES: [Package; 27] = [
+const PACKAGES: [Package; 31] = [
     Package(Part::Build, "gcc", "links build scripts and bpf-linker"),
     Package(Part::Build, "g++", "links bpf-linker against LLVM"),
     Package(Part::Build, "rustc-web", "a stable rustc of the LLVM that the linker has"),
@@ -53,6 +53,10 @@ const PACKAGES: [Package; 27] = [
     Package(Part::Test, "python3", "loads the models of the runtime tests"),
     Package(Part::Test, "python3-venv", "holds the manifest checker"),
     Package(Part::Test, "python3-numpy", "writes and loads the arrays of the runtime tests"),
+    Package(Part::Test, "python3-torch", "loads checkpoints in the runtime tests, as everybody does"),
+    Package(Part::Test, "python3-sklearn", "likewise pipelines, and starts workers"),
+    Package(Part::Test, "python3-joblib", "likewise"),
+    Package(Part::Test, "python3-h5py", "holds its files open in the runtime tests"),
     Package(Part::Test, "iproute2", "makes the demo's network namespaces"),
     Package(Part::Test, "util-linux", "unshare, for the same"),
     Package(Part::Test, "procps", "counts processes in the tests"),

@@ -87,7 +87,13 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
         unsafe { (*mark).born |= held };
     }
     // SAFETY: as above.
-    if mark::sensor_counts(unsafe { (*mark).set }) == 0 {
+    let id = unsafe { (*mark).set };
+    if mark::sensor_counts(id) == 0 {
+        // Nothing that was opened is a model, as the path files of every Python: what the program is will be said with its
+        // first load, which has to find no mark for that.
+        if TASKS.remove(key.tgid).is_ok() {
+            mark::unref(id);
+        }
         return None;
     }
     let file: Address = needed(field!(bprm, bprm_file, Address))?;

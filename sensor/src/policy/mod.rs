@@ -242,12 +242,14 @@ impl Policy {
                 let effect = if self.destinations.is_control(path) { Effect::UnixControl } else { Effect::Unix };
                 Sight { kind: EventKind::Unix, effect: Some(effect), ..none }
             }
-            ActKind::Egress { to, bytes, .. } => {
+            ActKind::Egress { to, bytes, accepted, .. } => {
                 // A little of a file that nothing was found in is what every connection carries: the connection itself
                 // was told.
                 let is_little = *bytes < EGRESS_BYTES_MIN
                     && act.artifacts.iter().all(|artifact| Row::of(&artifact.model).is_lenient());
-                Sight { timeline_only: is_little, ..self.sight_of_destination(to, EventKind::Egress) }
+                let sight = Sight { timeline_only: is_little, ..self.sight_of_destination(to, EventKind::Egress) };
+                // A server's answers are as loud as its being asked, wherever the asker is.
+                if *accepted { Sight { effect: Some(Effect::Accept), known_service: false, ..sight } } else { sight }
             }
             ActKind::File { path, access } => {
                 let what = self.files.group(path, *access).map(|group| group.what);

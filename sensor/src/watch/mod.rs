@@ -68,12 +68,16 @@ pub struct Keeping {
 /// How an executable's role is decided.
 pub type Decide = Box<dyn Fn(&Executable) -> Role + Send>;
 
+/// Is what this executable was started with a script that is called like one that reads files for a living?
+pub type NamesReader = Box<dyn Fn(&Executable, &Argv) -> bool + Send>;
+
 /// Does a file at this path give its user away?
 pub type Telling = Box<dyn Fn(&[u8], Access) -> bool + Send>;
 
 /// What the policy says about the records.
 pub struct Deciders {
     pub role: Decide,
+    pub script: NamesReader,
     pub telling: Telling,
 }
 
@@ -399,7 +403,8 @@ impl Joined {
             }
             Record::Egress { time_ns, task, cookie, to, bytes, more } => {
                 if let Some(flow) = self.network.carried(task, cookie, to, more) {
-                    self.left(flow.header, flow.load, time_ns, ActKind::Egress { to: flow.to, bytes, more });
+                    let kind = ActKind::Egress { to: flow.to, bytes, more, accepted: flow.accepted };
+                    self.left(flow.header, flow.load, time_ns, kind);
                 }
             }
             Record::Act { header, load, act } => {
@@ -439,6 +444,9 @@ impl Joined {
             self.correlator.decided(open.exe.inode, decided);
             self.roles.push((open.exe.inode, decided));
         }
+        if !open.exe.path.is_empty() && (self.deciders.script)(&open.exe, &open.argv) {
+            self.processes.may_be_reader(task);
+        }
         if let Some(look) = self.correlator.opened(open) {
             self.asks.push(Ask::Look(look));
         }
@@ -471,7 +479,10 @@ impl Joined {
     }
 
     fn act(&mut self, ready: Ready) -> Act {
-        let Ready { header, kind, role, artifacts, artifacts_omitted, repeats, mut process } = ready;
+        let Ready { header, kind, mut role, mut artifacts, artifacts_omitted, repeats, mut process } = ready;
+        if self.processes.were_only_read(&mut artifacts) {
+            role = Role::Reader;
+        }
         let Lineage { process: latest, ancestors, cgroup_id } = self.processes.lineage(header.task, header.cgroup);
         if process.exe.is_empty() || (process.argv.is_empty() && process.exe == latest.exe) {
             process = latest;

@@ -64,6 +64,8 @@ pub struct Flow {
     pub header: Header,
     pub load: Load,
     pub to: Destination,
+    /// The other end made it.
+    pub accepted: bool,
 }
 
 /// What names a connection.
@@ -153,14 +155,15 @@ impl Network {
     pub fn made(&mut self, header: &Header, load: &Load, to: &Destination) {
         if let (Some(ip), Some(port), Proto::Tcp | Proto::Mptcp) = (to.ip, to.port, to.proto) {
             let key = FlowKey::Made(header.task, SocketAddr::new(ip.to_canonical(), port));
-            self.flows.insert(key, Flow { header: header.clone(), load: load.clone(), to: to.clone() });
+            let flow = Flow { header: header.clone(), load: load.clone(), to: to.clone(), accepted: false };
+            self.flows.insert(key, flow);
         }
     }
 
     /// A connection was accepted by the socket `cookie`, from `from`.
     pub fn accepted(&mut self, cookie: u64, header: &Header, load: &Load, from: &Destination) {
         if cookie != 0 {
-            let flow = Flow { header: header.clone(), load: load.clone(), to: from.clone() };
+            let flow = Flow { header: header.clone(), load: load.clone(), to: from.clone(), accepted: true };
             self.flows.insert(FlowKey::Accepted(cookie), flow);
         }
     }

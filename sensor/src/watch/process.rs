@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use sensor_abi::record::UNKNOWN_UID;
 
 use super::record::{Argv, Header};
-use crate::event::{Bytes, Lineage, Process, TaskKey};
+use crate::event::{Artifact, Bytes, Lineage, Process, TaskKey};
 
 /// Processes that are remembered; the oldest entries give way.
 const ENTRIES_MAX: usize = 16_384;
@@ -47,6 +47,16 @@ struct Entry {
     asked: bool,
     /// It runs what its creator ran when it was forked.
     inherits: bool,
+    script: Script,
+}
+
+/// Is what an interpreter runs a script that reads files for a living?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Script {
+    No,
+    /// It is called so; whose it is, is being asked.
+    Perhaps,
+    Reader,
 }
 
 /// What the process worker says of one process.
@@ -58,6 +68,8 @@ pub struct Told {
     pub exe: Bytes,
     pub argv: Argv,
     pub uid: Option<u32>,
+    /// The script that it runs, if any, is root's.
+    pub script_is_roots: bool,
 }
 
 /// The table.
@@ -84,6 +96,7 @@ impl Processes {
         let keep_argv = argv.args.is_empty() && entry.exe == exe;
         entry.exe = exe.to_vec();
         entry.inherits = false;
+        entry.script = Script::No;
         if !keep_argv {
             entry.argv = argv.clone();
         }
@@ -107,7 +120,8 @@ impl Processes {
         let parent = self.entry(header.task).clone();
         let entry = self.entry(child);
         let before = text_len(entry);
-        *entry = Entry { key: child, parent: Some(header.task), asked: false, inherits: true, ..parent };
+        *entry =
+            Entry { key: child, parent: Some(header.task), asked: false, inherits: true, script: Script::No, ..parent };
         let after = text_len(entry);
         self.account(before, after);
     }
@@ -142,12 +156,40 @@ impl Processes {
         if entry.told {
             return;
         }
+        if entry.script == Script::Perhaps {
+            entry.script = if told.script_is_roots { Script::Reader } else { Script::No };
+        }
         let before = text_len(entry);
         entry.exe = told.exe;
         entry.argv = told.argv;
         entry.told = true;
         let after = text_len(entry);
         self.account(before, after);
+    }
+
+    /// The process runs a script that is called like one that reads files for a living: it has to be asked whose the
+    /// script is, and what it does waits for that.
+    pub fn may_be_reader(&mut self, task: TaskKey) {
+        let entry = self.entry(task);
+        if entry.script == Script::No {
+            entry.script = Script::Perhaps;
+            (entry.told, entry.asked) = (false, false);
+        }
+    }
+
+    /// Did nobody but readers open these? Else what they opened is taken out: it is no load of their children either.
+    pub fn were_only_read(&self, artifacts: &mut Vec<Artifact>) -> bool {
+        let is_load = |artifact: &Artifact| !self.is_reader(artifact.opener);
+        if artifacts.iter().any(is_load) {
+            artifacts.retain(is_load);
+            return false;
+        }
+        true
+    }
+
+    /// Does the process run a script that reads files for a living?
+    fn is_reader(&self, task: TaskKey) -> bool {
+        self.entries.get(&Id::from(task)).is_some_and(|entry| entry.script == Script::Reader)
     }
 
     /// The worker had no answer: there is none to wait for.
@@ -272,6 +314,7 @@ fn unknown(key: TaskKey) -> Entry {
         told: false,
         asked: false,
         inherits: false,
+        script: Script::No,
     }
 }
 
@@ -334,7 +377,15 @@ mod tests {
         processes.forked(&header(python, key(1, 0)), child);
         let exe = b"/usr/bin/python3".to_vec();
         let argv = argv(&["python3", "x.py"]);
-        processes.told(Told { tgid: 50, start_ticks: 500, parent_tgid: 1, exe, argv, uid: None });
+        processes.told(Told {
+            tgid: 50,
+            start_ticks: 500,
+            parent_tgid: 1,
+            exe,
+            argv,
+            uid: None,
+            script_is_roots: false,
+        });
         assert_eq!(processes.lineage(child, 1).process.argv.len(), 2);
         assert_eq!(processes.ask(child), [51, 1], "and it is asked for itself");
     }
@@ -349,7 +400,8 @@ mod tests {
         assert!(!processes.is_known(python));
         for (tgid, start_ticks) in [(40, 314), (50, 500)] {
             let exe = b"/bin/x".to_vec();
-            processes.told(Told { tgid, start_ticks, parent_tgid: 0, exe, argv: argv(&["x"]), uid: Some(0) });
+            let (argv, uid) = (argv(&["x"]), Some(0));
+            processes.told(Told { tgid, start_ticks, parent_tgid: 0, exe, argv, uid, script_is_roots: false });
         }
         assert!(processes.is_known(python));
         assert_eq!(processes.lineage(python, 1).ancestors[0].exe, b"/bin/x");
@@ -363,6 +415,31 @@ mod tests {
         processes.runs(&header(old, key(1, 0)), b"/usr/bin/python3", &argv(&["python3"]));
         processes.seen(&header(new, key(1, 0)));
         assert!(processes.lineage(new, 1).process.exe.is_empty());
+    }
+
+    #[test]
+    fn a_reader_is_the_script_that_root_owns_until_something_else_runs() {
+        let mut processes = Processes::default();
+        let (python, child) = (key(50, 5_000_000_007), key(51, 6_000_000_009));
+        let runs = |processes: &mut Processes| {
+            processes.runs(&header(python, key(1, 0)), b"/usr/bin/python3", &argv(&["python3", "/usr/bin/s3cmd"]));
+        };
+        let told = |script_is_roots| {
+            let (exe, argv) = (b"/usr/bin/python3".to_vec(), argv(&["python3", "/usr/bin/s3cmd"]));
+            Told { tgid: 50, start_ticks: 500, parent_tgid: 1, exe, argv, uid: None, script_is_roots }
+        };
+        for is_roots in [false, true] {
+            runs(&mut processes);
+            processes.may_be_reader(python);
+            assert!(!processes.is_known(python) && !processes.is_reader(python));
+            assert!(processes.ask(python).contains(&50));
+            processes.told(told(is_roots));
+            assert_eq!(processes.is_reader(python), is_roots);
+        }
+        processes.forked(&header(python, key(1, 0)), child);
+        assert!(!processes.is_reader(child));
+        runs(&mut processes);
+        assert!(!processes.is_reader(python));
     }
 
     #[test]

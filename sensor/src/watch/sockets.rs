@@ -47,7 +47,7 @@ impl Joined {
     /// Datagrams, and the sum of what went there where it is time to tell it.
     fn sent(&mut self, header: Header, load: Load, to: Destination, bytes: u64, repeats: Repeats) {
         if let Some((sum, more)) = self.network.datagram(header.task, &to, bytes) {
-            let kind = ActKind::Egress { to: to.clone(), bytes: sum, more };
+            let kind = ActKind::Egress { to: to.clone(), bytes: sum, more, accepted: false };
             self.left(header.clone(), load.clone(), header.time_ns, kind);
         }
         self.acted(header, load, ActKind::Send(to), repeats);

@@ -372,6 +372,8 @@ pub struct Details {
     /// Arguments, each ended by NUL.
     pub argv: Raw,
     pub argv_truncated: bool,
+    /// The script that it runs, if any, is root's, and nobody else could have put it there.
+    pub script_is_roots: bool,
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ const fn cell(name: &'static str, content: Content<'static>, when: When, what: W
     let (verdict, class) = match content {
         Content::Payload(_) | Content::Shell(_) | Content::Torch(_) => ("malicious", "code"),
         Content::Unknown => ("suspicious", "code"),
-        Content::CleanPickle | Content::Gadget => ("clean", "code"),
+        Content::CleanPickle | Content::Gadget | Content::By(..) => ("clean", "code"),
         Content::Array | Content::Safetensors => ("clean", "data"),
     };
     Cell { name, content, verdict, class, when, what, severity }

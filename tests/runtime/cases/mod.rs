@@ -13,6 +13,7 @@ mod payload;
 mod prior;
 mod programs;
 mod quiet;
+mod real;
 mod restart;
 mod settings;
 mod system;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
         who::cases(),
         benign::cases(),
         quiet::cases(),
+        real::cases(),
         hostile::cases(),
         evasion::cases(),
         files::cases(),

@@ -3,9 +3,12 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 
+use crate::actor::Actor;
 use crate::alert::Alerts;
-use crate::harness::Case;
+use crate::daemon::Daemon;
+use crate::harness::{CONFIG, Case};
 use crate::lab::Room;
 use crate::model::Content;
 use crate::namespace::{LOOPBACK4, PUBLIC4, PUBLIC6};
@@ -77,6 +80,7 @@ pub fn cases() -> Vec<Case> {
             Ok(below_medium(room))
         }),
     ];
+    cases.push(Case::alone("quiet::reader_script", reader_script));
     for (name, program, arguments) in READERS {
         cases.push(Case::shared(format!("quiet::reader_{name}"), move |room| {
             let model = room.model("model.pkl", Content::Shell("true"))?;
@@ -92,6 +96,48 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// A script that is called like a tool which reads models: root's is one, anybody else's is a loader.
+fn reader_script(room: &Room<'_>) -> Result<()> {
+    const SCRIPT: &str = "
+import socket, sys
+with open(sys.argv[1], 'rb') as file:
+  file.read()
+with socket.create_connection((sys.argv[2], int(sys.argv[3]))) as connection:
+  connection.sendall(b'seen')
+print('{\"waiting\": true}', flush=True)
+sys.stdin.readline()
+";
+    let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
+    let mut readers = Vec::new();
+    for owner in [0, 65534] {
+        let folder = room.dir.join(format!("owner-{owner}"));
+        std::fs::create_dir(&folder)?;
+        let (model, script) = (folder.join("model.pkl"), folder.join("s3cmd"));
+        room.write_at(&model, Content::Shell("true"))?;
+        std::fs::write(&script, format!("#!{}\n{SCRIPT}", room.lab.python.display()))?;
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        std::os::unix::fs::chown(&script, Some(owner), None)?;
+        let listener = room.tcp(PUBLIC4)?;
+        let mut command = Command::new(&script);
+        command.arg(&model).arg(listener.host()).arg(listener.port().to_string());
+        let mut reader = Actor::start(&mut command)?;
+        reader.wait_said("waiting")?;
+        listener.was_reached()?;
+        readers.push((reader, listener.port()));
+    }
+    // Whose the first script is was asked before.
+    let (roots, other) = (readers[0].1, readers[1].1);
+    daemon.wait_for("the loader's connection", |alert| {
+        alert.at("/event/port") == other && alert.text("/severity") == "critical"
+    })?;
+    for (mut reader, _) in readers {
+        reader.tell("go on")?;
+        reader.finish()?.succeeded()?;
+    }
+    let stopped = daemon.stop(Signal::TERM)?;
+    stopped.alerts.port(roots).none_above("info", "it only read the model")
 }
 
 /// Programs that read models for a living.
@@ -129,13 +175,13 @@ fn ordinary(name: &'static str, code: &'static str) -> Case {
 }
 
 /// There is no alert of this room.
-fn silent(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
+pub fn silent(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
     let (dir, ports) = (room.dir.display().to_string(), room.ports());
     move |alerts: &Alerts| alerts.about(&dir, &ports).none("nothing was loaded")
 }
 
 /// No alert of this room is as loud as medium.
-fn below_medium(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
+pub fn below_medium(room: &Room<'_>) -> impl FnOnce(&Alerts) -> Result<()> + use<> {
     let (dir, ports) = (room.dir.display().to_string(), room.ports());
     move |alerts: &Alerts| alerts.about(&dir, &ports).none_above("low", "this is what ordinary loads do")
 }

@@ -69,6 +69,7 @@ pub fn cases() -> Vec<Case> {
         listener.was_reached()?;
         Ok(Loud { port: listener.port(), model: Some(model), in_load: Some(false) }.judge())
     }));
+    cases.push(Case::alone("who::started_by_a_python_that_loaded_nothing", after_path_files));
     cases.push(Case::alone("who::after_fifty_thousand_forks", after_many_forks));
     cases.push(Case::alone("who::more_processes_than_marks", more_processes_than_marks));
     cases
@@ -101,6 +102,43 @@ fn forks(room: &Room<'_>, count: u32, address: &str, model: &Path) -> Command {
 const MARKS: u32 = 64;
 /// Children of the loader that live at once.
 const LIVING: u32 = 200;
+
+/// A Python that only opened its path files, as each does at its start, starts another, which loads: that one is named.
+fn after_path_files(room: &Room<'_>) -> Result<()> {
+    let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
+    let listener = room.tcp(PUBLIC4)?;
+    std::fs::write(room.dir.join("paths.pth"), "/nonexistent\n")?;
+    let model = room.model("model.pkl", Content::Payload(&format!("tcp({})", listener.python())))?;
+    let code = format!(
+        "
+import site, subprocess
+site.addsitedir({:?})
+go()
+subprocess.run([sys.executable, '-c', 'from acts import *\\nload()', MODEL], check=True)
+",
+        room.dir
+    );
+    let mut starter = Actor::start(&mut room.python(&code, &[&model]))?;
+    starter.wait_said("waiting")?;
+    // Behind it, so that by now it is known that the path file is no model.
+    let behind = room.model("behind.pkl", Content::Shell("true"))?;
+    room.run_python("load()", &behind)?;
+    daemon.wait_for("a model that was opened later", |alert| {
+        alert.names(&behind).is_ok() && alert.text("/model/verdict") == "malicious"
+    })?;
+    starter.tell("go")?;
+    let truth = starter.finish()?.succeeded()?;
+    listener.was_reached()?;
+    let stopped = daemon.stop(Signal::TERM)?;
+    let did = truth.what("did")?;
+    let acts = stopped.alerts.kind("connect").port(listener.port());
+    let alert = acts.last("the connection")?;
+    for field in ["pid", "exe", "argv"] {
+        alert.is(&format!("/process/{field}"), did[field].clone())?;
+        alert.is(&format!("/process/ancestors/0/{field}"), did["ancestors"][0][field].clone())?;
+    }
+    Loud { port: listener.port(), model: Some(model), in_load: Some(true) }.check(&stopped.alerts)
+}
 
 /// A daemon whose table of marks is small: kept elsewhere than its neighbours'.
 fn few_marks(room: &Room<'_>, marks: u32) -> Result<Daemon> {

@@ -313,19 +313,25 @@ fn deciders(policy: &Arc<Policy>) -> Deciders {
     let files = policy.files().clone();
     Deciders {
         role: decide(Arc::clone(policy)),
+        script: Box::new({
+            let policy = Arc::clone(policy);
+            move |exe, argv| is_roots(exe) && policy.programs().is_reader_script(&exe.path, &argv.args)
+        }),
         telling: Box::new(move |path, access| files.group(path, access).is_some()),
     }
 }
 
-/// A program is a reader if its name is on the list and nobody but root could have put it there: a file server in
-/// somebody's hand says what it likes of owners.
+/// Nobody but root could have put it there: a file server in somebody's hand says what it likes of owners.
+fn is_roots(exe: &Executable) -> bool {
+    let roots = |uid: u32, mode: u32| uid == 0 && mode & 0o022 == 0;
+    is_local(exe.fs_magic) && roots(exe.uid, exe.mode) && roots(exe.dir_uid, exe.dir_mode)
+}
+
+/// A program is a reader if its name is on the list and it is root's.
 fn decide(policy: Arc<Policy>) -> Decide {
     Box::new(move |exe: &Executable| {
-        let roots = |uid: u32, mode: u32| uid == 0 && mode & 0o022 == 0;
-        let local = is_local(exe.fs_magic);
-        let trusted = local && roots(exe.uid, exe.mode) && roots(exe.dir_uid, exe.dir_mode);
         let programs = policy.programs();
-        if trusted && (programs.is_reader(&exe.path) || programs.is_manager(&exe.path)) {
+        if is_roots(exe) && (programs.is_reader(&exe.path) || programs.is_manager(&exe.path)) {
             Role::Reader
         } else {
             Role::Loader

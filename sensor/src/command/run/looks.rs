@@ -232,9 +232,10 @@ pub fn read_processes() -> (Questions, mpsc::Receiver<Reply>) {
 
 fn told(seen: Seen) -> Told {
     let start_ticks = seen.start_boottime_ns() / TICK_NS;
-    let (exe, argv) = match seen.details {
-        Some(details) => (details.exe.0, Argv::split(&details.argv.0, details.argv_truncated)),
-        None => (Vec::new(), Argv::default()),
+    let (exe, argv, script_is_roots) = match seen.details {
+        Some(details) => (details.exe.0, Argv::split(&details.argv.0, details.argv_truncated), details.script_is_roots),
+        None => (Vec::new(), Argv::default(), false),
     };
-    Told { tgid: seen.listed.pid, start_ticks, parent_tgid: seen.listed.ppid, uid: seen.listed.uid, exe, argv }
+    let (parent_tgid, uid) = (seen.listed.ppid, seen.listed.uid);
+    Told { tgid: seen.listed.pid, start_ticks, parent_tgid, uid, exe, argv, script_is_roots }
 }

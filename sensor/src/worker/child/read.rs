@@ -7,6 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use rustix::fs::{Mode, OFlags};
+
+use super::locate::is_local;
 use crate::worker::frame::{self, FrameError};
 use crate::worker::wire::{Confinement, Details, FromReader, Listed, PIDS_MAX, Raw, ToReader};
 
@@ -103,6 +106,8 @@ fn details(pid: u32, start_ticks: u64) -> Option<Details> {
     File::open(format!("/proc/{pid}/cmdline")).ok()?.take(limit).read_to_end(&mut argv).ok()?;
     let argv_truncated = argv.len() > ARGV_BYTES_MAX;
     argv.truncate(ARGV_BYTES_MAX);
+    let script = argv.split(|byte| *byte == 0).skip(1).take(2).find(|argument| argument.starts_with(b"/"));
+    let script_is_roots = script.is_some_and(|path| is_roots(pid, path));
     let (_, start_ticks_after) = stat(pid)?;
     (start_ticks == start_ticks_after).then_some(Details {
         pid,
@@ -110,6 +115,20 @@ fn details(pid: u32, start_ticks: u64) -> Option<Details> {
         exe: Raw(exe),
         argv: Raw(argv),
         argv_truncated,
+        script_is_roots,
+    })
+}
+
+/// Do a file and its folder, as a process knows them, belong to root, and may nobody else write to them? A file server in
+/// somebody's hand says what it likes of owners.
+fn is_roots(pid: u32, path: &[u8]) -> bool {
+    let Some(slash) = path.iter().rposition(|byte| *byte == b'/') else { return false };
+    [path, &path[..=slash]].iter().all(|path| {
+        let path = [format!("/proc/{pid}/root").as_bytes(), path].concat();
+        let found = rustix::fs::open(&path[..], OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let Ok(file) = found else { return false };
+        let local = rustix::fs::fstatfs(&file).is_ok_and(|fs| is_local(fs.f_type as u64));
+        local && rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_uid == 0 && stat.st_mode & 0o022 == 0)
     })
 }
 
