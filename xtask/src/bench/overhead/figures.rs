@@ -26,7 +26,11 @@ const OTHERS: [(&str, &str, &str); 13] = [
     ("event.user", "/daemon/single/user", "  of them outside the kernel"),
     ("event.burst", "/daemon/burst/per_event", "the same, a hundred at a time"),
     ("event.folded", "/daemon/folded/per_event", "per event that only adds to a count, a hundred at a time"),
-    ("event.first", "/daemon/single/first", "a process's first: its open, its identity, its first alert"),
+    (
+        "event.first",
+        "/daemon/single/first",
+        "a process's first, its open and identity included, to within a second of idling",
+    ),
     ("idle", "/daemon/idle_per_s", "instructions of the daemon per second in which nothing happens"),
     ("ready", "/ready_instructions", "instructions from start to every hook attached, by all"),
     ("memory_kib", "/rss_kib", "RssAnon of the daemon, idle, KiB"),
@@ -36,8 +40,8 @@ const OTHERS: [(&str, &str, &str); 13] = [
     ("programs", "/programs", "kernel programs"),
     ("maps", "/maps", "maps"),
 ];
-/// Divided by clock ticks: too coarse to be compared.
-const COARSE: [&str; 1] = ["event.user"];
+/// Divided by clock ticks, or lost among what is spent anyway: too coarse to be compared.
+const COARSE: [&str; 2] = ["event.user", "event.first"];
 
 impl Figures {
     pub fn new(release: &str, rung: Rung, answer: Value) -> Result<Self> {
