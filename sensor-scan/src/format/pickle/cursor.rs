@@ -97,7 +97,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Forgets the frame: a new stream starts here.
+    /// Forgets the frame: raw bytes follow.
     pub fn reset_frames(&mut self) {
         self.frame_end = None;
     }
