@@ -6,8 +6,10 @@ use sensor_scan::format::{self, door, foreign, tensorflow};
 use sensor_scan::source::MemorySource;
 use sensor_scan::{Context, Limits, Piece, Policy, Verdict};
 
+type Reader = fn(&[u8]);
+
 /// A fuzz target's name, and what it runs.
-const READERS: &[(&str, fn(&[u8]))] = &[
+const READERS: &[(&str, Reader)] = &[
     ("booster", booster),
     ("compressed", compressed),
     ("executable", executable),
@@ -117,15 +119,15 @@ fn foreign(bytes: &[u8]) {
 }
 
 fn gguf(bytes: &[u8]) {
-    read(bytes, |piece, context| format::gguf::scan(piece, context));
+    read(bytes, format::gguf::scan);
 }
 
 fn hdf5(bytes: &[u8]) {
-    read(bytes, |piece, context| format::hdf5::scan(piece, context));
+    read(bytes, format::hdf5::scan);
 }
 
 fn jinja(bytes: &[u8]) {
-    read(bytes, |piece, context| format::jinja::scan(piece, context));
+    read(bytes, format::jinja::scan);
     read(bytes, |_, context| {
         format::jinja::scan_text("chat_template", &String::from_utf8_lossy(bytes), None, context);
     });
@@ -136,11 +138,11 @@ fn joblib(bytes: &[u8]) {
 }
 
 fn json_model(bytes: &[u8]) {
-    read(bytes, |piece, context| format::json_model::scan(piece, context));
+    read(bytes, format::json_model::scan);
 }
 
 fn keras(bytes: &[u8]) {
-    read(bytes, |piece, context| format::keras::scan(piece, context));
+    read(bytes, format::keras::scan);
 }
 
 fn marshal(bytes: &[u8]) {
@@ -151,7 +153,7 @@ fn marshal(bytes: &[u8]) {
 }
 
 fn msgpack(bytes: &[u8]) {
-    read(bytes, |piece, context| format::msgpack::scan(piece, context));
+    read(bytes, format::msgpack::scan);
 }
 
 fn npy(bytes: &[u8]) {
@@ -162,7 +164,7 @@ fn npy(bytes: &[u8]) {
 }
 
 fn onnx(bytes: &[u8]) {
-    read(bytes, |piece, context| format::onnx::scan(piece, context));
+    read(bytes, format::onnx::scan);
 }
 
 fn pickle(bytes: &[u8]) {
@@ -178,11 +180,11 @@ fn dialect(bytes: &[u8], dialect: format::pickle::Dialect) {
 }
 
 fn python(bytes: &[u8]) {
-    read_as(b"modeling_x.py", bytes, |piece, context| format::repository::scan(piece, context));
+    read_as(b"modeling_x.py", bytes, format::repository::scan);
 }
 
 fn rds(bytes: &[u8]) {
-    read(bytes, |piece, context| format::rds::scan(piece, context));
+    read(bytes, format::rds::scan);
 }
 
 /// Files that are read because of their names: the last byte picks one.
@@ -201,11 +203,11 @@ fn repository(bytes: &[u8]) {
     ];
     let Some((last, bytes)) = bytes.split_last() else { return };
     let name = names.get(usize::from(*last) % names.len()).copied().unwrap_or_default();
-    read_as(name, bytes, |piece, context| format::repository::scan(piece, context));
+    read_as(name, bytes, format::repository::scan);
 }
 
 fn safetensors(bytes: &[u8]) {
-    read(bytes, |piece, context| format::safetensors::scan(piece, context));
+    read(bytes, format::safetensors::scan);
 }
 
 fn scan(bytes: &[u8]) {
@@ -213,13 +215,13 @@ fn scan(bytes: &[u8]) {
 }
 
 fn sevenz(bytes: &[u8]) {
-    read(bytes, |piece, context| format::sevenz::scan(piece, context));
+    read(bytes, format::sevenz::scan);
 }
 
 /// Commands stand in instructions and notebooks.
 fn shell(bytes: &[u8]) {
     let text = [b"```bash\n", bytes, b"\n```\n"].concat();
-    read_as(b"README.md", &text, |piece, context| format::repository::scan(piece, context));
+    read_as(b"README.md", &text, format::repository::scan);
     let script = [b"#!/bin/sh\n", bytes].concat();
     read_as(b"x.llamafile", &[b"MZqFpD='", &script[..]].concat(), |piece, context| {
         format::executable::ape(piece, context);
@@ -235,7 +237,7 @@ fn skops(bytes: &[u8]) {
 }
 
 fn tar(bytes: &[u8]) {
-    read(bytes, |piece, context| format::tar::scan(piece, context));
+    read(bytes, format::tar::scan);
 }
 
 fn tensorflow(bytes: &[u8]) {
@@ -243,7 +245,7 @@ fn tensorflow(bytes: &[u8]) {
     for kind in [Kind::SavedModel, Kind::MetaGraph, Kind::GraphDef] {
         read(bytes, |piece, context| tensorflow::scan(piece, kind, context));
     }
-    read(bytes, |piece, context| tensorflow::scan_text(piece, context));
+    read(bytes, tensorflow::scan_text);
 }
 
 /// Texts that stand as values in metadata.
@@ -255,21 +257,21 @@ fn text(bytes: &[u8]) {
 }
 
 fn tflite(bytes: &[u8]) {
-    read(bytes, |piece, context| format::tflite::scan(piece, context));
+    read(bytes, format::tflite::scan);
 }
 
 fn torch_legacy(bytes: &[u8]) {
-    read(bytes, |piece, context| format::torch_legacy::scan(piece, context));
+    read(bytes, format::torch_legacy::scan);
 }
 
 fn xml(bytes: &[u8]) {
-    read(bytes, |piece, context| format::xml::scan(piece, context));
+    read(bytes, format::xml::scan);
 }
 
 fn yaml(bytes: &[u8]) {
-    read_as(b"x.yaml", bytes, |piece, context| format::repository::scan(piece, context));
+    read_as(b"x.yaml", bytes, format::repository::scan);
 }
 
 fn zip(bytes: &[u8]) {
-    read(bytes, |piece, context| format::zip::scan(piece, context));
+    read(bytes, format::zip::scan);
 }

@@ -54,6 +54,8 @@ pub fn is_raw_weights(name: &[u8]) -> bool {
         .iter()
         .any(|suffix| ends(suffix))
         || lower.windows(6).any(|window| window == b".data-")
+        // TensorFlow.js: `group1-shard1of4.bin`.
+        || lower.starts_with(b"group") && lower.windows(6).any(|window| window == b"-shard")
 }
 
 const SKIPPED: &[&[u8]] = &[

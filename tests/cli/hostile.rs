@@ -133,3 +133,16 @@ fn a_file_that_cannot_be_read_is_not_clean() {
     assert_eq!(ran.status, Some(2));
     assert!(ran.stdout.contains("can't be opened"), "{}", ran.stdout);
 }
+
+#[test]
+fn a_report_that_cannot_be_written_is_not_a_success() {
+    let folder = folder();
+    let good = file(folder.path(), "good.pkl", BENIGN);
+    for format in ["human", "jsonl", "json", "sarif", "cyclonedx"] {
+        let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+        let mut command = sensor();
+        let ran = command.args(["scan", "--format", format]).arg(&good).stdout(full).output().expect("the binary runs");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.code() == Some(2) && said.contains("standard output"), "{format}: {:?} {said}", ran.status);
+    }
+}

@@ -15,10 +15,12 @@ import decimal
 import enum
 import fractions
 import gzip
+import importlib.util
 import io
 import itertools
 import json
 import lzma
+import marshal
 import pathlib
 import pickle
 import pickletools
@@ -183,6 +185,21 @@ def tar(members, mode="w"):
     return out.getvalue()
 
 
+def linked(members):
+    """A tar file in which a target may stand for the data."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as written:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            if isinstance(data, str):
+                info.type, info.linkname = tarfile.SYMTYPE, data
+                written.addfile(info)
+            else:
+                info.size = len(data)
+                written.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
 def safetensors(header, data):
     encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(encoded)) + encoded + data
@@ -221,6 +238,18 @@ def containers(data):
         yield "name", f"named.{suffix}", data
 
 
+def program(target="torch.ops.aten.linear.default", expression="Symbol('s77', positive=True, integer=True)", more=()):
+    """What torch.export.save writes."""
+    graph = {"nodes": [{"target": target, "sizes": [{"as_expr": {"expr_str": expression}}]}]}
+    return archive([("m/data/weights/weight_0", bytes(64)), ("m/models/model.json", json.dumps(graph)),
+                    ("m/archive_format", b"pt2"), ("m/version", b"3\n"), *more])
+
+
+def compiled(source):
+    """The file that importing a module of this source leaves."""
+    return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(compile(source, "m.py", "exec"))
+
+
 def malicious():
     for module, name, argument in GADGETS:
         for technique, data in encodings(module, name, argument):
@@ -236,6 +265,17 @@ def malicious():
     yield "torch", "behind_storages.pt", legacy(pickle.dumps({}, 2)) + attack, "malicious"
     yield "archive", "behind_padding.tar", tar([("a", b"x")]) + attack, "malicious"
     yield "name", "behind_a_mark.pkl", b"\xef\xbb\xbf" + attack, "malicious"
+    yield "torch", "operator.pt2", program(target="torch.os.system"), "malicious"
+    yield "torch", "expression.pt2", program(expression="__import__('os').system('true')"), "malicious"
+    yield "torch", "example.pt2", program(more=[("m/data/sample_inputs/model.pt", torch(attack))]), "malicious"
+    yield "torch", "native.pt2", program(
+        more=[("m/data/aotinductor/model/x.so", b"\x7fELF\x02\x01\x01" + bytes(99))]), "suspicious"
+    yield "torch", "__0_0.distcp", torch(pickle.dumps({}, 2)) + torch(attack), "malicious"
+    yield "torch", "short_record.pt", archive([("m/data.pkl", state_dict(1)), ("m/data/0", bytes(60))]), "suspicious"
+    yield "settings", "any_name.json", json.dumps({"chat_template": "{{ cycler.__init__.__globals__.os.popen('true') }}"}).encode(), "malicious"
+    yield "archive", "link.tar", linked([("a/x", "../../etc/passwd")]), "suspicious"
+    yield "archive", "behind_a_link.tar", linked([("a", "b"), ("a/x", b"y")]), "suspicious"
+    yield "native", "loose.pyc", compiled("import os\nos.system('true')\n"), "suspicious"
     plain = torch(pickle.dumps({}, 2))
     yield "zip", "traversal.zip", archive([("../../x", b"x")]), "suspicious"
     yield "zip", "absolute.zip", archive([("/tmp/x", b"x")]), "suspicious"
@@ -348,6 +388,11 @@ def benign():
     yield "safetensors", "empty.safetensors", safetensors({}, b"")
     yield "archive", "model.tar.gz", tar([("model/state.pt", checkpoint(2)), ("model/config.json", b"{}")], "w:gz")
     yield "archive", "models.zip", archive([("a/state.pt", checkpoint(2)), ("README.md", b"# hello")], zipfile.ZIP_DEFLATED)
+    yield "archive", "hub.tar", linked([("m/blobs/1", checkpoint(1)), ("m/snapshots/2/m.pt", "../../blobs/1")])
+    yield "torch", "program.pt2", program()
+    yield "torch", "__0_0.distcp", checkpoint(1) + checkpoint(2) + checkpoint(1)
+    yield "other", "loose.pyc", compiled("class A:\n    def f(self):\n        return open('x').read()\n")
+    yield "other", "cached.cpython-311.pyc", compiled("import os\nos.system('true')\n")
     yield "other", "notes.txt", b"Notes on the weights.\nThey are large.\n"
     yield "other", "site.pth", b"/usr/lib/python3/dist-packages\nimport site\n"
     yield "other", "table.csv", b"a,b\n1,2\n"

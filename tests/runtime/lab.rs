@@ -93,10 +93,9 @@ impl Lab {
     }
 }
 
-/// A Python with the libraries whose loads are shown, and what writes models as they do.
+/// A Python with the libraries whose loads are shown.
 pub struct Libraries {
     pub python: PathBuf,
-    writer: Writer,
 }
 
 impl Libraries {
@@ -110,8 +109,13 @@ impl Libraries {
             python.display(),
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        let writer = Writer::start(&python, &scripts().join("libraries.py"))?;
-        Ok(Self { python, writer })
+        Ok(Self { python })
+    }
+
+    /// Writes a model as they do. A process of its own each time: what it has mapped is hundreds of files that every
+    /// sensor which starts beside it has to look at.
+    fn write(&self, path: &Path, content: Content<'_>) -> Result<()> {
+        Writer::start(&self.python, &scripts().join("libraries.py"))?.write(path, content)
     }
 }
 
@@ -175,7 +179,7 @@ impl Room<'_> {
 
     pub fn write_at(&self, path: &Path, content: Content<'_>) -> Result<()> {
         match content {
-            Content::By(..) => self.lab.libraries()?.writer.write(path, content),
+            Content::By(..) => self.lab.libraries()?.write(path, content),
             _ => self.lab.writer.write(path, content),
         }
     }

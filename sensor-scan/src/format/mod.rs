@@ -241,7 +241,7 @@ fn rest(piece: &Piece<'_>, inside: bool, context: &mut Context<'_>) -> Seen {
             let finding = Finding::new("SNS-310", Severity::Medium, "an executable stands where a model belongs");
             context.report(finding.member(member).text("kind", kind));
         }
-        Otherwise::Unknown if name::is_raw_weights(name) => {
+        Otherwise::Unknown if name::is_raw_weights(name) || xml::describes(piece.source) => {
             return storage(piece, context).unwrap_or(Seen { format: "raw-weights", content: Content::Data });
         }
         Otherwise::Executable(kind) if kind != "script" => executable::loose(piece, kind, context),

@@ -19,11 +19,27 @@ impl Judge<'_> {
         module.arena.walk(top, false, &mut |id, _| ids.push(id));
         ids.sort_unstable_by_key(|id| id.index());
         for id in ids {
+            if matches!(module.arena.node(id), Node::Text(_) | Node::Bytes(_) | Node::Number(_)) {
+                continue;
+            }
             let value = self.node(id, scope, line);
             let value = if self.makes(id) { self.charged(value) } else { value };
             self.values.insert(id, value);
+            self.forget_parts(id);
         }
         self.value(top)
+    }
+
+    /// What an operator or a list was made of is asked for by nobody else: long ones would keep a value for each part.
+    fn forget_parts(&mut self, id: Id) {
+        match self.module.arena.node(id) {
+            Node::Binary(_, a, b) => {
+                self.values.remove(a);
+                self.values.remove(b);
+            }
+            Node::Joined(parts) | Node::List(parts) => parts.iter().for_each(|part| drop(self.values.remove(part))),
+            _ => {}
+        }
     }
 
     /// Does this node make a value, other than handing on one that is there?
@@ -44,7 +60,8 @@ impl Judge<'_> {
     }
 
     pub(super) fn value(&self, id: Id) -> Value {
-        self.values.get(&id).cloned().unwrap_or(Value::UNKNOWN)
+        let made = self.values.get(&id).cloned();
+        made.or_else(|| constant(self.module.arena.node(id))).unwrap_or(Value::UNKNOWN)
     }
 
     fn origins(&self, ids: impl IntoIterator<Item = Id>) -> Origin {
@@ -55,9 +72,7 @@ impl Judge<'_> {
         let module = self.module;
         match module.arena.node(id) {
             Node::Name(name) => self.name(scope, name),
-            Node::Text(text) => Value::text(text),
-            Node::Bytes(bytes) => Value::bytes(bytes),
-            Node::Number(number) => integer(number).map_or(Value::UNKNOWN, Value::number),
+            node @ (Node::Text(_) | Node::Bytes(_) | Node::Number(_)) => constant(node).unwrap_or(Value::UNKNOWN),
             Node::Joined(parts) => {
                 self.joined(parts).unwrap_or(Value::UNKNOWN).with(self.origins(parts.iter().copied()))
             }
@@ -245,6 +260,16 @@ impl Judge<'_> {
         }
         self.judging = judging;
         Value::list(made).with(origin)
+    }
+}
+
+/// What a source says outright is made again whenever it is asked for, and not kept.
+fn constant(node: &Node) -> Option<Value> {
+    match node {
+        Node::Text(text) => Some(Value::text(text)),
+        Node::Bytes(bytes) => Some(Value::bytes(bytes)),
+        Node::Number(number) => integer(number).map(Value::number),
+        _ => None,
     }
 }
 

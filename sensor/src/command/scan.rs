@@ -178,12 +178,13 @@ pub fn run(mut args: Args) -> ExitCode {
     }
     let targets = walk::targets(&paths);
     let progress = progress(&args, targets.len());
-    let mut output = Output { writer: Some(writer(&args)), progress };
+    let mut output = Output { writer: Some(writer(&args)), progress, failed: false };
     let mut tally = Tally::default();
     let run = examine::Run { args: &args, judge: &judge, well_known };
     examine_all(&run, &targets, |target, outcome| tally.take(&args, target, outcome, &mut output));
     tally.summary.elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     output.end(&tally.summary);
+    tally.failed |= output.failed;
     tally.status(&args)
 }
 
@@ -212,6 +213,8 @@ fn progress(args: &Args, files: usize) -> indicatif::ProgressBar {
 struct Output {
     writer: Option<Box<dyn Write>>,
     progress: indicatif::ProgressBar,
+    /// Something of the report was lost.
+    failed: bool,
 }
 
 impl Output {
@@ -224,13 +227,15 @@ impl Output {
         self.attempt(|writer| writer.end(summary));
     }
 
-    /// A closed pipe ends the output, and neither the job nor its status; any other error is said once.
+    /// A closed pipe ends the output, and neither the job nor its status; any other error is said once, and the job is
+    /// not done.
     fn attempt(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
         let Some(writer) = self.writer.as_mut() else { return };
         let result = self.progress.suspend(|| write(writer.as_mut()));
         if let Err(error) = result {
             self.writer = None;
             if error.kind() != io::ErrorKind::BrokenPipe {
+                self.failed = true;
                 eprintln!("sensor: standard output: {error}");
             }
         }

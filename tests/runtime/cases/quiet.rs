@@ -141,7 +141,7 @@ sys.stdin.readline()
 }
 
 /// Programs that read models for a living.
-const READERS: [(&str, &str, &[&str]); 7] = [
+const READERS: [(&str, &str, &[&str]); 9] = [
     ("cp", "cp", &["MODEL", "copy.pkl"]),
     ("cat", "cat", &["MODEL"]),
     ("sha256sum", "sha256sum", &["MODEL"]),
@@ -149,6 +149,8 @@ const READERS: [(&str, &str, &[&str]); 7] = [
     ("tar_gz", "tar", &["czf", "model.tgz", "MODEL"]),
     ("rsync", "rsync", &["-a", "MODEL", "copied.pkl"]),
     ("dd", "dd", &["if=MODEL", "of=raw.pkl", "status=none"]),
+    ("gzip", "gzip", &["-k", "MODEL"]),
+    ("git", "git", &["hash-object", "--no-filters", "MODEL"]),
 ];
 
 /// As a data loader's: descriptors and results over unix sockets and pipes.

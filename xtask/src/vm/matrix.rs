@@ -41,7 +41,8 @@ pub fn run(options: &Options) -> Result<()> {
     let (mut missing, mut failed) = (Vec::new(), Vec::new());
     for (series, arch) in MACHINES {
         let name = format!("{series} {}", arch.name());
-        let built = Kernel::get_for(series, arch).and_then(|kernel| Ok((kernel, binary(arch)?)));
+        let built = Kernel::get_for(series, arch)
+            .and_then(|kernel| Ok((kernel, if options.table_only { String::new() } else { binary(arch)? })));
         let (kernel, binary) = match built {
             Ok(built) => built,
             Err(error) => {
@@ -54,6 +55,10 @@ pub fn run(options: &Options) -> Result<()> {
         for (bpf_lsm, cases) in BOOTS {
             println!("{name}, {} bpf in lsm=", if bpf_lsm { "with" } else { "without" });
             let output = target().join(format!("vm-paths-{series}-{}-{bpf_lsm}.log", arch.name()));
+            if options.table_only {
+                table.take(bpf_lsm, &fs::read_to_string(&output).unwrap_or_default());
+                continue;
+            }
             let words: Vec<String> = [binary.as_str()].iter().chain(cases).map(|word| (*word).to_owned()).collect();
             let status = machine::run(&Job {
                 series,
@@ -138,6 +143,9 @@ impl Table {
     }
 
     fn text(&self) -> String {
+        if self.ways.is_empty() {
+            return format!("\n## {}\n\n*Not tried.*\n", self.kernel);
+        }
         let mut text = format!("\n## {}\n\n| way |", self.kernel);
         for column in &self.columns {
             text.push_str(&format!(" {column} |"));
@@ -176,5 +184,7 @@ mod tests {
         assert!(text.contains("| vsock | *not here* | *not tried* |"), "{text}");
         assert!(text.contains("| raw | *not tried* | **lost** |"), "{text}");
         assert!(text.contains("can't be had: 7.9 amd64"), "{text}");
+        let untried = Table { kernel: "6.1.0-56-cloud-amd64".to_owned(), ..Table::default() };
+        assert!(super::text(&[untried], &[]).contains("*Not tried.*"));
     }
 }

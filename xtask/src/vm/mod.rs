@@ -54,6 +54,9 @@ pub struct Options {
     /// Leave `bpf` out of the kernel's `lsm=`, as Debian 11 does
     #[arg(long)]
     pub without_bpf_lsm: bool,
+    /// With `--kernel all`: boot nothing, make the table of what the last boots said
+    #[arg(long, requires = "kernel")]
+    pub table_only: bool,
     /// Arguments of the test binary: a filter, --nocapture, …
     #[arg(last = true)]
     pub arguments: Vec<String>,

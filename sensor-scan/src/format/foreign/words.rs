@@ -101,7 +101,7 @@ pub fn prototxt(piece: &Piece<'_>, context: &mut Context<'_>) {
 /// ExecuTorch: a flatbuffer, then segments of raw data.
 pub fn executorch(piece: &Piece<'_>, window: &Window<'_>, context: &mut Context<'_>) {
     let root = window.u32(0).map_or(u64::MAX, u64::from);
-    if root + 4 > window.len() {
+    if root.saturating_add(4) > window.len() {
         let finding = Finding::new("SNS-903", Severity::Low, "ExecuTorch program whose first offset leads outside");
         context.report(finding.member(piece.member.as_deref()).at(0));
     }

@@ -27,7 +27,10 @@ use attribute::TEXT_BYTES_MAX;
 use file::File;
 use group::Link;
 
-const SEEN: Seen = Seen { format: "hdf5", content: Content::Code };
+/// Arrays; a pickle among them shows by itself.
+const ARRAYS: Seen = Seen { format: "hdf5", content: Content::Data };
+/// A Keras model's layers can run code; so can what was not read.
+const MODEL: Seen = Seen { format: "hdf5", content: Content::Code };
 /// Objects that are visited.
 const OBJECTS_MAX: usize = 200_000;
 /// Bytes that are searched for global heaps which nobody refers to in a way that is followed here.
@@ -44,11 +47,20 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     let Some(file) = File::open(&window) else {
         let finding = Finding::new("SNS-903", Severity::Low, "HDF5 superblock that can't be read");
         context.report(finding.member(piece.member.as_deref()));
-        return SEEN;
+        return MODEL;
     };
-    let mut walk = Walk { piece, file: &file, context, seen: BTreeSet::new(), judged: BTreeSet::new(), complete: true };
+    let mut walk = Walk {
+        piece,
+        file: &file,
+        context,
+        seen: BTreeSet::new(),
+        judged: BTreeSet::new(),
+        configured: false,
+        complete: true,
+    };
     walk.objects();
     walk.heaps();
+    let configured = walk.configured;
     // The library refuses a file that is shorter than it says.
     if !walk.complete || file.end > window.len() {
         let finding = Finding::new("SNS-903", Severity::Low, "parts of the HDF5 file can't be read");
@@ -57,7 +69,7 @@ pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     if file.end > 0 && file.end < window.len() {
         format::tail(piece, file.end, context);
     }
-    SEEN
+    if configured || !context.complete() { MODEL } else { ARRAYS }
 }
 
 struct Walk<'p, 'f, 'w, 's, 'c, 'l> {
@@ -67,6 +79,8 @@ struct Walk<'p, 'f, 'w, 's, 'c, 'l> {
     seen: BTreeSet<u64>,
     /// Starts of values that were looked at.
     judged: BTreeSet<u64>,
+    /// A Keras configuration was met.
+    configured: bool,
     complete: bool,
 }
 
@@ -202,9 +216,9 @@ impl Walk<'_, '_, '_, '_, '_, '_> {
         let whole = self.file.window.bytes(start, end, TEXT_BYTES_MAX);
         let whole = whole.trim_ascii_end();
         let whole = &whole[..whole.len() - whole.iter().rev().take_while(|byte| **byte == 0).count()];
-        if !keras::config::scan_text(whole, Some(&member), self.context)
-            && let Ok(value) = std::str::from_utf8(whole)
-        {
+        if keras::config::scan_text(whole, Some(&member), self.context) {
+            self.configured = true;
+        } else if let Ok(value) = std::str::from_utf8(whole) {
             text::scan(name, value, Some(&member), self.context);
         }
     }

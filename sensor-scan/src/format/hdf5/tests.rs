@@ -79,6 +79,20 @@ fn attributes() {
 }
 
 #[test]
+fn arrays_are_data_and_a_keras_configuration_is_code() {
+    let content = |bytes: &[u8]| {
+        let source = MemorySource::new(bytes, b"x.h5");
+        scan_file(&source, &Limits::default(), &crate::Policy::standard()).content
+    };
+    let arrays = file(&[(ATTRIBUTE, attribute("units", b"metres"))], b"");
+    assert_eq!(content(&arrays), crate::Content::Data);
+    let config = br#"{"class_name": "Sequential", "config": {"layers": []}}"#;
+    let keras = file(&[(ATTRIBUTE, attribute("model_config", config))], b"");
+    assert_eq!(content(&keras), crate::Content::Code);
+    assert_eq!(content(&arrays[..arrays.len() - 1]), crate::Content::Code, "not read to its end");
+}
+
+#[test]
 fn texts_in_a_global_heap() {
     let mut heap = b"GCOL\x01\0\0\0".to_vec();
     let size = 16 + 16 + CONFIG.len().next_multiple_of(8) as u64;

@@ -97,14 +97,29 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Forgets the frame: a new stream starts here.
+    /// Forgets the frame: raw bytes follow.
     pub fn reset_frames(&mut self) {
         self.frame_end = None;
     }
 
     /// FRAME with this length was read.
     pub fn open_frame(&mut self, len: u64) {
-        self.frame_end = self.position().checked_add(len);
+        let position = self.position();
+        let end = position.checked_add(len);
+        match self.frame_end.filter(|outer| position < *outer) {
+            // It lies within what the reader holds already, and changes nothing.
+            Some(outer) if end.is_some_and(|end| end <= outer) => {}
+            // It is read from behind the frame that it starts in, of which the rest is dropped.
+            Some(outer) if self.frames == Frames::Dropped => {
+                self.seek(outer);
+                self.frame_end = outer.checked_add(len);
+            }
+            Some(_) => {
+                self.straddled.get_or_insert(position);
+                self.frame_end = end;
+            }
+            None => self.frame_end = end,
+        }
     }
 
     #[inline]

@@ -336,8 +336,9 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
             }
             op::INST => {
                 let (module, name) = (self.cursor.line()?, self.cursor.line()?);
-                let from = self.pop_mark()?;
+                // The reader in Python imports before it looks for the mark; the one in C does not.
                 let callee = self.global_of_ranges(module, name);
+                let from = self.pop_mark()?;
                 let args = self.arena.tuple(self.stack.get(from..).unwrap_or_default());
                 self.stack.truncate(from);
                 let result = self.call(callee, args, Id::NONE);

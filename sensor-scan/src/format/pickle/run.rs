@@ -117,11 +117,11 @@ impl Machine<'_, '_, '_> {
         matches!(head.as_slice(), [op::PROTO, 0..=5])
     }
 
-    /// A fresh memo; the old one stays in reach, because a second `load()` on the same Unpickler still sees it.
+    /// A fresh memo; the old one stays in reach, because a second `load()` on the same Unpickler still sees it, as it does
+    /// the rest of a frame that the stream ended in.
     pub(super) fn next_stream(&mut self) {
         self.stack.clear();
         self.marks.clear();
-        self.cursor.reset_frames();
         self.previous = std::mem::take(&mut self.memo);
         if self.arena.half_full() {
             self.report_references();

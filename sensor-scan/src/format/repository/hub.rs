@@ -33,7 +33,7 @@ pub fn scan(piece: &Piece<'_>, config: bool, json: &Json, context: &mut Context<
     let reader = Reader { piece };
     if !config {
         // A server is told by an option where its template is.
-        if let Some(template) = json.get("chat_template") {
+        for (_, template) in json.entries().iter().filter(|(key, _)| key.ends_with("chat_template")) {
             reader.chat_template(template, context);
         }
         return;
@@ -45,7 +45,7 @@ pub fn scan(piece: &Piece<'_>, config: bool, json: &Json, context: &mut Context<
             reader.kernel(key, value, context);
         }
         "parent_library" => reader.parent_library(value, json, context),
-        "chat_template" => reader.chat_template(value, context),
+        key if key.ends_with("chat_template") => reader.chat_template(value, context),
         "trust_remote_code" if *value == Json::Bool(true) => {
             let title = "the configuration itself asks for trust in remote code";
             let finding = Finding::new("SNS-511", Severity::Low, title).member(piece.member.as_deref());

@@ -3,6 +3,7 @@
 //! References: POSIX.1-2017 pax/ustar, GNU tar's `L`/`K` records, CPython's `tarfile`, `legacy_load` of torch.
 
 mod header;
+mod link;
 
 use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
@@ -20,7 +21,14 @@ pub fn claims(head: &[u8]) -> bool {
 }
 
 pub fn scan(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
-    let mut walk = Walk { piece, pending: header::Extended::default(), torch: 0, nemo: false, code: false };
+    let mut walk = Walk {
+        piece,
+        pending: header::Extended::default(),
+        links: link::Links::default(),
+        torch: 0,
+        nemo: false,
+        code: false,
+    };
     let mut at = 0;
     while let Some(next) = walk.member(at, context) {
         at = next;
@@ -39,6 +47,7 @@ struct Walk<'a, 'b> {
     piece: &'a Piece<'b>,
     /// From `L`, `K` and `x` records: for the member that follows.
     pending: header::Extended,
+    links: link::Links,
     /// Bits: has the members of torch's first format.
     torch: u32,
     /// Has the configuration from which NeMo makes its model.
@@ -93,12 +102,17 @@ impl Walk<'_, '_> {
         if let Some(title) = escape(&raw_name) {
             report(Severity::Medium, title, &raw_name);
         }
+        if self.links.above(&raw_name) {
+            report(Severity::Medium, "archive member lies behind a link of the archive", &raw_name);
+        }
         match header.kind {
             b'1' | b'2' => {
                 let target = extended.link.unwrap_or_else(|| header.link.clone());
+                let stays = header.kind == b'2' && link::stays(&raw_name, &target);
+                self.links.add(&raw_name);
                 match escape(&target) {
-                    Some(_) => report(Severity::Medium, "archive link leads out of the archive", &target),
-                    None => report(Severity::Info, "archive member is a link", &target),
+                    Some(_) if !stays => report(Severity::Medium, "archive link leads out of the archive", &target),
+                    _ => report(Severity::Info, "archive member is a link", &target),
                 }
                 return;
             }

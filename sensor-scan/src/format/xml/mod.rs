@@ -8,7 +8,8 @@ use crate::context::{Context, Piece};
 use crate::finding::{Finding, Severity};
 use crate::format::{Seen, text};
 use crate::report::Content;
-use crate::slice::for_each_piece;
+use crate::slice::{for_each_piece, read};
+use crate::source::{Sibling, Source};
 
 /// Bytes of one tag or text that are looked at.
 const PART_BYTES_MAX: usize = 256 << 10;
@@ -45,6 +46,16 @@ const TOKENIZERS: &[&str] = &[
     "UnigramTokenizer",
     "TrieTokenizer",
 ];
+
+/// Whether a `.bin` is what the OpenVINO model beside it describes: raw tensors.
+pub fn describes(source: &dyn Source) -> bool {
+    let Some(stem) = std::str::from_utf8(source.name()).ok().and_then(|name| name.strip_suffix(".bin")) else {
+        return false;
+    };
+    let Sibling::Here(model) = source.sibling(&format!("{stem}.xml")) else { return false };
+    let head = read(&*model, 0, 4 << 10);
+    claims(&head) && head.windows(5).any(|word| word == b"<net ")
+}
 
 /// Whether the bytes start like XML, in any of its usual encodings.
 pub fn claims(head: &[u8]) -> bool {

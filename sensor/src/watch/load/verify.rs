@@ -1,6 +1,8 @@
 //! Loading is most of the start: the kernel follows every path through every program. It does so for each program by
 //! itself, so they are handed over side by side.
 
+use std::time::Instant;
+
 use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
 
@@ -17,8 +19,12 @@ pub fn side_by_side(ebpf: &mut Ebpf, btf: &Btf, rung: Option<Rung>) {
         for (name, program) in ebpf.programs_mut() {
             let Some(function) = function_of(name, program, rung) else { continue };
             scope.spawn(move || {
-                if let Err(error) = load(program, &function, btf) {
-                    tracing::debug!(function, %error, "not loaded yet");
+                let started = Instant::now();
+                let loaded = load(program, &function, btf);
+                let took_ms = started.elapsed().as_millis();
+                match loaded {
+                    Ok(()) => tracing::debug!(name, function, took_ms, "verified"),
+                    Err(error) => tracing::debug!(name, function, took_ms, %error, "not loaded yet"),
                 }
             });
         }

@@ -209,3 +209,12 @@ fn what_an_attribute_gives_may_be_a_name() {
     let written = Pickle::new().global("builtins", "getattr").global("numpy", "ndarray").op(b"K\x01\x85R");
     malicious(&written.text("tofile").op(b"\x86R").text("x").op(b"\x85R").stop(), "SNS-101");
 }
+
+#[test]
+fn dill_fills_a_cell_by_a_function_that_it_looks_up() {
+    let setter = Pickle::new().global("builtins", "getattr").global("dill", "_dill").text("_setattr");
+    let setter = setter.global("builtins", "setattr").op(b"\x87R");
+    let cell = |setter: Pickle| setter.global("dill._dill", "_create_cell").op(b"N\x85R").text("cell_contents");
+    clean(&cell(setter.clone()).op(b"K\x03\x87R").stop());
+    malicious(&cell(setter).global("os", "system").op(b"\x87R").stop(), "SNS-101");
+}
