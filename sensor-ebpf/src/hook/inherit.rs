@@ -14,6 +14,7 @@ use sensor_abi::record::reason;
 
 use super::open::why;
 use super::receive::got;
+use crate::emit;
 use crate::field::{Address, Checked, Direct, config, field, member, read};
 use crate::maps::{INHERITED, TASKS, count, lose};
 use crate::repeat::{self, repeat};
@@ -105,10 +106,25 @@ impl Walk {
     }
 }
 
+impl Walk {
+    /// Where the loop is unrolled, each turn has to begin alike, or the verifier follows every way through all of them.
+    #[inline(always)]
+    fn forget(&mut self) {
+        for number in [&mut self.next, &mut self.base, &mut self.bits] {
+            *number = emit::forget(*number);
+        }
+        self.found = emit::forget(u64::from(self.found)) as u32;
+        self.models = emit::forget(u64::from(self.models)) as u32;
+    }
+}
+
 /// One word, or one descriptor.
 unsafe extern "C" fn step(_: u32, walk: *mut c_void) -> c_long {
     // SAFETY: `repeat` hands over what `inherits` gave it, on the stack of the caller.
     let walk = unsafe { &mut *walk.cast::<Walk>() };
+    if config!(has_loop) == 0 {
+        walk.forget();
+    }
     if walk.bits == 0 {
         if walk.next >= walk.words {
             return repeat::STOP;
