@@ -12,13 +12,12 @@ use sensor_abi::counter::Counter;
 use sensor_abi::mark::role;
 use sensor_abi::record::reason;
 
-use super::open::why;
 use super::receive::got;
 use crate::emit;
 use crate::field::{Address, Checked, Direct, config, field, member, read};
 use crate::maps::{INHERITED, TASKS, count, lose};
 use crate::repeat::{self, repeat};
-use crate::{file, program, task};
+use crate::{file, judge, program, task};
 
 /// Descriptors and words of the table's bitmap that are looked at.
 const STEPS_MAX: u32 = 4_096;
@@ -161,7 +160,7 @@ fn is_model(descriptors: Address, fd: u32) -> Option<()> {
         return None;
     }
     let dentry: Address = field!(file, file_path_dentry, Address)?;
-    why::<Checked>(dentry, inode, task::current_tgid(), mode & file::FMODE_WRITE == 0).map(drop)
+    judge::why::<Checked>(dentry, inode, task::current_tgid(), mode & file::FMODE_WRITE == 0).map(drop)
 }
 
 /// The current process was started with a model as its descriptor `fd`.

@@ -7,10 +7,10 @@ use core::ffi::c_void;
 
 use sensor_abi::record::{NO_FD, reason};
 
-use super::open::{model_opened, why};
+use super::open::model_opened;
 use crate::field::{Address, Checked, field};
 use crate::file::Place;
-use crate::{file, program};
+use crate::{file, judge, program};
 
 /// `struct bpf_iter__task_file`
 #[repr(C)]
@@ -82,7 +82,7 @@ fn found(task: Address, file: Address, place: Place, mode: u32, fd: u32, reason:
         return None;
     }
     let tgid = field!(task, task_tgid, u32)?;
-    let looked = why::<Checked>(place.dentry, place.inode, tgid, mode & file::FMODE_WRITE == 0)?;
+    let looked = judge::why::<Checked>(place.dentry, place.inode, tgid, mode & file::FMODE_WRITE == 0)?;
     let reason = if looked == reason::UNKNOWN_NAME { looked } else { reason };
     model_opened(file, task, fd, reason, false);
     Some(())

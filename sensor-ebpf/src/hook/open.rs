@@ -8,20 +8,17 @@ use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::{ContentStamp, InodeKey, TaskKey};
-use sensor_abi::mark::{Artifact, InodeInfo, class, inode_slot, role, suffix, verdict};
-use sensor_abi::name::{suffix_len, suffix_slot};
+use sensor_abi::mark::{Artifact, InodeInfo, class, inode_slot, role, verdict};
 use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, UNKNOWN_UID, kind, reason};
 
 use super::access;
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
-use crate::field::{Address, Checked, Direct, Reach, config, field, member, number, read};
-use crate::file::{self, Name, Place};
-use crate::maps::{
-    CANDIDATE_RATES, EXES, INODE_SLOTS, INODES, INODES_MALICIOUS, OWN_OPENS, RING_PRIORITY, Rate, SUFFIXES, count, lose,
-};
+use crate::field::{Address, Checked, Direct, Reach, config, field, member, number};
+use crate::file::{self, Place};
+use crate::maps::{CANDIDATE_RATES, EXES, INODE_SLOTS, INODES, OWN_OPENS, RING_PRIORITY, Rate, count, lose};
 use crate::mark::{self, Added};
-use crate::{program, task};
+use crate::{judge, program, task};
 
 security_hook! {
     fn file_open(file: Address) {
@@ -99,7 +96,7 @@ fn opened<R: Reach>(file: Address, fd: u32) -> Option<()> {
     }
     let dentry: Address = member!(R, file, file_path_dentry, Address)?;
     let inode: Address = member!(R, file, file_inode, Address)?;
-    let reason = why::<R>(dentry, inode, tgid, mode & file::FMODE_WRITE == 0)?;
+    let reason = judge::why::<R>(dentry, inode, tgid, mode & file::FMODE_WRITE == 0)?;
     if R::KNOWN && config!(has_known_task) != 0 {
         // Forgotten, so that the verifier goes on once, and not once for each reason.
         known_opened(file, emit::forget(packed(fd, reason, true)));
@@ -188,145 +185,6 @@ impl News {
     }
 }
 
-/// Is this name, its place, or the inode a reason to look? The order is that of cost. What process `tgid` opens for
-/// reading alone, and CPython runs there, is looked at whatever its name.
-#[inline(always)]
-pub fn why<R: Reach>(dentry: Address, inode: Address, tgid: u32, reads_only: bool) -> Option<u8> {
-    if R::KNOWN {
-        return judged::<R>(dentry, inode, tgid, reads_only);
-    }
-    let judged = sensor_why(number(dentry), number(inode), u64::from(tgid), u64::from(reads_only));
-    (judged != 0).then_some((judged >> 1) as u8)
-}
-
-/// [`why`] of any address; the answer, one bit up, stands over a one. A function of its own, so that the verifier goes
-/// through it once and not for every way to its call: in a loop over descriptors that was most of all it had to do.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sensor_why(dentry: u64, inode: u64, tgid: u64, reads_only: u64) -> u64 {
-    judged::<Checked>(dentry as Address, inode as Address, tgid as u32, reads_only != 0)
-        .map_or(0, |reason| u64::from(reason) << 1 | 1)
-}
-
-#[inline(always)]
-fn judged<R: Reach>(dentry: Address, inode: Address, tgid: u32, reads_only: bool) -> Option<u8> {
-    let name = file::name_of::<R>(dentry)?;
-    let class = class_of_name::<R>(dentry, &name, tgid)?;
-    let reason = if class == suffix::MODEL {
-        reason::NAME
-    } else if place_is_store(dentry, &name) {
-        reason::PATH_SHAPE
-    } else if let Some(reason) = known_inode::<R>(inode) {
-        reason
-    } else if class != suffix::HARMLESS && reads_only && program::is_python(tgid) {
-        may_be_model(inode).then_some(reason::UNKNOWN_NAME)?
-    } else {
-        return None;
-    };
-    file::is_regular::<R>(inode).then_some(reason)
-}
-
-/// Of [`suffix`]; 0 where the name says nothing.
-#[inline(always)]
-fn class_of_name<R: Reach>(dentry: Address, name: &Name, tgid: u32) -> Option<u8> {
-    let key = file::tail_key::<R>(dentry, name, 0)?;
-    match class_of_key(key) {
-        suffix::STRIP => {
-            // `libpython3.11.so.1.0`: an interpreter inside another program.
-            if program::is_python_name(name) {
-                program::set_python(tgid);
-            }
-            let Some(key) = file::tail_key::<Checked>(dentry, name, suffix_len(key) as u32) else { return Some(0) };
-            let class = class_of_key(key);
-            Some(if class == suffix::STRIP { 0 } else { class })
-        }
-        class => Some(class),
-    }
-}
-
-#[inline(always)]
-fn class_of_key(key: u64) -> u8 {
-    // SAFETY: a live map value.
-    match SUFFIXES.get_ptr(suffix_slot(key, config!(suffix_multiplier))).map(|suffix| unsafe { &*suffix }) {
-        Some(suffix) if suffix.key == key => suffix.class as u8,
-        _ => 0,
-    }
-}
-
-/// Smallest file that is looked at for its content alone, bytes.
-const UNKNOWN_BYTES_MIN: u64 = 16;
-
-/// File systems whose files are the kernel's words (include/uapi/linux/magic.h).
-#[inline(always)]
-fn is_pseudo(magic: u64) -> bool {
-    matches!(
-        magic,
-        0x9FA0          // proc
-        | 0x6265_6572   // sysfs
-        | 0x0027_E0EB   // cgroup
-        | 0x6367_7270   // cgroup2
-        | 0x6462_6720   // debugfs
-        | 0x7472_6163   // tracefs
-        | 0x7363_6673   // securityfs
-        | 0xCAFE_4A11   // bpf
-        | 0xF97C_FF8C   // selinuxfs
-        | 0xDE5E_81E4   // efivarfs
-        | 0x6165_676C   // pstore
-        | 0x6E73_6673 // nsfs
-    )
-}
-
-/// Could a file whose name says nothing be a model?
-#[inline(always)]
-fn may_be_model(inode: Address) -> bool {
-    let Some(size) = field!(inode, inode_size, u64) else { return false };
-    let magic = field!(inode, inode_sb, Address).and_then(|sb| field!(sb, sb_magic, u64));
-    size >= UNKNOWN_BYTES_MIN && magic.is_some_and(|magic| !is_pseudo(magic))
-}
-
-/// Lengths of names in a store of blobs: hex of a git sha1, of a sha256, `sha256-` and hex.
-const GIT_SHA1_LEN: u32 = 40;
-const SHA256_LEN: u32 = 64;
-const OLLAMA_LEN: u32 = 71;
-
-/// Hub cache (`models--ORG--NAME/blobs/HASH`), Ollama (`blobs/sha256-HASH`) and OCI layout (`blobs/sha256/HASH`).
-#[inline(always)]
-fn place_is_store(dentry: Address, name: &Name) -> bool {
-    if name.len != SHA256_LEN && name.len != GIT_SHA1_LEN && name.len != OLLAMA_LEN {
-        return false;
-    }
-    let Some(parent) = field!(dentry, dentry_parent, Address) else { return false };
-    let Some(parent_name) = file::name_of::<Checked>(parent) else { return false };
-    if parent_name.len == 5 {
-        return read::<[u8; 5]>(parent_name.text, 0) == Some(*b"blobs");
-    }
-    if parent_name.len != 6 || read::<[u8; 6]>(parent_name.text, 0) != Some(*b"sha256") {
-        return false;
-    }
-    let Some(above) = field!(parent, dentry_parent, Address) else { return false };
-    let Some(above_name) = file::name_of::<Checked>(above) else { return false };
-    above_name.len == 5 && read::<[u8; 5]>(above_name.text, 0) == Some(*b"blobs")
-}
-
-#[inline(always)]
-fn known_inode<R: Reach>(inode: Address) -> Option<u8> {
-    let slot = INODE_SLOTS.get_ptr(inode_slot(member!(R, inode, inode_ino, u64)?))?;
-    // SAFETY: a live map value.
-    if unsafe { *slot } == 0 {
-        return None;
-    }
-    let key = file::key_of::<R>(inode)?;
-    let info = lookup(&key)?;
-    let is_model = info.class == class::CODE || info.class == class::DATA;
-    (is_model || (info.named != 0 && info.class != class::NOT_MODEL)).then_some(reason::INODE)
-}
-
-#[inline(always)]
-fn lookup(key: &InodeKey) -> Option<&'static InodeInfo> {
-    // SAFETY: plain bytes; a value that is replaced meanwhile is old or new, and both were true.
-    unsafe { INODES_MALICIOUS.get(key).or_else(|| INODES.get(key)) }
-}
-
 /// Marks the process.
 #[inline(always)]
 fn load<R: Reach>(opened: &Opened) -> Option<News> {
@@ -341,7 +199,7 @@ fn load<R: Reach>(opened: &Opened) -> Option<News> {
     }
     let mut class = class::PENDING;
     let mut known = false;
-    if let Some(info) = lookup(&inode) {
+    if let Some(info) = judge::lookup(&inode) {
         if info.stamp == stamp {
             if info.class == class::NOT_MODEL {
                 return None;
