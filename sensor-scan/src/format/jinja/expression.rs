@@ -35,6 +35,7 @@ pub enum Step {
     Slice(Vec<Expression>),
     Call(Vec<Argument>),
     Filter(String, Vec<Argument>),
+    /// `is name`; `is not name` has `not ` before it.
     Test(String, Vec<Argument>),
 }
 
@@ -263,8 +264,8 @@ impl<'a> Parser<'a> {
             } else if let Some(filter) = self.filter() {
                 steps.push(filter?);
             } else if self.takes_name("is") {
-                self.takes_name("not");
-                let name = self.dotted()?;
+                let not = if self.takes_name("not") { "not " } else { "" };
+                let name = format!("{not}{}", self.dotted()?);
                 steps.push(Step::Test(name, self.test_arguments()?));
             } else {
                 break;

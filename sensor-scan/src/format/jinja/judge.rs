@@ -47,6 +47,8 @@ pub struct Judge<'t> {
     /// The part that is looked at.
     part: String,
     copied_bytes: usize,
+    /// What is asked of the content in this part of an expression is asked of a mapping.
+    keyed: bool,
 }
 
 impl Folded {
@@ -206,10 +208,16 @@ impl Judge<'_> {
             }
             Expression::Operators(first, more) => {
                 let mut left = self.fold(first);
+                // Of a mapping, `in` asks for a key.
+                let outer = self.keyed;
+                let mut before: &Expression = first;
                 for (operator, right) in more {
+                    self.keyed |= *operator == "and" && is_mapping(before);
+                    before = right;
                     let right = self.fold(right);
                     left = self.operator(left, operator, right);
                 }
+                self.keyed = outer;
                 left
             }
             Expression::Chain(base, steps) => self.chain(base, steps),
@@ -261,6 +269,7 @@ impl Judge<'_> {
     /// What the conversation says is compared with words.
     pub(super) fn condition(&mut self, word: &Folded) {
         if let Text(word) = word
+            && !(self.keyed && name::is_word(word))
             && name::is_plain_phrase(word)
         {
             self.report("SNS-502", Severity::Medium, "the template changes with a word that the user says");
@@ -391,6 +400,11 @@ impl Judge<'_> {
         }
         Unknown
     }
+}
+
+/// `x is mapping`.
+fn is_mapping(expression: &Expression) -> bool {
+    matches!(expression, Expression::Chain(_, steps) if matches!(steps.last(), Some(Step::Test(name, _)) if name == "mapping"))
 }
 
 #[cfg(test)]
