@@ -117,6 +117,15 @@ pub struct InodeInfo {
     pub reserved: [u8; 5],
 }
 
+/// Slots of map `TASK_SLOTS`.
+pub const TASK_SLOTS: u32 = 65_536;
+
+/// Where map `TASK_SLOTS` counts the marks of processes with this id.
+#[inline(always)]
+pub const fn task_slot(tgid: u32) -> u32 {
+    tgid % TASK_SLOTS
+}
+
 /// Slots of map `INODE_SLOTS`.
 pub const INODE_SLOTS: u32 = 65_536;
 

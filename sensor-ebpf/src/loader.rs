@@ -5,7 +5,7 @@ use sensor_abi::mark::{LoadSet, Mark, role};
 use sensor_abi::record::{Header, Load};
 
 use crate::field::{Address, Checked, field};
-use crate::maps::{LOAD_SETS, TASKS};
+use crate::maps::LOAD_SETS;
 use crate::task::Who;
 use crate::{emit, mark, task, window};
 
@@ -28,7 +28,7 @@ pub fn current_is_marked() -> bool {
 /// The same of process `tgid`.
 #[inline(always)]
 pub fn is_marked(tgid: u32) -> bool {
-    TASKS.get_ptr(tgid).is_some()
+    mark::of(tgid).is_some()
 }
 
 /// The current process, if it carries a load and loads for itself.
@@ -43,7 +43,7 @@ pub fn current() -> Option<Loader> {
 #[inline(always)]
 pub fn from_memory() -> Option<Loader> {
     let task = task::current();
-    let mark = TASKS.get_ptr_mut(field!(task, task_tgid, u32)?)?;
+    let mark = mark::of(field!(task, task_tgid, u32)?)?;
     let key = task::key_of::<Checked>(task)?;
     // SAFETY: a live map value.
     if unsafe { (*mark).start_boottime_ns } != key.start_boottime_ns {

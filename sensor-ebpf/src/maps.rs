@@ -5,7 +5,9 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sensor_abi::act::{CALLS_MAX, NAMES_MAX, Shape};
 use sensor_abi::counter::{COUNTERS as COUNTERS_LEN, Counter, LossKey};
 use sensor_abi::identity::InodeKey;
-use sensor_abi::mark::{BornThread, Flow, INODE_SLOTS as INODE_SLOTS_LEN, InodeInfo, LoadSet, Mark};
+use sensor_abi::mark::{
+    BornThread, Flow, INODE_SLOTS as INODE_SLOTS_LEN, InodeInfo, LoadSet, Mark, TASK_SLOTS as TASK_SLOTS_LEN,
+};
 use sensor_abi::name::{SUFFIX_SLOTS, Suffix};
 use sensor_abi::record::{Fold, FoldKey, RECORD_BYTES_MAX};
 
@@ -16,6 +18,11 @@ use crate::task;
 /// Userspace sizes it to the machine's pid_max.
 #[map]
 pub static TASKS: HashMap<u32, Mark> = HashMap::with_max_entries(32_768, 0);
+
+/// How many of `TASKS` have such a process id ([`sensor_abi::mark::task_slot`]), or more, never fewer: 0 for almost every
+/// process, and this look-up costs next to nothing.
+#[map]
+pub static TASK_SLOTS: Array<u64> = Array::with_max_entries(TASK_SLOTS_LEN, 0);
 
 /// Load-set id -> set. Full: `LoadSetsFull`, no mark is set.
 #[map]

@@ -6,11 +6,11 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::{InodeKey, TaskKey};
-use sensor_abi::mark::{Artifact, InodeInfo, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role, verdict};
+use sensor_abi::mark::{Artifact, InodeInfo, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role, task_slot, verdict};
 
 use crate::emit::{Area, atomic_add, forget};
 use crate::field::{Address, Checked, config};
-use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, lose, needed};
+use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASK_SLOTS, TASKS, lose, needed};
 use crate::repeat::{self, repeat};
 use crate::task::now_ns;
 use crate::{file, task};
@@ -18,10 +18,51 @@ use crate::{file, task};
 pub const ARTIFACT_MASK: usize = LOAD_SET_ARTIFACTS_MAX - 1;
 const _: () = assert!(LOAD_SET_ARTIFACTS_MAX.is_power_of_two());
 
+/// The mark under process id `tgid`, whichever start time it has.
+#[inline(always)]
+pub fn of(tgid: u32) -> Option<*mut Mark> {
+    let marks = TASK_SLOTS.get_ptr(task_slot(tgid))?;
+    // SAFETY: a live map value.
+    if unsafe { core::ptr::read_volatile(marks) } == 0 {
+        return None;
+    }
+    TASKS.get_ptr_mut(tgid)
+}
+
+/// Puts a mark under process id `tgid`; `flags` as `bpf_map_update_elem` has them. False where that was refused.
+///
+/// Counted before it is there. One that replaces another is counted twice, and taken off once: that costs the processes of
+/// this slot a look-up, and no mark is missed.
+#[inline(always)]
+pub fn put(tgid: u32, mark: &Mark, flags: u64) -> bool {
+    let Some(marks) = TASK_SLOTS.get_ptr_mut(task_slot(tgid)) else { return false };
+    // SAFETY: a live map value, eight-byte aligned.
+    unsafe { atomic_add(marks, 1) };
+    let done = TASKS.insert(tgid, mark, flags).is_ok();
+    if !done {
+        // SAFETY: as above.
+        unsafe { atomic_add(marks, -1) };
+    }
+    done
+}
+
+/// Removes the mark under process id `tgid`. False where there was none: of several that try, one succeeds.
+#[inline(always)]
+pub fn remove(tgid: u32) -> bool {
+    let removed = TASKS.remove(tgid).is_ok();
+    if removed {
+        if let Some(marks) = TASK_SLOTS.get_ptr_mut(task_slot(tgid)) {
+            // SAFETY: a live map value, eight-byte aligned.
+            unsafe { atomic_add(marks, -1) };
+        }
+    }
+    removed
+}
+
 /// The mark of the process `key`, not of an earlier one with its pid.
 #[inline(always)]
 pub fn find(key: &TaskKey) -> Option<*mut Mark> {
-    let mark = TASKS.get_ptr_mut(key.tgid)?;
+    let mark = of(key.tgid)?;
     // SAFETY: a live map value.
     (unsafe { (*mark).start_boottime_ns } == key.start_boottime_ns).then_some(mark)
 }
@@ -29,7 +70,7 @@ pub fn find(key: &TaskKey) -> Option<*mut Mark> {
 /// The mark of the current process, whichever start time it has: one look-up, for hooks where almost nobody is marked.
 #[inline(always)]
 pub fn find_current() -> Option<(*mut Mark, Address, TaskKey)> {
-    let mark = TASKS.get_ptr_mut(task::current_tgid())?;
+    let mark = of(task::current_tgid())?;
     let current = task::current();
     let key = needed(task::key_of::<Checked>(current))?;
     // SAFETY: a live map value.
@@ -43,7 +84,7 @@ pub fn current_is_own() -> bool {
     if tgid == config!(own_tgid) {
         return true;
     }
-    match TASKS.get_ptr_mut(tgid) {
+    match of(tgid) {
         // SAFETY: a live map value. A stale entry can't say `OWN` for a stranger: it is removed at the exit, and those of a
         // sensor that was killed name that one.
         Some(mark) => unsafe { (*mark).role == role::OWN && (*mark).exe.ino == u64::from(config!(own_tgid)) },
@@ -130,9 +171,9 @@ fn find_or_mark(key: &TaskKey, exe: &InodeKey, decided: u8) -> Option<*mut Mark>
         reserved: [0; 6],
         busy: 0,
     };
-    if TASKS.insert(key.tgid, fresh, BPF_NOEXIST).is_err() && find(key).is_none() {
+    if !put(key.tgid, &fresh, BPF_NOEXIST) && find(key).is_none() {
         // Full, or the mark of an earlier process with this pid, whose exit was missed.
-        if TASKS.insert(key.tgid, fresh, 0).is_err() {
+        if !put(key.tgid, &fresh, 0) {
             lose(Counter::TasksFull);
             return None;
         }
@@ -202,7 +243,7 @@ unsafe fn add_locked(key: &TaskKey, mark: *mut Mark, artifact: &Artifact) -> Add
             return Added::Failed;
         }
         match LOAD_SETS.get_ptr_mut((*mark).set) {
-            Some(set) => put(set, mark, artifact),
+            Some(set) => put_into(set, mark, artifact),
             None => Added::Failed,
         }
     }
@@ -243,7 +284,7 @@ unsafe fn give_own_set(mark: *mut Mark, key: &TaskKey) -> bool {
     true
 }
 
-/// What [`put`] looks for in a set.
+/// What [`put_into`] looks for in a set.
 #[repr(C)]
 struct Search<'a> {
     set: *mut LoadSet,
@@ -261,7 +302,7 @@ struct Search<'a> {
 const NO_SLOT: u64 = u64::MAX;
 
 unsafe extern "C" fn search_step(i: u32, search: *mut c_void) -> c_long {
-    // SAFETY: `repeat` hands over what `put` gave it; the set is a live map value, the index masked to the length.
+    // SAFETY: `repeat` hands over what `put_into` gave it; the set is a live map value, the index masked to the length.
     unsafe {
         let search = &mut *search.cast::<Search<'_>>();
         let slot = i as usize & ARTIFACT_MASK;
@@ -295,7 +336,7 @@ unsafe extern "C" fn search_step(i: u32, search: *mut c_void) -> c_long {
 /// # Safety
 /// `set` and `mark` are live map values that the caller took.
 #[inline(always)]
-unsafe fn put(set: *mut LoadSet, mark: *mut Mark, artifact: &Artifact) -> Added {
+unsafe fn put_into(set: *mut LoadSet, mark: *mut Mark, artifact: &Artifact) -> Added {
     let mut search = Search { set, artifact, same: NO_SLOT, no_model: NO_SLOT, unnamed: NO_SLOT, clean: NO_SLOT };
     // SAFETY: the caller's promise; the step takes a `Search`; indices are masked to the length.
     unsafe {

@@ -17,7 +17,7 @@ use crate::act::{self, Path};
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, Checked, field};
-use crate::maps::{Before, EXEC_BEFORE, LOAD_SETS, RING_PRIORITY, TASKS, THREADS, count, needed};
+use crate::maps::{Before, EXEC_BEFORE, LOAD_SETS, RING_PRIORITY, THREADS, count, needed};
 use crate::{file, mark, task, window};
 
 security_hook! {
@@ -69,7 +69,7 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
         role::READER => {
             // SAFETY: as above; read before it is removed.
             let set = unsafe { (*mark).set };
-            if TASKS.remove(key.tgid).is_ok() {
+            if mark::remove(key.tgid) {
                 mark::unref(set);
             }
             return None;
@@ -91,7 +91,7 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     if mark::sensor_counts(id) == 0 {
         // Nothing that was opened is a model, as the path files of every Python: what the program is will be said with its
         // first load, which has to find no mark for that.
-        if TASKS.remove(key.tgid).is_ok() {
+        if mark::remove(key.tgid) {
             mark::unref(id);
         }
         return None;

@@ -12,7 +12,7 @@ use sensor_abi::record::{Header, kind};
 
 use crate::emit::Area;
 use crate::field::{Address, Checked, config, field};
-use crate::maps::{RING_PRIORITY, TASKS, THREADS, count, needed};
+use crate::maps::{RING_PRIORITY, THREADS, count, needed};
 use crate::{mark, task};
 
 #[btf_tracepoint(function = "sched_process_exit")]
@@ -36,7 +36,7 @@ fn exited() -> Option<()> {
         return None;
     }
     // Threads that end at once may all see that none is left: the one that removes the mark frees what it names.
-    if TASKS.remove(key.tgid).is_err() {
+    if !mark::remove(key.tgid) {
         return None;
     }
     if role == role::OWN {

@@ -15,7 +15,7 @@ use sensor_abi::record::{Fork, kind};
 use crate::act::{self, Path};
 use crate::emit::Area;
 use crate::field::{Address, Checked, Direct, config, field, member, offset, read};
-use crate::maps::{BPF_NOEXIST, LOAD_SETS, RING_PRIORITY, TASKS, count, lose, needed};
+use crate::maps::{BPF_NOEXIST, LOAD_SETS, RING_PRIORITY, count, lose, needed};
 use crate::{mark, program, task, window};
 
 #[btf_tracepoint(function = "sched_process_fork")]
@@ -116,12 +116,12 @@ fn own_namespaces(creator: Address, child: Address) -> Option<u64> {
 /// no room: counted.
 #[inline(always)]
 fn inherit(key: &TaskKey, inherited: &Mark) -> bool {
-    if TASKS.insert(key.tgid, inherited, BPF_NOEXIST).is_ok() {
+    if mark::put(key.tgid, inherited, BPF_NOEXIST) {
         return true;
     }
     // Marked by the sensor that this one is about to replace; or the mark of an earlier process with this pid, whose exit
     // was missed; or no room.
-    let stale = match TASKS.get_ptr(key.tgid) {
+    let stale = match mark::of(key.tgid) {
         // SAFETY: a live map value.
         Some(known) => unsafe {
             if (*known).start_boottime_ns == key.start_boottime_ns {
@@ -132,7 +132,7 @@ fn inherit(key: &TaskKey, inherited: &Mark) -> bool {
         },
         None => 0,
     };
-    if TASKS.insert(key.tgid, inherited, 0).is_err() {
+    if !mark::put(key.tgid, inherited, 0) {
         lose(Counter::TasksFull);
         mark::unref(inherited.set);
         return false;
@@ -159,7 +159,7 @@ fn own_child(child: Address) -> Option<()> {
         reserved: [0; 6],
         busy: 0,
     };
-    if TASKS.insert(key.tgid, own, 0).is_err() {
+    if !mark::put(key.tgid, &own, 0) {
         lose(Counter::TasksFull);
     }
     Some(())

@@ -15,9 +15,9 @@ use sensor_abi::record::reason;
 use super::receive::got;
 use crate::emit;
 use crate::field::{Address, Checked, Direct, config, field, member, read};
-use crate::maps::{INHERITED, TASKS, count, lose};
+use crate::maps::{INHERITED, count, lose};
 use crate::repeat::{self, repeat};
-use crate::{file, judge, program, task};
+use crate::{file, judge, mark, program, task};
 
 /// Descriptors and words of the table's bitmap that are looked at.
 const STEPS_MAX: u32 = 4_096;
@@ -39,7 +39,7 @@ fn inherits(bprm: Address) -> Option<()> {
     }
     let exe: Address = member!(Direct, bprm, bprm_file, Address)?;
     program::executed::<Direct>(tgid, member!(Direct, exe, file_path_dentry, Address)?);
-    if let Some(mark) = TASKS.get_ptr(tgid) {
+    if let Some(mark) = mark::of(tgid) {
         // SAFETY: a live map value.
         if unsafe { (*mark).role } == role::OWN {
             count(Counter::CanaryInherit);

@@ -28,10 +28,20 @@ use thiserror::Error;
 use zerocopy::FromBytes;
 
 /// Maps that are kept. The others hold what is of no use to a later sensor.
-const KEPT: [&str; 9] =
-    ["TASKS", "LOAD_SETS", "THREADS", "PYTHONS", "INODES", "INODES_MALICIOUS", "INODE_SLOTS", "EXES", "NEXT_SET"];
+const KEPT: [&str; 10] = [
+    "TASKS",
+    "TASK_SLOTS",
+    "LOAD_SETS",
+    "THREADS",
+    "PYTHONS",
+    "INODES",
+    "INODES_MALICIOUS",
+    "INODE_SLOTS",
+    "EXES",
+    "NEXT_SET",
+];
 /// Those that speak of each other: one of them alone is worth nothing.
-const MARKS: [&str; 3] = ["TASKS", "LOAD_SETS", "NEXT_SET"];
+const MARKS: [&str; 4] = ["TASKS", "TASK_SLOTS", "LOAD_SETS", "NEXT_SET"];
 /// The same of files.
 const FILES: [&str; 3] = ["INODES", "INODES_MALICIOUS", "INODE_SLOTS"];
 /// `include/uapi/linux/magic.h`
@@ -141,11 +151,11 @@ impl Pins {
             !path.exists() || Definition::of_pin(wanted.name, &path).as_ref() == Some(wanted)
         };
         let unfit: Vec<&str> = definitions.iter().filter(|wanted| !fits(wanted)).map(|wanted| wanted.name).collect();
-        let marks = MARKS.iter().any(|name| unfit.contains(name));
+        let lacks = |set: &[&str]| set.iter().any(|name| unfit.contains(name) || !self.dir.join(name).exists());
+        let (marks, files) = (lacks(&MARKS), lacks(&FILES));
         if marks {
             self.marks_dropped += count_marks(&self.dir.join("TASKS"));
         }
-        let files = FILES.iter().any(|name| unfit.contains(name) || !self.dir.join(name).exists());
         let falls = |name: &&&str| {
             unfit.contains(*name) || (marks && MARKS.contains(*name)) || (files && FILES.contains(*name))
         };

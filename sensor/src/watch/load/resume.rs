@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 
 use aya::Ebpf;
-use aya::maps::{HashMap as BpfHashMap, MapError};
-use sensor_abi::mark::{LoadSet, Mark, role};
+use aya::maps::{Array, HashMap as BpfHashMap, MapError};
+use sensor_abi::mark::{LoadSet, Mark, role, task_slot};
 use zerocopy::{FromBytes, IntoBytes};
 
 const MARK: usize = size_of::<Mark>();
@@ -20,6 +20,7 @@ const MARKS_MAX: usize = 262_144;
 pub fn sweep(ebpf: &mut Ebpf) -> Result<usize, MapError> {
     let mut living: HashMap<u64, i64> = HashMap::new();
     let mut stay = 0;
+    let mut gone: HashMap<u32, u64> = HashMap::new();
     if let Some(map) = ebpf.map_mut("TASKS") {
         let mut tasks = BpfHashMap::<_, u32, [u8; MARK]>::try_from(map)?;
         let marks: Vec<(u32, [u8; MARK])> = tasks.iter().take(MARKS_MAX).flatten().collect();
@@ -29,8 +30,16 @@ pub fn sweep(ebpf: &mut Ebpf) -> Result<usize, MapError> {
                     *living.entry(mark.set).or_default() += 1;
                     stay += 1;
                 }
-                _ => drop(tasks.remove(&tgid)),
+                _ if tasks.remove(&tgid).is_ok() => *gone.entry(task_slot(tgid)).or_default() += 1,
+                _ => {}
             }
+        }
+    }
+    if let Some(map) = ebpf.map_mut("TASK_SLOTS") {
+        let mut slots = Array::<_, u64>::try_from(map)?;
+        for (slot, marks) in gone {
+            let left = slots.get(&slot, 0)?.saturating_sub(marks);
+            slots.set(slot, left, 0)?;
         }
     }
     if let Some(map) = ebpf.map_mut("LOAD_SETS") {
