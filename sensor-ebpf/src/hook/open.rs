@@ -9,7 +9,7 @@ use aya_ebpf::programs::TracePointContext;
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::{ContentStamp, InodeKey, TaskKey};
 use sensor_abi::mark::{Artifact, InodeInfo, class, role, suffix, verdict};
-use sensor_abi::name::suffix_len;
+use sensor_abi::name::{LIBRARY_BYTES, is_library, suffix_len};
 use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, UNKNOWN_UID, kind, reason};
 
 use super::access;
@@ -148,7 +148,9 @@ impl News {
 }
 
 /// Is this name, its place, or the inode a reason to look? The order is that of cost. What process `tgid` opens for
-/// reading alone, and CPython runs there, is looked at whatever its name.
+/// reading alone, and CPython runs there, is looked at whatever its name, if that isn't one of the harmless: they are what
+/// CPython opens thousands of at every start, and a program that unpickles one was written to do it. The versions behind
+/// a library's name make it no less one.
 #[inline(always)]
 pub fn why(dentry: Address, inode: Address, tgid: u32, reads_only: bool) -> Option<u8> {
     let name = file::name_of(dentry)?;
@@ -160,7 +162,8 @@ pub fn why(dentry: Address, inode: Address, tgid: u32, reads_only: bool) -> Opti
     } else if let Some(reason) = known_inode(inode) {
         reason
     } else if class != suffix::HARMLESS && reads_only && program::is_python(tgid) {
-        may_be_model(inode).then_some(reason::UNKNOWN_NAME)?
+        (may_be_model(inode) && sensor_is_library(number(name.text), name.len.into()) == 0)
+            .then_some(reason::UNKNOWN_NAME)?
     } else {
         return None;
     };
@@ -207,6 +210,17 @@ fn is_pseudo(magic: u64) -> bool {
         | 0x6165_676C   // pstore
         | 0x6E73_6673 // nsfs
     )
+}
+
+/// [`is_library`] of the name at `text`. A function that the verifier checks once and not at each call: numbers in, a
+/// number out.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_is_library(text: u64, len: u64) -> u64 {
+    let start = len.saturating_sub(LIBRARY_BYTES as u64) as u32;
+    // Names live in at least 32 inline bytes or a longer allocation.
+    let Some(words) = read::<[u64; LIBRARY_BYTES / 8]>(text as Address, start) else { return 0 };
+    u64::from(is_library(words, len as usize))
 }
 
 /// Could a file whose name says nothing be a model?
@@ -289,7 +303,7 @@ fn load(opened: &Opened) -> Option<News> {
     let named = opened.reason != reason::UNKNOWN_NAME;
     // Over its rate a cgroup's file is marked and not announced: what it does later still is. One that nothing but its
     // content could accuse waits for another open.
-    let limited = !known && !allowed(inode, stamp, named);
+    let limited = !known && !allowed(inode, stamp, named, opened.is_current);
     if limited && !named {
         return None;
     }
@@ -325,11 +339,12 @@ const UNNAMED_SHARE: u64 = 4;
 /// Sets the two kinds of candidates of one cgroup apart in `CANDIDATE_RATES`.
 const UNNAMED: u64 = 1 << 63;
 
-/// May this inode be sent as a candidate now? Remembers that it was.
+/// May this inode be sent as a candidate now? Remembers that it was. What is found at the start (not of the current
+/// process) comes once, in one second, and is no cgroup's doing.
 #[inline(always)]
-fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool) -> bool {
+fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool, is_current: bool) -> bool {
     let limit = u64::from(config!(candidates_per_s));
-    if limit != 0 {
+    if limit != 0 && is_current {
         let limit = if named { limit } else { limit.div_ceil(UNNAMED_SHARE) };
         let cgroup = task::current_cgroup() | if named { 0 } else { UNNAMED };
         let second = task::now_ns() / 1_000_000_000;

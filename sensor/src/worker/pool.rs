@@ -1,7 +1,8 @@
 //! Daemon side of the scans: files go in with [`ScanPool::submit`], answers come out of [`ScanPool::next`].
 //!
-//! Two lanes, one pair of children each: a sniff (which format is it?) never waits for a full scan. In a lane, cgroups
-//! take turns. Children are started when there is something to do and ended when there isn't.
+//! Three lanes, one pair of children each: a sniff (which format is it?) never waits for a full scan, and neither waits for
+//! what nobody waits for ([`Job::background`]). In a lane, cgroups take turns. Children are started when there is something
+//! to do and ended when there isn't.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::cache::{Cache, Key};
 use super::frame::FrameError;
-use super::lane::{Lane, LaneConfig, Pair};
+use super::lane::{Budget, Lane, LaneConfig, Pair};
 use super::queue::{FairQueue, QueueLimits};
 use super::wire::{Confinement, Landlock, Mode, NotRead, ScanReport, Unscannable};
 
@@ -65,6 +66,8 @@ pub struct Job {
     /// The caller's, given back with the answer.
     pub tag: u64,
     pub mode: Mode,
+    /// Nobody waits for it: it is looked at by children of the lowest priority, in a lane of its own.
+    pub background: bool,
     /// Whose turn it takes.
     pub cgroup: u64,
     /// Who opened the file, and where it had it.
@@ -156,9 +159,29 @@ pub enum Event {
 pub struct Shared {
     sniffs: Lined,
     scans: Lined,
+    /// Sniffs and scans.
+    background: Lined,
     cache: Mutex<Cache>,
     confinements: Mutex<Option<Confinements>>,
     pub shutdown: watch::Sender<bool>,
+}
+
+/// Which files a lane looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    Sniffs,
+    Scans,
+    Background,
+}
+
+impl Line {
+    fn of(job: &Job) -> Self {
+        match job.mode {
+            _ if job.background => Self::Background,
+            Mode::Sniff => Self::Sniffs,
+            Mode::Full => Self::Scans,
+        }
+    }
 }
 
 /// A queue and the bell for it.
@@ -180,16 +203,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn lane(&self, mode: Mode) -> &Lined {
-        match mode {
-            Mode::Sniff => &self.sniffs,
-            Mode::Full => &self.scans,
+    fn line(&self, line: Line) -> &Lined {
+        match line {
+            Line::Sniffs => &self.sniffs,
+            Line::Scans => &self.scans,
+            Line::Background => &self.background,
         }
     }
 
     /// Waits for the next file of a lane. Cancel-safe: what is taken out is returned in the same breath.
-    pub async fn next_job(&self, mode: Mode) -> Job {
-        let lane = self.lane(mode);
+    pub async fn next_job(&self, line: Line) -> Job {
+        let lane = self.line(line);
         loop {
             let rung = lane.bell.notified();
             if let Some(job) = lock(&lane.queue).pop() {
@@ -209,7 +233,7 @@ impl Shared {
 
     /// Notes whether a cgroup's file ran into its deadline: such a cgroup waits behind all others in that lane.
     pub fn took_too_long(&self, job: &Job, did: bool) {
-        lock(&self.lane(job.mode).queue).set_slow(job.cgroup, did);
+        lock(&self.line(Line::of(job)).queue).set_slow(job.cgroup, did);
     }
 
     pub fn set_confinements(&self, confinements: Confinements) {
@@ -234,31 +258,30 @@ impl ScanPool {
         let shared = Arc::new(Shared {
             sniffs: Lined::new(config.queue),
             scans: Lined::new(config.queue),
+            background: Lined::new(config.queue),
             cache: Mutex::new(Cache::new(CACHE_ENTRIES_MAX, CACHE_BYTES_MAX)),
             confinements: Mutex::new(None),
             shutdown: watch::Sender::new(false),
         });
-        let lane = |mode, deadline, cpu_s| {
+        let lanes = [Line::Sniffs, Line::Scans, Line::Background].map(|line| {
             let config = LaneConfig {
                 program: config.program.clone(),
-                mode,
-                deadline,
-                cpu_s,
+                line,
+                sniff: Budget { wall: config.sniff_max, cpu_s: SNIFF_CPU_S },
+                scan: Budget { wall: config.scan_max, cpu_s: config.scan_cpu_s },
                 read_remote: config.read_remote,
-                hash: config.hash && mode == Mode::Full,
+                hash: config.hash,
                 idle_max: config.idle_max,
             };
             tokio::spawn(Lane::new(config, Arc::clone(&shared), answers.clone()).run())
-        };
-        let lanes = vec![
-            lane(Mode::Sniff, config.sniff_max, SNIFF_CPU_S),
-            lane(Mode::Full, config.scan_max, config.scan_cpu_s),
-        ];
+        });
+        let lanes = lanes.into();
         Self { shared, events, answers, lanes, overflows: 0 }
     }
 
     /// Takes a file in. Every job has exactly one [`Outcome`], at once for those that are known already
-    /// ([`Read::cached`]) or have no place ([`NotRead::Overflow`], also counted).
+    /// ([`Read::cached`]) or have no place ([`NotRead::Overflow`], counted
+    /// where they claim to be models).
     pub fn submit(&mut self, job: Job) {
         if job.cacheable {
             let key = Key { identity: job.inode.into(), stamp: job.stamp.into(), mode: job.mode };
@@ -267,11 +290,11 @@ impl ScanPool {
                 return self.settle(job, answer);
             }
         }
-        let lane = self.shared.lane(job.mode);
+        let lane = self.shared.line(Line::of(&job));
         let displaced = lock(&lane.queue).push(job.cgroup, job);
         lane.bell.notify_one();
         if let Some(job) = displaced {
-            self.overflows += 1;
+            self.overflows += u64::from(job.named);
             self.settle(job, Answer::NotRead(NotRead::Overflow));
         }
     }
@@ -301,7 +324,7 @@ impl ScanPool {
         }
     }
 
-    /// Files that had no place in a queue since the start.
+    /// Files that claim to be models and had no place in a queue, since the start.
     pub fn overflows(&self) -> u64 {
         self.overflows
     }

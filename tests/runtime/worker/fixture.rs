@@ -35,6 +35,7 @@ pub fn job(file: &File, path: &Path) -> Job {
     Job {
         tag: 7,
         mode: Mode::Full,
+        background: false,
         cgroup: 1,
         pid: std::process::id(),
         fd: None,

@@ -23,12 +23,13 @@ const OTHER: &str = "other";
 const PROCESSES_MAX: Duration = Duration::from_secs(5);
 
 /// The first look at a file: which format is it?
-pub fn sniff(look: Look, tag: u64) -> Job {
+pub fn sniff(look: Look, tag: u64, background: bool) -> Job {
     Job {
         tag,
         mode: Mode::Sniff,
+        background,
         cgroup: look.cgroup,
-        pid: look.opener.tgid,
+        pid: look.opener,
         fd: look.fd,
         path: look.path,
         inode: AbiInodeKey { ino: look.inode.ino, dev: look.inode.dev, generation: look.inode.generation },
