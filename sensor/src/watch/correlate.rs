@@ -297,7 +297,7 @@ impl Correlator {
                 model.all_globals_safe = all_globals_safe;
                 known.progress = Progress::Done;
             }
-            Word::NotRead { finding } if !known.named => {
+            Word::NotRead { finding } if !known.named && was_unknown => {
                 // Nothing accuses it, and its content can't be read any more.
                 model.class = ContentClass::Data;
                 model.findings = vec![finding];

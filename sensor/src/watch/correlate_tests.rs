@@ -134,6 +134,18 @@ fn a_look_that_found_no_place_has_time() {
 }
 
 #[test]
+fn what_was_seen_of_a_file_counts_although_the_rest_is_gone() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&Open { named: false, ..open() });
+    correlator.acted(connects(20), 20);
+    correlator.looked(MODEL, STAMP, Word::Sniffed { class: ContentClass::Code, format: Some("pickle".into()) });
+    let finding = ModelFinding { id: "SNS-903".into(), severity: "info".into(), title: "x".into() };
+    correlator.looked(MODEL, STAMP, Word::NotRead { finding });
+    let model = &correlator.due(21, |_| true)[0].artifacts[0].model;
+    assert_eq!((model.class, model.verdict), (ContentClass::Code, Verdict::NotRead));
+}
+
+#[test]
 fn an_act_waits_for_the_verdict_and_leaves_with_it() {
     let mut correlator = Correlator::new(WAIT);
     let look = now(correlator.opened(&open()));

@@ -175,6 +175,10 @@ impl Watch {
             told_losses: BTreeMap::new(),
         };
         watch.set_clock();
+        for record in rings.early {
+            watch.malformed += watch.joined.take_bytes(&record);
+        }
+        watch.tell_roles();
         Ok((watch, own_opens))
     }
 

@@ -41,7 +41,7 @@ pub struct LaneConfig {
     pub read_remote: bool,
     /// See [`super::pool::PoolConfig::hash`].
     pub hash: bool,
-    /// Children that had nothing to do for so long are ended; the next file starts new ones.
+    /// Children of the background that had nothing to do for so long are ended; the next file starts new ones.
     pub idle_max: Duration,
 }
 
@@ -121,8 +121,14 @@ impl Lane {
 
     async fn serve(&mut self) {
         loop {
+            // What is only in the memory of its process is gone with it: who looks at it stands ready.
+            if self.config.line != Line::Background {
+                self.start().await;
+            }
             let Ok(job) = timeout(self.config.idle_max, self.shared.next_job(self.config.line)).await else {
-                self.stop().await;
+                if self.config.line == Line::Background {
+                    self.stop().await;
+                }
                 continue;
             };
             let answer = self.answer(&job).await;
@@ -283,6 +289,7 @@ impl Attempt<'_> {
         let (answer, answered) = oneshot::channel();
         let question = Event::Confirm { opener_pid, expected: self.job.inode, answer };
         let confirmed = if self.events.send(question).is_ok() { answered.await.unwrap_or(None) } else { None };
+        tracing::warn!(?confirmed, opener_pid, ?opened, job = ?self.job, "DBG");
         confirmed.unwrap_or(opened.device_agrees && opened.stamp == self.job.stamp.into())
     }
 

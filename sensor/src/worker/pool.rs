@@ -1,8 +1,8 @@
 //! Daemon side of the scans: files go in with [`ScanPool::submit`], answers come out of [`ScanPool::next`].
 //!
 //! Three lanes, one pair of children each: a sniff (which format is it?) never waits for a full scan, and neither waits for
-//! what nobody waits for ([`Job::background`]). In a lane, cgroups take turns. Children are started when there is something
-//! to do and ended when there isn't.
+//! what nobody waits for ([`Job::background`]). In a lane, cgroups take turns. Those of loads
+//! stand ready; those of the background are started when there is something to do, and ended when there isn't.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -252,7 +252,7 @@ pub struct ScanPool {
 }
 
 impl ScanPool {
-    /// Starts the lanes, but no child yet.
+    /// Starts the lanes.
     pub fn new(config: PoolConfig) -> Self {
         let (answers, events) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
