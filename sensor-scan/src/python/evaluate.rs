@@ -125,6 +125,11 @@ impl Judge<'_> {
                 let chosen = if effect::of(&a).is_some() || b.is_unknown() { a.clone() } else { b.clone() };
                 chosen.with(a.origin | b.origin)
             }
+            Node::Binary("/", a, b) => {
+                let (a, b) = (self.value(*a), self.value(*b));
+                let origin = a.origin | b.origin | b.place();
+                if a.is_path() { a.with(origin) } else { Value::from_origin(origin) }
+            }
             Node::Binary(_, a, b) => Value::from_origin(self.origins([*a, *b])),
             Node::Unary("-", a) => {
                 let value = self.value(*a);

@@ -340,6 +340,7 @@ impl<'a> Judge<'a> {
             Some(Act::Open) if plain.first().and_then(Value::as_text).is_some_and(|path| shell::secret_path(&path)) => {
                 SECRET
             }
+            _ if callee.is_path() => plain.iter().fold(0, |all, value| all | value.place()),
             _ => decodes(&callee),
         };
         made.with(origin | from)

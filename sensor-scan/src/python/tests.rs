@@ -70,6 +70,9 @@ fn attacks_in_code_that_a_configuration_names() {
         "import asyncio\nasync def f():\n    await asyncio.create_subprocess_shell('touch x')\nasyncio.run(f())\n",
         "import os;os.system(\n    'touch x'\n)\n",
         "print 'x'\nimport os\nos.system('touch x')\n",
+        "from pathlib import Path\nPath.home().joinpath('.ssh/authorized_keys').open('a').write('k')\n",
+        "import pathlib\n(pathlib.Path.home() / '.bashrc').write_text('touch x')\n",
+        "import pathlib\np = pathlib.Path('/etc') / 'cron.d' / 'x'\npathlib.Path('/etc/cron.d/x').write_text('* * * * * root x')\n",
     ] {
         assert!(
             worst(source, Role::Named) >= Severity::High,
@@ -122,6 +125,7 @@ fn ordinary_model_code_is_quiet() {
         "@dataclass\nclass C:\n    a: int = field(default_factory=lambda: 1)\n    b: Optional[str] = None\n",
         "import ctypes\nlib = ctypes.CDLL('libcuda.so.1')\n",
         "ACT = {'gelu': F.gelu, 'relu': F.relu}\nACT['gelu'](1)\nfoo = getattr(torch, 'float16')\nbar = getattr(torch, name)(1)\n",
+        "from pathlib import Path\nroot = Path(__file__).parent / 'assets'\nclass T:\n    def save(self, d):\n        (Path(d) / 'vocab.json').write_text('{}')\n        Path(d).joinpath('x.json').open('w').write('{}')\n",
         "import os\nos.environ['TOKENIZERS_PARALLELISM'] = 'false'\ntoken = os.environ.get('HF_TOKEN')\n",
     ] {
         let seen = judge(source.as_bytes(), Role::Named);

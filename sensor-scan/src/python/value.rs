@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use crate::rule::globals;
+use crate::shell;
 
 /// Longest constant that is kept.
 pub const CONSTANT_BYTES_MAX: usize = 1 << 20;
@@ -24,6 +25,8 @@ pub const SECRET: Origin = 4;
 pub const VARIABLE: Origin = 8;
 /// A name that is only known when it runs was looked up in a module.
 pub const DYNAMIC: Origin = 16;
+/// A path that is made of parts, and leads to what others run later.
+pub const PLACE: Origin = 32;
 
 #[derive(Debug, Clone)]
 pub struct Value {
@@ -155,6 +158,16 @@ impl Value {
 
     /// What a call of it gives, where nothing better is known.
     #[must_use]
+    /// Something of `pathlib`, whose parts are not kept.
+    pub fn is_path(&self) -> bool {
+        matches!(&self.what, What::Global(module, _) if &**module == "pathlib")
+    }
+
+    /// Whether it leads to what others run, as a part of a path.
+    pub fn place(&self) -> Origin {
+        if self.as_text().is_some_and(|text| shell::startup_path(&text)) { PLACE } else { 0 }
+    }
+
     pub fn called(&self) -> Self {
         match &self.what {
             What::Global(module, path) if !path.is_empty() && path.len() <= 200 => {

@@ -35,6 +35,7 @@ pub enum Step {
     Slice(Vec<Expression>),
     Call(Vec<Argument>),
     Filter(String, Vec<Argument>),
+    /// `is name`; `is not name` has `not ` before it.
     Test(String, Vec<Argument>),
 }
 
@@ -260,19 +261,26 @@ impl<'a> Parser<'a> {
                 steps.push(self.subscript()?);
             } else if self.takes("(") {
                 steps.push(Step::Call(self.arguments()?));
-            } else if self.takes("|") {
-                let name = self.dotted()?;
-                let arguments = if self.takes("(") { self.arguments()? } else { Vec::new() };
-                steps.push(Step::Filter(name, arguments));
+            } else if let Some(filter) = self.filter() {
+                steps.push(filter?);
             } else if self.takes_name("is") {
-                self.takes_name("not");
-                let name = self.dotted()?;
+                let not = if self.takes_name("not") { "not " } else { "" };
+                let name = format!("{not}{}", self.dotted()?);
                 steps.push(Step::Test(name, self.test_arguments()?));
             } else {
                 break;
             }
         }
         Ok(if steps.is_empty() { base } else { Expression::Chain(Box::new(base), steps) })
+    }
+
+    /// One filter with its arguments; `None` where none follows.
+    pub fn filter(&mut self) -> Option<Result<Step, Malformed>> {
+        self.takes("|").then(|| {
+            let name = self.dotted()?;
+            let arguments = if self.takes("(") { self.arguments()? } else { Vec::new() };
+            Ok(Step::Filter(name, arguments))
+        })
     }
 
     fn dotted(&mut self) -> Result<String, Malformed> {
@@ -303,21 +311,30 @@ impl<'a> Parser<'a> {
     fn subscript(&mut self) -> Result<Step, Malformed> {
         let mut parts = Vec::new();
         let mut slice = false;
+        // Between two colons, what is left out counts as well.
+        let mut nothing_yet = true;
         loop {
             match self.peek() {
                 Some(Token::Operator(":")) => {
-                    slice = true;
                     self.at += 1;
-                    if matches!(self.peek(), Some(Token::Operator(":" | "]" | ","))) {
+                    if nothing_yet {
                         parts.push(Expression::Nothing);
                     }
+                    slice = true;
+                    nothing_yet = true;
                 }
                 Some(Token::Operator(",")) => self.at += 1,
                 Some(Token::Operator("]")) => {
                     self.at += 1;
+                    if slice && nothing_yet {
+                        parts.push(Expression::Nothing);
+                    }
                     break;
                 }
-                _ => parts.push(self.expression()?),
+                _ => {
+                    parts.push(self.expression()?);
+                    nothing_yet = false;
+                }
             }
         }
         Ok(match (slice, parts.len()) {

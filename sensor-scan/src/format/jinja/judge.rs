@@ -1,12 +1,13 @@
 //! Walks a template's expressions, folds what is constant, and says what no chat template needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Found;
 use super::build::item_of;
-use super::expression::{Argument, Expression, Parser, Step};
+use super::expression::{Argument, Expression, Step};
 use super::name;
-use super::token::{Part, Token, parts, tokens};
+use super::run::Program;
+use super::token::Token;
 use crate::finding::Severity;
 use crate::format::text;
 
@@ -16,6 +17,8 @@ pub const FOLDED_BYTES_MAX: usize = 16 << 10;
 const FOUND_MAX: usize = 20;
 /// A number that no range and no repetition of a template needs.
 const REPEATS_MAX: i64 = 10_000_000;
+/// Copies of variables' values in all: a list of lists doubles with every line.
+const COPIED_BYTES_MAX: usize = 16 << 20;
 /// Variables that are remembered.
 const VARIABLES_MAX: usize = 10_000;
 
@@ -25,137 +28,85 @@ pub enum Folded {
     Text(String),
     Number(i64),
     List(Vec<Folded>),
+    /// A dictionary or a namespace.
+    Map(Vec<(String, Folded)>),
     /// What a message says.
     Content,
     Unknown,
 }
 
-use Folded::{Content, List, Number, Text, Unknown};
+use Folded::{Content, List, Map, Number, Text, Unknown};
 
 #[derive(Default)]
-pub struct Judge {
+pub struct Judge<'t> {
     pub found: Vec<Found>,
-    variables: BTreeMap<String, Folded>,
+    pub(super) variables: BTreeMap<String, Folded>,
+    /// Halves of names with two underscores.
+    halves: BTreeSet<String>,
+    pub(super) program: Program<'t>,
     /// The part that is looked at.
     part: String,
+    copied_bytes: usize,
+    /// What is asked of the content in this part of an expression is asked of a mapping.
+    keyed: bool,
 }
 
-impl Judge {
-    pub fn template(&mut self, template: &str) {
-        for part in parts(template) {
-            match part {
-                Part::Data(data) => self.words(data),
-                Part::Print(body) => {
-                    self.enter(body);
-                    let tokens = tokens(body);
-                    let mut parser = Parser::new(&tokens);
-                    match parser.tuple(true) {
-                        Ok(expression) if parser.is_done() => {
-                            self.fold(&expression);
-                        }
-                        _ => self.loose(&tokens),
-                    }
-                }
-                Part::Statement(body) => {
-                    self.enter(body);
-                    let tokens = tokens(body);
-                    if self.statement(&tokens).is_none() {
-                        self.loose(&tokens);
-                    }
-                }
-            }
-        }
+impl Folded {
+    /// About what a copy takes.
+    fn bytes(&self) -> usize {
+        const NODE_BYTES: usize = 32;
+        let inner = match self {
+            Text(text) => text.len(),
+            List(items) => items.iter().map(Self::bytes).sum(),
+            Map(entries) => entries.iter().map(|(key, value)| key.len() + value.bytes()).sum(),
+            Number(_) | Content | Unknown => 0,
+        };
+        NODE_BYTES + inner
     }
+}
 
-    fn enter(&mut self, body: &str) {
+impl Judge<'_> {
+    pub(super) fn enter(&mut self, body: &str) {
         self.part = body.chars().take(400).collect();
     }
 
-    fn report(&mut self, id: &'static str, severity: Severity, title: &'static str) {
+    pub(super) fn report(&mut self, id: &'static str, severity: Severity, title: &'static str) {
         let found = Found { id, severity, title, expression: self.part.clone() };
         if self.found.len() < FOUND_MAX && !self.found.contains(&found) {
             self.found.push(found);
         }
     }
 
-    /// One statement; `None` where it is none that is known, or malformed.
-    fn statement(&mut self, tokens: &[Token]) -> Option<()> {
-        let mut parser = Parser::new(tokens);
-        let keyword = parser.name()?;
-        match keyword.as_str() {
-            "set" => {
-                let mut target = parser.name()?;
-                while parser.takes(".") {
-                    target = format!("{target}.{}", parser.name()?);
-                }
-                let mut single = true;
-                while parser.takes(",") {
-                    parser.name()?;
-                    single = false;
-                }
-                if parser.takes("=") {
-                    let value = parser.tuple(true).ok()?;
-                    let value = self.fold(&value);
-                    self.assign(target, if single { value } else { Unknown });
-                }
+    pub(super) fn assign(&mut self, target: String, value: Folded) {
+        // An attribute of a namespace.
+        if let Some((outer, name)) = target.split_once('.')
+            && let Some(Map(entries)) = self.variables.get_mut(outer)
+        {
+            match entries.iter_mut().position(|(key, _)| key == name) {
+                Some(at) => entries[at].1 = value,
+                None if entries.len() < VARIABLES_MAX => entries.push((name.to_owned(), value)),
+                None => {}
             }
-            "for" => {
-                let mut targets = vec![parser.name()?];
-                while parser.takes(",") {
-                    targets.extend(parser.name());
-                }
-                if !parser.takes_name("in") {
-                    return None;
-                }
-                let over = parser.tuple(false).ok()?;
-                let over = self.fold(&over);
-                for target in targets {
-                    let item = match &over {
-                        List(items) => items.first().cloned().unwrap_or(Unknown),
-                        _ => Unknown,
-                    };
-                    self.assign(target, item);
-                }
-                if parser.takes_name("if") {
-                    let condition = parser.tuple(true).ok()?;
-                    self.fold(&condition);
-                }
-                parser.takes_name("recursive");
-            }
-            "include" | "import" | "extends" | "from" => {
-                let from = parser.expression().ok()?;
-                let from = self.fold(&from);
-                self.loads(&from);
-                return Some(());
-            }
-            "macro" | "call" | "if" | "elif" | "print" | "filter" | "do" => {
-                let expression = parser.tuple(true).ok()?;
-                self.fold(&expression);
-            }
-            "with" => {
-                while let Some(target) = parser.name() {
-                    if !parser.takes("=") {
-                        return None;
-                    }
-                    let value = parser.expression().ok()?;
-                    let value = self.fold(&value);
-                    self.assign(target, value);
-                    parser.takes(",");
-                }
-            }
-            _ => return None,
+            return;
         }
-        parser.is_done().then_some(())
-    }
-
-    fn assign(&mut self, target: String, value: Folded) {
         if self.variables.len() < VARIABLES_MAX || self.variables.contains_key(&target) {
             self.variables.insert(target, value);
         }
     }
 
+    /// Names that are in two pieces somewhere, however they come together.
+    pub(super) fn put_together(&mut self) {
+        let whole = name::WALKED.iter().find(|whole| {
+            (3..whole.len() - 2).any(|at| self.halves.contains(&whole[..at]) && self.halves.contains(&whole[at..]))
+        });
+        if let Some(whole) = whole {
+            self.enter(whole);
+            self.report("SNS-501", Severity::High, "the template has the two halves of an internal attribute's name");
+        }
+    }
+
     /// A template that loads another one by its name.
-    fn loads(&mut self, from: &Folded) {
+    pub(super) fn loads(&mut self, from: &Folded) {
         match from {
             Text(path) if text::leaves(path).is_some() => {
                 self.report("SNS-501", Severity::High, "the template loads a file outside its folder");
@@ -166,7 +117,7 @@ impl Judge {
     }
 
     /// Tokens that are no expression: what stands behind a dot, and every text, is looked at all the same.
-    fn loose(&mut self, tokens: &[Token]) {
+    pub(super) fn loose(&mut self, tokens: &[Token]) {
         for pair in tokens.windows(2) {
             if let [Token::Operator("." | "|"), Token::Name(name)] = pair {
                 self.attribute(name);
@@ -190,7 +141,7 @@ impl Judge {
         self.report("SNS-501", Severity::Critical, "the template reaches for an internal attribute of Python objects");
     }
 
-    fn attribute(&mut self, name: &str) {
+    pub(super) fn attribute(&mut self, name: &str) {
         if name::is_internal(name) {
             self.walk();
         }
@@ -198,6 +149,9 @@ impl Judge {
 
     /// A constant text, wherever it stands.
     fn text(&mut self, text: &str) {
+        if name::is_half(text) && self.halves.len() < VARIABLES_MAX {
+            self.halves.insert(text.to_owned());
+        }
         if name::names_internal(text) {
             self.walk();
         } else if text::active(text).is_some_and(|what| !what.starts_with('<') && what != "import") {
@@ -207,7 +161,7 @@ impl Judge {
         }
     }
 
-    fn words(&mut self, text: &str) {
+    pub(super) fn words(&mut self, text: &str) {
         if name::overrides_instructions(text) {
             if self.part.is_empty() {
                 self.enter(text);
@@ -225,15 +179,20 @@ impl Judge {
             Expression::Number(number) => number.parse().map_or(Unknown, Number),
             Expression::Name(name) => {
                 self.attribute(name);
-                self.variables.get(name).cloned().unwrap_or(Unknown)
+                let Some(value) = self.variables.get(name) else { return Unknown };
+                self.copied_bytes = self.copied_bytes.saturating_add(value.bytes());
+                if self.copied_bytes > COPIED_BYTES_MAX { Unknown } else { value.clone() }
             }
             Expression::List(items) => List(items.iter().map(|item| self.fold(item)).collect()),
             Expression::Dict(entries) => {
+                let mut folded = Vec::new();
                 for (key, value) in entries {
-                    self.fold(key);
-                    self.fold(value);
+                    let (key, value) = (self.fold(key), self.fold(value));
+                    if let Text(key) = key {
+                        folded.push((key, value));
+                    }
                 }
-                Unknown
+                Map(folded)
             }
             Expression::Unary(operator, inner) => match (operator, self.fold(inner)) {
                 (&"-", Number(number)) => Number(number.wrapping_neg()),
@@ -242,15 +201,23 @@ impl Judge {
             Expression::Choice { condition, then, otherwise } => {
                 self.fold(condition);
                 let then = self.fold(then);
-                otherwise.as_ref().map(|otherwise| self.fold(otherwise));
-                then
+                match otherwise.as_ref().map(|otherwise| self.fold(otherwise)) {
+                    Some(otherwise) if then == Unknown => otherwise,
+                    _ => then,
+                }
             }
             Expression::Operators(first, more) => {
                 let mut left = self.fold(first);
+                // Of a mapping, `in` asks for a key.
+                let outer = self.keyed;
+                let mut before: &Expression = first;
                 for (operator, right) in more {
+                    self.keyed |= *operator == "and" && is_mapping(before);
+                    before = right;
                     let right = self.fold(right);
                     left = self.operator(left, operator, right);
                 }
+                self.keyed = outer;
                 left
             }
             Expression::Chain(base, steps) => self.chain(base, steps),
@@ -264,6 +231,8 @@ impl Judge {
             ("~", Text(text), Number(number)) => self.built(format!("{text}{number}")),
             ("~", Number(number), Text(text)) => self.built(format!("{number}{text}")),
             ("~" | "+", Content, _) | ("~" | "+", _, Content) => Content,
+            ("~" | "+", Unknown, Text(text)) if name::is_word(&text) => Text(format!("{}{text}", name::HIDDEN)),
+            ("~" | "+", Text(text), Unknown) if name::is_word(&text) => Text(format!("{text}{}", name::HIDDEN)),
             ("+", List(mut left), List(right)) if left.len() + right.len() < 1000 => {
                 left.extend(right);
                 List(left)
@@ -275,7 +244,7 @@ impl Judge {
                 let times = usize::try_from(times).unwrap_or(0).min(FOLDED_BYTES_MAX / text.len().max(1));
                 self.built(text.repeat(times))
             }
-            ("%", Text(text), value) => self.format(&text, &[value]),
+            ("%", Text(text), value) => self.format(&text, &[value], &[]),
             ("**", Number(base), Number(power)) => {
                 let value = u32::try_from(power).ok().and_then(|power| base.checked_pow(power)).unwrap_or(i64::MAX);
                 Number(value)
@@ -298,15 +267,16 @@ impl Judge {
     }
 
     /// What the conversation says is compared with words.
-    fn condition(&mut self, word: &Folded) {
+    pub(super) fn condition(&mut self, word: &Folded) {
         if let Text(word) = word
+            && !(self.keyed && name::is_word(word))
             && name::is_plain_phrase(word)
         {
             self.report("SNS-502", Severity::Medium, "the template changes with a word that the user says");
         }
     }
 
-    fn repeats(&mut self) {
+    pub(super) fn repeats(&mut self) {
         self.report("SNS-501", Severity::Medium, "the template repeats something more often than any reader bears");
     }
 
@@ -354,6 +324,9 @@ impl Judge {
                 }
                 Step::Item(item) => match self.fold(item) {
                     Text(name) => {
+                        if name::is_masked(&name) {
+                            self.walk();
+                        }
                         self.attribute(&name);
                         if called.is_some() && name::is_action(&name) {
                             self.report("SNS-501", Severity::High, "the template calls something that acts");
@@ -382,6 +355,9 @@ impl Judge {
     }
 
     fn reach(&self, value: Folded, name: &str, path: &str) -> Folded {
+        if let Map(entries) = &value {
+            return entries.iter().find(|(key, _)| key == name).map_or(Unknown, |(_, value)| value.clone());
+        }
         match name {
             "content" => Content,
             // A part of what a message says is no text, but an object.
@@ -390,7 +366,7 @@ impl Judge {
         }
     }
 
-    fn arguments(&mut self, arguments: &[Argument]) -> Vec<Folded> {
+    pub(super) fn arguments(&mut self, arguments: &[Argument]) -> Vec<Folded> {
         arguments
             .iter()
             .map(|argument| {
@@ -408,77 +384,27 @@ impl Judge {
             if name == "range" && values.iter().any(|value| matches!(value, Number(number) if *number > REPEATS_MAX)) {
                 self.repeats();
             }
-            if name == "dict" {
-                let keys = arguments.iter().filter_map(|argument| argument.name.clone()).map(Text);
-                return List(keys.collect());
+            if matches!(name.as_str(), "dict" | "namespace") {
+                let mut entries = match values.first() {
+                    Some(Map(entries)) => entries.clone(),
+                    _ => Vec::new(),
+                };
+                let named = arguments.iter().zip(values).filter_map(|(argument, value)| {
+                    let name = argument.name.clone()?;
+                    Some((name, value))
+                });
+                entries.extend(named);
+                return Map(entries);
             }
+            return self.call_macro(name, arguments, &values);
         }
         Unknown
     }
+}
 
-    fn method(&mut self, value: Folded, name: &str, arguments: &[Argument]) -> Folded {
-        let values = self.arguments(arguments);
-        match (name, value, values.as_slice()) {
-            ("join", Text(separator), [List(items)]) => self.join(items, &separator),
-            ("format", Text(text), values) => self.format(&text, values),
-            ("replace", Text(text), [Text(from), Text(to), ..]) if !from.is_empty() => {
-                self.built(text.chars().take(FOLDED_BYTES_MAX / 16).collect::<String>().replace(from, to))
-            }
-            ("lower", Text(text), _) => self.built(text.to_lowercase()),
-            ("upper", Text(text), _) => self.built(text.to_uppercase()),
-            ("strip" | "lstrip" | "rstrip", Text(text), []) => self.built(text.trim().to_owned()),
-            ("startswith" | "endswith" | "find" | "count" | "index", Content, [word, ..]) => {
-                self.condition(&word.clone());
-                Unknown
-            }
-            ("lower" | "upper" | "strip" | "lstrip" | "rstrip" | "replace" | "title" | "split", Content, _) => Content,
-            _ => Unknown,
-        }
-    }
-
-    fn filter(&mut self, value: Folded, name: &str, arguments: &[Argument]) -> Folded {
-        let values = self.arguments(arguments);
-        match (name, value, values.as_slice()) {
-            ("attr", _, [Text(attribute), ..]) => {
-                self.attribute(&attribute.clone());
-                Unknown
-            }
-            ("attr", ..) => {
-                self.report("SNS-501", Severity::High, "the template reads an attribute by a computed name");
-                Unknown
-            }
-            ("join", List(items), values) => {
-                let separator = match values {
-                    [Text(separator), ..] => separator.clone(),
-                    _ => String::new(),
-                };
-                self.join(&items, &separator)
-            }
-            ("reverse", Text(text), _) => self.built(text.chars().rev().collect()),
-            ("reverse", List(mut items), _) => {
-                items.reverse();
-                List(items)
-            }
-            ("lower", Text(text), _) => self.built(text.to_lowercase()),
-            ("upper", Text(text), _) => self.built(text.to_uppercase()),
-            ("replace", Text(text), [Text(from), Text(to), ..]) if !from.is_empty() => {
-                self.built(text.chars().take(FOLDED_BYTES_MAX / 16).collect::<String>().replace(from, to))
-            }
-            ("format", Text(text), values) => self.format(&text, values),
-            ("trim" | "string" | "safe" | "e" | "escape" | "forceescape", Text(text), _) => {
-                self.built(text.trim().to_owned())
-            }
-            ("list", Text(text), _) => List(text.chars().take(1000).map(|char| Text(char.to_string())).collect()),
-            ("list", list @ List(_), _) => list,
-            ("first", List(items), _) => items.into_iter().next().unwrap_or(Unknown),
-            ("last", List(items), _) => items.into_iter().next_back().unwrap_or(Unknown),
-            ("first", Text(text), _) => text.chars().next().map_or(Unknown, |char| Text(char.to_string())),
-            ("last", Text(text), _) => text.chars().next_back().map_or(Unknown, |char| Text(char.to_string())),
-            ("urlize" | "length" | "count" | "tojson" | "select" | "map", ..) => Unknown,
-            (_, Content, _) => Content,
-            _ => Unknown,
-        }
-    }
+/// `x is mapping`.
+fn is_mapping(expression: &Expression) -> bool {
+    matches!(expression, Expression::Chain(_, steps) if matches!(steps.last(), Some(Step::Test(name, _)) if name == "mapping"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@
 mod build;
 mod expression;
 mod judge;
+mod method;
 mod name;
+mod run;
 mod token;
 
 use crate::context::{Context, Piece};

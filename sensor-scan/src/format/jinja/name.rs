@@ -55,6 +55,48 @@ const ACTIONS: &[&str] = &[
 pub const ANCHORS: &[&str] =
     &["lipsum", "cycler", "joiner", "self", "request", "config", "url_for", "get_flashed_messages"];
 
+/// Attributes by which walks lead from an object to the interpreter.
+pub const WALKED: &[&str] = &[
+    "__class__",
+    "__globals__",
+    "__builtins__",
+    "__subclasses__",
+    "__init__",
+    "__import__",
+    "__base__",
+    "__bases__",
+    "__mro__",
+    "__dict__",
+    "__getattribute__",
+    "__getitem__",
+    "__self__",
+    "__func__",
+    "__code__",
+    "__loader__",
+    "__module__",
+];
+
+/// Stands for what is not known within a text; no text of a template has it.
+pub const HIDDEN: char = '\u{ffff}';
+
+/// A first or last part of a name with two underscores.
+pub fn is_half(text: &str) -> bool {
+    let halves = text.starts_with("__") != text.ends_with("__");
+    halves && text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// A short text of a name's characters.
+pub fn is_word(text: &str) -> bool {
+    let plain = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == HIDDEN;
+    text.len() <= 32 && text.chars().all(plain)
+}
+
+/// An internal attribute's name between two parts that are not known.
+pub fn is_masked(name: &str) -> bool {
+    let inner = name.strip_prefix(HIDDEN).and_then(|rest| rest.strip_suffix(HIDDEN));
+    inner.is_some_and(|inner| WALKED.contains(&format!("__{}__", inner.trim_matches('_')).as_str()))
+}
+
 pub fn is_dunder(name: &str) -> bool {
     name.len() > 4
         && name.starts_with("__")

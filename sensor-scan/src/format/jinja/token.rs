@@ -1,7 +1,7 @@
 //! Template text → pieces between the delimiters → tokens, with string escapes resolved as Python does.
 
 /// A part of a template.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part<'a> {
     /// Printed as it is.
     Data(&'a str),

@@ -5,7 +5,7 @@ use super::machine::Machine;
 use super::opcode as op;
 use super::payload::Look;
 use super::resolve::Via;
-use super::value::{Flags, Id, Node, What};
+use super::value::{Flags, Id, Kind, Node, What};
 use crate::finding::Severity;
 use crate::rule::globals::{self, Does, Effect, Level, Rule};
 
@@ -15,8 +15,21 @@ const CHAIN_MAX: u32 = 24;
 impl Machine<'_, '_, '_> {
     /// A call by any opcode; gives the result.
     pub(super) fn call(&mut self, callee: Id, args: Id, kwargs: Id) -> Id {
-        let args = if kwargs == Id::NONE { args } else { self.arena.tuple(&[args, kwargs]) };
+        let args = if kwargs == Id::NONE { args } else { self.with_keywords(args, kwargs) };
         self.invoke(callee, args, 0)
+    }
+
+    /// The values of keyword arguments behind the others: which one a name stands for is not known here.
+    fn with_keywords(&mut self, args: Id, kwargs: Id) -> Id {
+        let mut all = match self.arena.node(args) {
+            Some(Node::Tuple { .. } | Node::Box { .. }) => self.arena.children(args).to_vec(),
+            _ => vec![args],
+        };
+        match self.arena.shared(kwargs) {
+            Some((Kind::Dict, shared)) => all.extend(shared.children.chunks(2).filter_map(|pair| pair.last())),
+            _ => all.push(kwargs),
+        }
+        self.arena.tuple(&all)
     }
 
     /// A call, possibly through other calls; `chain` counts them.

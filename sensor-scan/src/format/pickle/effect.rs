@@ -74,7 +74,6 @@ impl Machine<'_, '_, '_> {
         let mut texts = Vec::new();
         for arg in self.arena.children(args).to_vec().into_iter().take(8) {
             match self.arena.node(arg) {
-                // Keyword arguments of NEWOBJ_EX, or the tuple in front of them.
                 Some(Node::Tuple { .. } | Node::Box { .. }) => {
                     let inner = self.arena.children(arg).to_vec();
                     texts.extend(inner.into_iter().take(8).map(|inner| self.string_of(inner)));

@@ -32,7 +32,7 @@ pub fn called(path: &str) -> Target {
         Some((Level::Risky, effect)) if !matches!(effect, Effect::None | Effect::Trampoline | Effect::Deserialise) => {
             Target::Odd
         }
-        Some((Level::Safe, _)) => Target::Safe,
+        Some((Level::Safe, _)) if shown(&path) == Target::Unknown => Target::Safe,
         _ if !path.contains('.') => {
             // A bare name is one of the builtins for those who look it up there.
             match judge("builtins", &path) {
@@ -41,8 +41,22 @@ pub fn called(path: &str) -> Target {
             }
         }
         _ if globals::is_stdlib(root) && !HARMLESS.contains(&root) => Target::Odd,
-        _ => Target::Unknown,
+        _ => shown(&path),
     }
+}
+
+/// A module that acts, reached as an attribute of one that nobody here knows: `acme.utils.os.system`.
+fn shown(path: &str) -> Target {
+    const ACTING: [&str; 8] = ["os", "posix", "nt", "subprocess", "builtins", "importlib", "pty", "runpy"];
+    for (at, _) in path.match_indices('.') {
+        let rest = &path[at + 1..];
+        if ACTING.contains(&rest.split('.').next().unwrap_or_default())
+            && let target @ Target::Dangerous(_) = called(rest)
+        {
+            return target;
+        }
+    }
+    Target::Unknown
 }
 
 fn judge(module: &str, name: &str) -> Option<(Level, Effect)> {
@@ -131,6 +145,8 @@ mod tests {
             "nt.system",
             "builtins.exec",
             "runpy.run_path",
+            "acme.utils.os.system",
+            "nemo.collections.asr.subprocess.Popen",
         ] {
             assert!(matches!(called(path), Target::Dangerous(_)), "{path}: {:?}", called(path));
         }

@@ -90,6 +90,9 @@ fn operator(node: &Json, full: &str, report: &mut impl FnMut(Severity, &str, &st
     });
     match reaches {
         Some(name) => report(Severity::High, "an operator that calls or reads something that acts", name),
+        None if full.ends_with(".call") => {
+            report(Severity::Medium, "an operator that calls what it is given", full);
+        }
         None => report(Severity::Low, "an operator that reads attributes or calls methods by name", full),
     }
 }

@@ -152,9 +152,69 @@ impl Walk<'_, '_> {
 /// Two blocks of zeros end an archive; what is behind the padding is not part of it.
 fn end(piece: &Piece<'_>, at: u64, context: &mut Context<'_>) {
     if at < piece.source.len() {
-        format::tail(piece, at, context);
+        if read(piece.source, at, 1).is_empty() {
+            // A source that is decoded anew for every jump back gives up at some point.
+            let finding = Finding::new("SNS-903", Severity::Low, "archive that can't be read further");
+            return context.report(finding.member(piece.member.as_deref()).at(at));
+        }
+        if !context.expired() && context.members_left > 0 {
+            format::tail(piece, at, context);
+        }
     } else {
         let finding = Finding::new("SNS-903", Severity::Low, "archive has no end: it may be cut");
         context.report(finding.member(piece.member.as_deref()).at(at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use crate::source::Source;
+    use crate::{Limits, Policy, Verdict};
+
+    /// An archive of which nothing can be read from `until` on.
+    struct Broken {
+        bytes: Vec<u8>,
+        until: u64,
+    }
+
+    impl Source for Broken {
+        fn len(&self) -> u64 {
+            self.bytes.len() as u64
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            if offset >= self.until {
+                return Err(io::Error::other("decoded too often"));
+            }
+            let rest = &self.bytes[offset as usize..];
+            let len = rest.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&rest[..len]);
+            Ok(len)
+        }
+
+        fn name(&self) -> &[u8] {
+            b"x.tar"
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_called_bytes_behind_the_end() {
+        let mut block = vec![0_u8; 512];
+        block[..1].copy_from_slice(b"a");
+        block[124..135].copy_from_slice(b"00000000001");
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        block.resize(1024, 0);
+        let source = Broken { bytes: [&block[..], &block, &block, &[0; 1024]].concat(), until: 2048 };
+        let report = crate::scan(&source, &Limits::default(), &Policy::standard());
+        let ids: Vec<&str> = report.findings.iter().map(|finding| finding.id).collect();
+        assert_eq!(
+            (report.verdict, ids.contains(&"SNS-903"), ids.contains(&"SNS-307")),
+            (Verdict::Unscannable, true, false),
+            "{ids:?}"
+        );
     }
 }

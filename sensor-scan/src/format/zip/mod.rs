@@ -91,10 +91,18 @@ fn checkpoint(piece: &Piece<'_>, parts: &[(u64, u64)], context: &mut Context<'_>
     seen
 }
 
+/// Where the names of an archive without a directory are looked for.
+const LOCALS_BYTES: usize = 1 << 20;
+
 fn archive(piece: &Piece<'_>, context: &mut Context<'_>) -> Seen {
     let directory = directory::parse(piece.source, directory::END_SEARCH_BYTES, context.members_left);
     let names = || directory.entries.iter().map(|entry| entry.header().name.as_slice());
-    let flavour = flavour::of(names());
+    let flavour = if directory.entries.is_empty() {
+        // Only local headers: they say as well what was packed.
+        quick(piece, LOCALS_BYTES, 0)
+    } else {
+        flavour::of(names())
+    };
     whole(piece, &directory, context);
     check::names(piece, &directory.entries, context);
 

@@ -162,7 +162,7 @@ impl Judge {
         }
     }
 
-    fn from_text(text: &str) -> Result<Self, String> {
+    pub fn from_text(text: &str) -> Result<Self, String> {
         let written: PolicyFile = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         for entry in &written.names {
             let name = entry.modules.first().map_or("", String::as_str);
@@ -343,6 +343,24 @@ mod tests {
         let judge = Judge::from_text(include_str!("../../../../rules/example-policy.toml")).unwrap();
         assert_eq!(judge.limits(), &Limits::default());
         assert_eq!((judge.names.len(), judge.exceptions.len(), judge.strict), (1, 1, false));
+    }
+
+    #[test]
+    fn seeds_of_the_fuzz_target_are_read_or_refused() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/scan_policy");
+        let (mut read, mut refused) = (0, 0);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            if Judge::from_text(&text).is_err() {
+                refused += 1;
+                continue;
+            }
+            read += 1;
+            for hash in [None, Some("a".repeat(64))] {
+                judged(&text, "models/m.pkl", hash.as_deref());
+            }
+        }
+        assert!(read > 0 && refused > 0, "{read} read, {refused} refused");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Callables that act by themselves, reach objects by name, or exhaust their reader; and makers that look like them.
 
-use super::{Pickle, clean, malicious, see_as, suspicious};
+use super::{Pickle, clean, malicious, see, see_as, suspicious};
 use crate::limits::Limits;
 use crate::verdict::Verdict;
 
@@ -217,4 +217,46 @@ fn dill_fills_a_cell_by_a_function_that_it_looks_up() {
     let cell = |setter: Pickle| setter.global("dill._dill", "_create_cell").op(b"N\x85R").text("cell_contents");
     clean(&cell(setter.clone()).op(b"K\x03\x87R").stop());
     malicious(&cell(setter).global("os", "system").op(b"\x87R").stop(), "SNS-101");
+}
+
+#[test]
+fn callables_among_keyword_arguments_are_called_as_well() {
+    let partial = ("functools", "partial");
+    for (module, name, key) in
+        [("builtins", "max", "key"), ("builtins", "print", "file"), ("json", "loads", "object_hook")]
+    {
+        let kept = Pickle::new()
+            .global(partial.0, partial.1)
+            .global(module, name)
+            .op(b"\x85}")
+            .text(key)
+            .global("os", "system")
+            .op(b"s\x92");
+        let seen = see(&kept.text("id").op(b"\x85R").stop());
+        assert_eq!(seen.verdict, Verdict::Malicious, "{module}.{name}: {:#?}", seen.findings);
+    }
+    // `partial(os.system, **{})`, and nothing but keywords.
+    let bare = Pickle::new().global(partial.0, partial.1).global("os", "system").op(b"\x85}\x92");
+    malicious(&bare.text("id").op(b"\x85R").stop(), "SNS-101");
+    let base = Pickle::new().global(partial.0, partial.1).global("builtins", "int").op(b"\x85}");
+    clean(&base.text("base").op(b"K\x02s\x92").stop());
+}
+
+#[test]
+fn constructors_that_read_a_file_or_a_cache() {
+    for (module, name) in [
+        ("lightgbm.basic", "Booster"),
+        ("xgboost.core", "Booster"),
+        ("xgboost.core", "DMatrix"),
+        ("catboost.core", "Pool"),
+    ] {
+        let by_path = Pickle::new().global(module, name).op(b"NN").text("/srv/model.txt").op(b"\x87R").stop();
+        suspicious(&by_path, "SNS-101");
+        clean(&Pickle::new().global(module, name).op(b")\x81}").text("handle").text("tree").op(b"sb").stop());
+    }
+    let memorized = Pickle::new().global("joblib.memory", "MemorizedFunc").global("json", "loads").text("/srv/cache");
+    suspicious(&memorized.op(b"\x86R").stop(), "SNS-101");
+    malicious(&called("pandas", "read_hdf", "a.h5"), "SNS-110");
+    malicious(&called("uu", "decode", "a"), "SNS-101");
+    malicious(&Pickle::new().global("numpy.lib.format", "read_array").text("a").op(b"\x88\x86R").stop(), "SNS-110");
 }
