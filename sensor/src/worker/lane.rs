@@ -289,7 +289,6 @@ impl Attempt<'_> {
         let (answer, answered) = oneshot::channel();
         let question = Event::Confirm { opener_pid, expected: self.job.inode, answer };
         let confirmed = if self.events.send(question).is_ok() { answered.await.unwrap_or(None) } else { None };
-        tracing::warn!(?confirmed, opener_pid, ?opened, job = ?self.job, "DBG");
         confirmed.unwrap_or(opened.device_agrees && opened.stamp == self.job.stamp.into())
     }
 
