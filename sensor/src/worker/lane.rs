@@ -47,9 +47,9 @@ pub struct LaneConfig {
 
 impl LaneConfig {
     fn budget(&self, mode: Mode) -> Budget {
-        match mode {
-            Mode::Sniff => self.sniff,
-            Mode::Full => self.scan,
+        match (self.line, mode) {
+            (Line::First, _) | (_, Mode::Sniff) => self.sniff,
+            (_, Mode::Full) => self.scan,
         }
     }
 }
@@ -124,6 +124,9 @@ impl Lane {
             // What is only in the memory of its process is gone with it: who looks at it stands ready.
             if self.config.line != Line::Background {
                 self.start().await;
+            }
+            if self.config.line == Line::First {
+                self.shared.stands_ready.send_replace(true);
             }
             let Ok(job) = timeout(self.config.idle_max, self.shared.next_job(self.config.line)).await else {
                 if self.config.line == Line::Background {

@@ -1,7 +1,7 @@
 //! Daemon side of the scans: files go in with [`ScanPool::submit`], answers come out of [`ScanPool::next`].
 //!
-//! Three lanes, one pair of children each: a sniff (which format is it?) never waits for a full scan, and neither waits for
-//! what nobody waits for ([`Job::background`]). In a lane, cgroups take turns. Those of loads
+//! Three lanes, one pair of children each: a first look (which format is it?) never waits for a full scan, and neither
+//! waits for what nobody waits for ([`Line::Background`]). In a lane, cgroups take turns. Those of loads
 //! stand ready; those of the background are started when there is something to do, and ended when there isn't.
 
 use std::path::{Path, PathBuf};
@@ -66,8 +66,7 @@ pub struct Job {
     /// The caller's, given back with the answer.
     pub tag: u64,
     pub mode: Mode,
-    /// Nobody waits for it: it is looked at by children of the lowest priority, in a lane of its own.
-    pub background: bool,
+    pub line: Line,
     /// Whose turn it takes.
     pub cgroup: u64,
     /// Who opened the file, and where it had it.
@@ -157,31 +156,26 @@ pub enum Event {
 /// What submitter and lanes share.
 #[derive(Debug)]
 pub struct Shared {
-    sniffs: Lined,
+    first: Lined,
     scans: Lined,
     /// Sniffs and scans.
     background: Lined,
     cache: Mutex<Cache>,
     confinements: Mutex<Option<Confinements>>,
     pub shutdown: watch::Sender<bool>,
+    /// The children of the first look were started, or could not be.
+    pub stands_ready: watch::Sender<bool>,
 }
 
-/// Which files a lane looks at.
+/// Where a file waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
-    Sniffs,
+    /// The first look, which has to be quick.
+    First,
+    /// Whole scans.
     Scans,
+    /// Nobody waits for these: children of the lowest priority look at them, in either mode.
     Background,
-}
-
-impl Line {
-    fn of(job: &Job) -> Self {
-        match job.mode {
-            _ if job.background => Self::Background,
-            Mode::Sniff => Self::Sniffs,
-            Mode::Full => Self::Scans,
-        }
-    }
 }
 
 /// A queue and the bell for it.
@@ -205,7 +199,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     fn line(&self, line: Line) -> &Lined {
         match line {
-            Line::Sniffs => &self.sniffs,
+            Line::First => &self.first,
             Line::Scans => &self.scans,
             Line::Background => &self.background,
         }
@@ -233,7 +227,7 @@ impl Shared {
 
     /// Notes whether a cgroup's file ran into its deadline: such a cgroup waits behind all others in that lane.
     pub fn took_too_long(&self, job: &Job, did: bool) {
-        lock(&self.line(Line::of(job)).queue).set_slow(job.cgroup, did);
+        lock(&self.line(job.line).queue).set_slow(job.cgroup, did);
     }
 
     pub fn set_confinements(&self, confinements: Confinements) {
@@ -256,14 +250,15 @@ impl ScanPool {
     pub fn new(config: PoolConfig) -> Self {
         let (answers, events) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            sniffs: Lined::new(config.queue),
+            first: Lined::new(config.queue),
             scans: Lined::new(config.queue),
             background: Lined::new(config.queue),
             cache: Mutex::new(Cache::new(CACHE_ENTRIES_MAX, CACHE_BYTES_MAX)),
             confinements: Mutex::new(None),
             shutdown: watch::Sender::new(false),
+            stands_ready: watch::Sender::new(false),
         });
-        let lanes = [Line::Sniffs, Line::Scans, Line::Background].map(|line| {
+        let lanes = [Line::First, Line::Scans, Line::Background].map(|line| {
             let config = LaneConfig {
                 program: config.program.clone(),
                 line,
@@ -279,6 +274,11 @@ impl ScanPool {
         Self { shared, events, answers, lanes, overflows: 0 }
     }
 
+    /// Waits until somebody stands ready for the first look.
+    pub async fn stand_ready(&self) {
+        let _ = self.shared.stands_ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
     /// Takes a file in. Every job has exactly one [`Outcome`], at once for those that are known already
     /// ([`Read::cached`]) or have no place ([`NotRead::Overflow`], counted
     /// where they claim to be models).
@@ -290,7 +290,7 @@ impl ScanPool {
                 return self.settle(job, answer);
             }
         }
-        let lane = self.shared.line(Line::of(&job));
+        let lane = self.shared.line(job.line);
         let displaced = lock(&lane.queue).push(job.cgroup, job);
         lane.bell.notify_one();
         if let Some(job) = displaced {

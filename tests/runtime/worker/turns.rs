@@ -1,7 +1,7 @@
 //! Lanes and queues: who waits for whom.
 
 use crate::fixture::{PICKLE, ask_watched, config, hasty, job_of, next, read, write};
-use crate::worker::pool::{Answer, Job, PoolConfig, ScanPool};
+use crate::worker::pool::{Answer, Job, Line, PoolConfig, ScanPool};
 use crate::worker::queue::QueueLimits;
 use crate::worker::wire::{Mode, NotRead};
 
@@ -17,7 +17,7 @@ async fn a_sniff_does_not_wait_for_a_scan() {
     let opener = i32::try_from(opener).ok().and_then(rustix::process::Pid::from_raw).unwrap();
     rustix::process::kill_process(opener, rustix::process::Signal::STOP).unwrap();
     pool.submit(scan.clone());
-    pool.submit(Job { mode: Mode::Sniff, tag: 8, ..scan });
+    pool.submit(Job { mode: Mode::Sniff, line: Line::First, tag: 8, ..scan });
     let mut answers = Vec::new();
     while answers.len() < 2 {
         let outcome = next(&mut pool).await;
@@ -66,7 +66,7 @@ async fn idle_children_of_the_background_are_ended_and_come_back() {
     assert_eq!(pool.confinements(), None, "none was started yet");
     for _ in 0..2 {
         let mut opener = 0;
-        let job = Job { background: true, cacheable: false, ..job_of(&file, &path) };
+        let job = Job { line: Line::Background, cacheable: false, ..job_of(&file, &path) };
         read(ask_watched(&mut pool, job, |pid| opener = pid, None).await);
         while std::path::Path::new(&format!("/proc/{opener}")).exists() {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;

@@ -92,7 +92,7 @@ mod tests {
     }
 
     fn outcome(look: Look, answer: Answer) -> Outcome {
-        Outcome { job: super::super::looks::sniff(look, 1, true), answer }
+        Outcome { job: super::super::looks::first(look, 1, crate::worker::pool::Line::Background), answer }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::watch::load::{Tables, Wishes};
 use crate::watch::record::Executable;
 use crate::watch::{Ask, Decide, Deciders, Keeping, Look, Wanted, Watch, boottime_ns};
 use crate::worker::child::locate::is_local;
-use crate::worker::pool::{Answer, Outcome, PoolConfig, ScanPool};
+use crate::worker::pool::{Answer, Line, Outcome, PoolConfig, ScanPool};
 use crate::worker::wire::NotRead;
 
 /// How often time alone is looked at: losses, counts that are due, the wall clock.
@@ -37,6 +37,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 const SENT_SHOWN_MAX: usize = 32;
 /// How long somebody who asks for the status may take to read it.
 const STATUS_WAIT: Duration = Duration::from_secs(2);
+
+/// How long the start waits for the children that look at files.
+const STAND_READY_MAX: Duration = Duration::from_secs(2);
 
 /// In the run directory: what the models of kept marks are.
 const MODELS: &str = "models.jsonl";
@@ -123,6 +126,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         looks: 0,
         overflows_told: 0,
     };
+    let _ = tokio::time::timeout(STAND_READY_MAX, daemon.pool.stand_ready()).await;
     if let Some(ready) = &ready {
         ready.touch()?;
     }
@@ -176,7 +180,7 @@ impl Daemon {
         let more = self.watch.take();
         for ask in self.watch.asks() {
             match ask {
-                Ask::Look(Wanted::Now(look)) => self.look(look, false),
+                Ask::Look(Wanted::Now(look)) => self.look(look, Line::First),
                 Ask::Look(Wanted::Sometime(put)) => self.backlog.push(put),
                 Ask::Processes { cgroup, pids } => {
                     for pid in self.processes.ask(cgroup, pids) {
@@ -187,16 +191,16 @@ impl Daemon {
             }
         }
         if let Some(look) = self.backlog.next(|put| self.watch.take_put(&put)) {
-            self.look(look, true);
+            self.look(look, Line::Background);
         }
         let acts = self.watch.due();
         self.judge_all(acts);
         more
     }
 
-    fn look(&mut self, look: Look, background: bool) {
+    fn look(&mut self, look: Look, line: Line) {
         self.looks += 1;
-        self.pool.submit(looks::sniff(look, self.looks, background));
+        self.pool.submit(looks::first(look, self.looks, line));
     }
 
     fn judge_all(&mut self, acts: Vec<crate::event::Act>) {
@@ -211,7 +215,7 @@ impl Daemon {
             return self.backlog.push(put);
         }
         let Outcome { job, answer } = &outcome;
-        let had_time = job.background.then(|| (job.pid, *answer == Answer::NotRead(NotRead::TimedOut)));
+        let had_time = (job.line == Line::Background).then(|| (job.pid, *answer == Answer::NotRead(NotRead::TimedOut)));
         let inode = job.inode;
         let inode = crate::event::InodeKey { dev: inode.dev, generation: inode.generation, ino: inode.ino };
         let stamp = job.stamp;
