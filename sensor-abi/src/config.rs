@@ -65,6 +65,8 @@ offsets! {
     dentry_name: "dentry"."d_name.name";
     dentry_name_len: "dentry"."d_name.len";
     dentry_inode: "dentry"."d_inode";
+    /// Where short names are: before 6.14 an array, since a union with one in it.
+    dentry_inline_name: "dentry"."d_iname" | "d_shortname.string";
     mount_mnt: "mount"."mnt";
     mount_parent: "mount"."mnt_parent";
     mount_mountpoint: "mount"."mnt_mountpoint";
@@ -146,9 +148,12 @@ pub struct Config {
     pub has_loop: u32,
     /// Candidates per cgroup and second; 0 is unlimited.
     pub candidates_per_s: u32,
-    pub reserved: u32,
+    /// 1: the kernel has `bpf_get_current_task_btf`.
+    pub has_known_task: u32,
     /// How long a held descriptor keeps the load window open, ns.
     pub load_window_ns: u64,
+    /// Of [`crate::name::suffix_slot`].
+    pub suffix_multiplier: u64,
     /// Where a kprobe finds the arguments of a function in `struct pt_regs`, bytes.
     pub argument_registers: [u32; ARGUMENTS_MAX],
 }

@@ -117,6 +117,16 @@ pub struct InodeInfo {
     pub reserved: [u8; 5],
 }
 
+/// Slots of map `INODE_SLOTS`.
+pub const INODE_SLOTS: u32 = 65_536;
+
+/// Where map `INODE_SLOTS` says whether `INODES` or `INODES_MALICIOUS` can know a file with this inode number. On most
+/// file systems numbers are handed out in order, so that a hundred models have a hundred slots.
+#[inline(always)]
+pub const fn inode_slot(ino: u64) -> u32 {
+    (ino ^ ino >> 32) as u32 % INODE_SLOTS
+}
+
 /// Value of map `FLOWS`, keyed by a socket's cookie (u64): a connection whose bytes are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -24,6 +24,24 @@ pub const fn suffix_key(tail: u64) -> u64 {
     key
 }
 
+/// One entry of map `SUFFIXES`: a key, and what a name with it is ([`crate::mark::suffix`]). All zeros where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Suffix {
+    pub key: u64,
+    pub class: u64,
+}
+
+/// Slots of map `SUFFIXES`.
+pub const SUFFIX_SLOTS: u32 = 1 << SUFFIX_BITS;
+const SUFFIX_BITS: u32 = 12;
+
+/// The only place where `key` can stand in a table that was made with `multiplier`: one look decides.
+#[inline(always)]
+pub const fn suffix_slot(key: u64, multiplier: u64) -> u32 {
+    (key.wrapping_mul(multiplier) >> (u64::BITS - SUFFIX_BITS)) as u32
+}
+
 /// Bytes from the last dot on, the dot included; 0 where there is none.
 #[inline(always)]
 pub const fn suffix_len(key: u64) -> usize {

@@ -6,7 +6,7 @@ use sensor_abi::counter::Counter;
 use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark};
 use sensor_abi::record::{ARGV_BYTES_MAX, FOLD_NS, Fold, FoldKey, Header, Load};
 
-use crate::field::{Address, field};
+use crate::field::{Address, Reach, member};
 use crate::maps::{BPF_NOEXIST, FOLDS, SCRATCH, SCRATCH_BYTES, SCRATCHES, SHARES, Scratch, count, lose, sensor_lose};
 use crate::task::now_ns;
 
@@ -78,6 +78,18 @@ impl Area {
     pub fn release(self) {
         // SAFETY: a live map value, eight-byte aligned.
         unsafe { atomic_add(&raw mut (*self.0).busy, -1) };
+    }
+
+    /// The same address, of which the verifier knows nothing: the memory of a map keeps no types, and a loop has to begin
+    /// with what it goes on with. To be asked before anything else is written.
+    #[inline(always)]
+    pub fn untyped(&self, address: Address) -> Address {
+        let slot: *mut Address = self.record();
+        // SAFETY: a live map value; volatile, because the compiler would know what it reads.
+        unsafe {
+            core::ptr::write_volatile(slot, address);
+            core::ptr::read_volatile(slot)
+        }
     }
 
     #[inline(always)]
@@ -220,9 +232,9 @@ pub const CUT: u64 = 1 << 32;
 /// Copies the arguments of the process with address space `mm`, which has to be the current one, to `at` and returns
 /// where they end. Source: `mm_struct.arg_start`, NULs between them.
 #[inline(always)]
-pub fn write_argv(bytes: *mut u8, at: u64, mm: Address) -> u64 {
-    let Some(start) = field!(mm, mm_arg_start, u64) else { return at | CUT };
-    let Some(end) = field!(mm, mm_arg_end, u64) else { return at | CUT };
+pub fn write_argv<R: Reach>(bytes: *mut u8, at: u64, mm: Address) -> u64 {
+    let Some(start) = member!(R, mm, mm_arg_start, u64) else { return at | CUT };
+    let Some(end) = member!(R, mm, mm_arg_end, u64) else { return at | CUT };
     let at_masked = forget(at) as usize & (SCRATCH_BYTES - 1);
     if at_masked > SCRATCH_BYTES - ARGV_BYTES_MAX || end <= start {
         return at | CUT;

@@ -2,10 +2,12 @@
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
-use crate::field::{CONFIG, loaded};
+use crate::field::{CONFIG, Checked, Direct, Reach, loaded};
 
 /// Where a program's arguments are.
 pub trait Entry {
+    /// How what they point to is read.
+    type Reach: Reach;
     /// Argument `index` of the kernel function; 0 where it can't be read.
     fn argument(ctx: *const u64, index: usize) -> u64;
 }
@@ -14,6 +16,8 @@ pub trait Entry {
 pub struct Typed;
 
 impl Entry for Typed {
+    type Reach = Direct;
+
     #[inline(always)]
     fn argument(ctx: *const u64, index: usize) -> u64 {
         // SAFETY: the verifier refuses a program whose context has no such argument.
@@ -25,6 +29,8 @@ impl Entry for Typed {
 pub struct Registers;
 
 impl Entry for Registers {
+    type Reach = Checked;
+
     #[inline(always)]
     fn argument(ctx: *const u64, index: usize) -> u64 {
         let at = loaded(&CONFIG.argument_registers[index]) as usize;
@@ -37,7 +43,7 @@ impl Entry for Registers {
 /// Declares a hook on kernel function `security_NAME`, which LSM hook `NAME` sees too.
 ///
 /// Makes the programs `lsm_NAME`, `fentry_NAME` and `kprobe_NAME`; userspace attaches one of them (`watch/load/attach.rs`
-/// has a line for each hook). The body is an expression whose value is dropped. On the LSM rung it doesn't run where an
+/// has a line for each hook). The body is an expression whose value is dropped; in it, `E` is the [`Entry`]. On the LSM rung it doesn't run where an
 /// earlier module refused; none of the programs refuses anything itself. A function that can't refuse is declared `-> void`.
 macro_rules! security_hook {
     // Behind the arguments stands what the modules before decided.

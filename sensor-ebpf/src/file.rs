@@ -8,7 +8,7 @@ use sensor_abi::identity::{ContentStamp, InodeKey};
 use sensor_abi::name::{KEY_BYTES, suffix_key};
 use sensor_abi::record::{COMPONENT_BYTES_MAX, PATH_STEPS_MAX, PATH_STEPS_UNROLLED_MAX, writers};
 
-use crate::field::{Address, field, offset, read};
+use crate::field::{Address, Checked, Reach, field, member, offset, read};
 use crate::maps::{SCRATCH, SCRATCH_BYTES};
 use crate::repeat::{self, repeat};
 
@@ -45,11 +45,11 @@ pub struct Place {
 }
 
 #[inline(always)]
-pub fn place_of(file: Address) -> Option<Place> {
+pub fn place_of<R: Reach>(file: Address) -> Option<Place> {
     Some(Place {
-        dentry: field!(file, file_path_dentry, Address)?,
-        mnt: field!(file, file_path_mnt, Address)?,
-        inode: field!(file, file_inode, Address)?,
+        dentry: member!(R, file, file_path_dentry, Address)?,
+        mnt: member!(R, file, file_path_mnt, Address)?,
+        inode: member!(R, file, file_inode, Address)?,
     })
 }
 
@@ -57,7 +57,7 @@ pub fn place_of(file: Address) -> Option<Place> {
 #[inline(always)]
 pub fn place_of_mapped(file: Address, mode: u32) -> Option<Place> {
     if mode & FMODE_BACKING == 0 || offset!(backing_path_dentry) == ABSENT {
-        return place_of(file);
+        return place_of::<Checked>(file);
     }
     let dentry: Address = field!(file, backing_path_dentry, Address)?;
     Some(Place { dentry, mnt: field!(file, backing_path_mnt, Address)?, inode: field!(dentry, dentry_inode, Address)? })
@@ -77,32 +77,32 @@ pub fn of_descriptor(task: Address, fd: u32) -> Option<Address> {
 }
 
 #[inline(always)]
-pub fn is_regular(inode: Address) -> bool {
-    matches!(field!(inode, inode_mode, u16), Some(mode) if mode & S_IFMT == S_IFREG)
+pub fn is_regular<R: Reach>(inode: Address) -> bool {
+    matches!(member!(R, inode, inode_mode, u16), Some(mode) if mode & S_IFMT == S_IFREG)
 }
 
 #[inline(always)]
-pub fn key_of(inode: Address) -> Option<InodeKey> {
-    let sb: Address = field!(inode, inode_sb, Address)?;
+pub fn key_of<R: Reach>(inode: Address) -> Option<InodeKey> {
+    let sb: Address = member!(R, inode, inode_sb, Address)?;
     Some(InodeKey {
-        ino: field!(inode, inode_ino, u64)?,
-        dev: field!(sb, sb_dev, u32)?,
-        generation: field!(inode, inode_generation, u32)?,
+        ino: member!(R, inode, inode_ino, u64)?,
+        dev: member!(R, sb, sb_dev, u32)?,
+        generation: member!(R, inode, inode_generation, u32)?,
     })
 }
 
 #[inline(always)]
-pub fn stamp_of(inode: Address) -> Option<ContentStamp> {
+pub fn stamp_of<R: Reach>(inode: Address) -> Option<ContentStamp> {
     let ns = offset!(inode_ctime_ns);
-    let ctime_s: i64 = field!(inode, inode_ctime_s, i64)?;
+    let ctime_s: i64 = member!(R, inode, inode_ctime_s, i64)?;
     let ctime_ns: u32 = if ns == ABSENT {
         // A `timespec64`: the nanoseconds stand behind the seconds.
-        read(inode, offset!(inode_ctime_s) + 8)?
+        R::read(inode, offset!(inode_ctime_s) + 8)?
     } else {
-        read(inode, ns)?
+        R::read(inode, ns)?
     };
     let ctime_ns = ctime_ns & !CTIME_QUERIED;
-    Some(ContentStamp { size: field!(inode, inode_size, u64)?, ctime_s, ctime_ns, reserved: 0 })
+    Some(ContentStamp { size: member!(R, inode, inode_size, u64)?, ctime_s, ctime_ns, reserved: 0 })
 }
 
 #[inline(always)]
@@ -112,13 +112,14 @@ pub fn is_same_content(a: &ContentStamp, b: &ContentStamp) -> bool {
 
 /// Who could change the content now. Bits of [`writers`].
 #[inline(always)]
-pub fn writers_of(inode: Address) -> u32 {
+pub fn writers_of<R: Reach>(inode: Address) -> u32 {
     let mut found = 0;
     // Negative where writing is denied (a running executable).
-    if field!(inode, inode_writecount, i32).is_some_and(|count| count > 0) {
+    if member!(R, inode, inode_writecount, i32).is_some_and(|count| count > 0) {
         found |= writers::OPEN;
     }
-    let writable = field!(inode, inode_mapping, Address).and_then(|mapping| field!(mapping, mapping_writable, i32));
+    let mapping = member!(R, inode, inode_mapping, Address);
+    let writable = mapping.and_then(|mapping| member!(R, mapping, mapping_writable, i32));
     if writable.is_some_and(|count| count > 0) {
         found |= writers::MAPPED;
     }
@@ -132,24 +133,48 @@ pub struct Name {
 }
 
 #[inline(always)]
-pub fn name_of(dentry: Address) -> Option<Name> {
-    Some(Name { text: field!(dentry, dentry_name, Address)?, len: field!(dentry, dentry_name_len, u32)? })
+pub fn name_of<R: Reach>(dentry: Address) -> Option<Name> {
+    Some(Name { text: member!(R, dentry, dentry_name, Address)?, len: member!(R, dentry, dentry_name_len, u32)? })
 }
 
-/// Key of the eight bytes that end `skip` bytes before the name's end.
+/// Key of the eight bytes that end `skip` bytes before the end of `dentry`'s name.
 #[inline(always)]
-pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
+pub fn tail_key<R: Reach>(dentry: Address, name: &Name, skip: u32) -> Option<u64> {
     if name.len <= skip {
         return None;
     }
     let len = name.len - skip;
-    if len >= KEY_BYTES as u32 {
-        Some(suffix_key(read::<u64>(name.text, len - KEY_BYTES as u32)?))
+    let start = len.saturating_sub(KEY_BYTES as u32);
+    let bytes = if R::KNOWN && len < INLINE_NAME_BYTES_MIN && name.text == inline_name(dentry) {
+        inline_bytes::<R>(dentry, start)?
     } else {
         // Names live in at least 32 inline bytes or a longer allocation: eight bytes are always readable.
-        let bytes: u64 = read(name.text, 0)?;
-        Some(suffix_key(bytes << ((KEY_BYTES as u32 - len) * 8)))
-    }
+        read(name.text, start)?
+    };
+    let missing = (KEY_BYTES as u32).saturating_sub(len);
+    Some(suffix_key(bytes << (missing * 8)))
+}
+
+/// Bytes that every kernel has for short names inside a `struct dentry`: DNAME_INLINE_LEN.
+const INLINE_NAME_BYTES_MIN: u32 = 32;
+
+#[inline(always)]
+fn inline_name(dentry: Address) -> Address {
+    dentry.wrapping_add(offset!(dentry_inline_name) as usize)
+}
+
+/// Eight bytes of an inline name, from `start` on. The verifier takes no offsets that it doesn't know, so words are read
+/// and put together.
+#[inline(always)]
+fn inline_bytes<R: Reach>(dentry: Address, start: u32) -> Option<u64> {
+    let word = |index: u32| R::read::<u64>(dentry, offset!(dentry_inline_name) + 8 * index);
+    let (low, high) = match start / 8 {
+        0 => (word(0)?, word(1)?),
+        1 => (word(1)?, word(2)?),
+        _ => (word(2)?, word(3)?),
+    };
+    let shift = start % 8 * 8;
+    Some(low >> shift | high << 1 << (63 - shift))
 }
 
 /// Writes the path's components into `bytes` from `start` on, leaf first, each ended by NUL, at most `bytes_max` of
@@ -159,7 +184,7 @@ pub fn tail_key(name: &Name, skip: u32) -> Option<u64> {
 /// `prepend_path`), so a container's path is the container's own.
 #[inline(always)]
 pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> u64 {
-    match place_of(file) {
+    match place_of::<Checked>(file) {
         Some(place) => write_path_at(bytes, start, place.dentry, place.mnt, bytes_max),
         None => start | TRUNCATED,
     }
@@ -181,7 +206,8 @@ pub extern "C" fn sensor_write_path(area: u64, start: u64, dentry: u64, vfsmount
     // SAFETY: the field of a live map value.
     let bytes = unsafe { (&raw mut (*scratch).bytes).cast() };
     let (dentry, vfsmount) = (dentry as Address, vfsmount as Address);
-    let mut climb = Climb { dentry, vfsmount, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
+    let Some(root) = field!(vfsmount, vfsmount_root, Address) else { return start | TRUNCATED };
+    let mut climb = Climb { dentry, vfsmount, root, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
     // SAFETY: the step takes a `Climb`.
     unsafe { repeat::<_, PATH_STEPS_UNROLLED_MAX>(PATH_STEPS_MAX, &mut climb, climb_step) };
     climb.end | climb.truncated
@@ -192,6 +218,8 @@ pub extern "C" fn sensor_write_path(area: u64, start: u64, dentry: u64, vfsmount
 struct Climb {
     dentry: Address,
     vfsmount: Address,
+    /// That mount's.
+    root: Address,
     bytes: *mut u8,
     /// Where the next component goes.
     end: u64,
@@ -205,10 +233,7 @@ struct Climb {
 unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     // SAFETY: `repeat` hands over what `write_path` gave it, on the stack of the caller.
     let climb = unsafe { &mut *climb.cast::<Climb>() };
-    // One after the other: verifiers before 6.x lose which of two reads was tested.
-    let Some(parent) = field!(climb.dentry, dentry_parent, Address) else { return repeat::STOP };
-    let Some(root) = field!(climb.vfsmount, vfsmount_root, Address) else { return repeat::STOP };
-    if climb.dentry == root {
+    if climb.dentry == climb.root {
         let mount = climb.vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
         let Some(above) = field!(mount, mount_parent, Address) else { return repeat::STOP };
         let Some(point) = field!(mount, mount_mountpoint, Address) else { return repeat::STOP };
@@ -218,15 +243,15 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
         }
         climb.dentry = point;
         climb.vfsmount = above.wrapping_add(offset!(mount_mnt) as usize);
+        let Some(root) = field!(climb.vfsmount, vfsmount_root, Address) else { return repeat::STOP };
+        climb.root = root;
         return repeat::GO_ON;
     }
     let at = climb.end as usize & (SCRATCH_BYTES - 1);
     if climb.end > climb.last || at > SCRATCH_BYTES - COMPONENT_BYTES_MAX {
         return repeat::STOP;
     }
-    let Some(text) = field!(climb.dentry, dentry_name, Address) else {
-        return repeat::STOP;
-    };
+    let Some((parent, text)) = parent_and_text(climb.dentry) else { return repeat::STOP };
     // SAFETY: `at` leaves room for the longest component; the helper checks the source and writes a final NUL.
     let written =
         unsafe { bpf_probe_read_kernel_str(climb.bytes.add(at).cast(), COMPONENT_BYTES_MAX as u32, text.cast()) };
@@ -246,11 +271,24 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     repeat::GO_ON
 }
 
+/// The folder of a name, and where its text is: neighbours in `struct dentry`, so that one read gets both.
+#[inline(always)]
+fn parent_and_text(dentry: Address) -> Option<(Address, Address)> {
+    if offset!(dentry_name) == offset!(dentry_parent) + 16 {
+        let [parent, _, text] = field!(dentry, dentry_parent, [Address; 3])?;
+        return Some((parent, text));
+    }
+    Some((field!(dentry, dentry_parent, Address)?, field!(dentry, dentry_name, Address)?))
+}
+
 /// The identity of the executable that `task` runs.
 #[inline(always)]
-pub fn exe_of(task: Address) -> Option<(Address, InodeKey)> {
-    let mm: Address = field!(task, task_mm, Address)?;
-    let exe: Address = field!(mm, mm_exe_file, Address)?;
-    let inode: Address = field!(exe, file_inode, Address)?;
-    Some((exe, key_of(inode)?))
+pub fn exe_of<R: Reach>(task: Address) -> Option<(Address, InodeKey)> {
+    let mm: Address = member!(R, task, task_mm, Address)?;
+    let exe: Address = member!(R, mm, mm_exe_file, Address)?;
+    if exe.is_null() {
+        return None;
+    }
+    let inode: Address = member!(R, exe, file_inode, Address)?;
+    Some((exe, key_of::<R>(inode)?))
 }

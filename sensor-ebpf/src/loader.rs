@@ -4,7 +4,7 @@ use sensor_abi::identity::TaskKey;
 use sensor_abi::mark::{LoadSet, Mark, role};
 use sensor_abi::record::{Header, Load};
 
-use crate::field::{Address, field};
+use crate::field::{Address, Checked, field};
 use crate::maps::{LOAD_SETS, TASKS};
 use crate::task::Who;
 use crate::{emit, mark, task, window};
@@ -22,7 +22,13 @@ pub struct Loader {
 /// everybody else.
 #[inline(always)]
 pub fn current_is_marked() -> bool {
-    TASKS.get_ptr(task::current_tgid()).is_some()
+    is_marked(task::current_tgid())
+}
+
+/// The same of process `tgid`.
+#[inline(always)]
+pub fn is_marked(tgid: u32) -> bool {
+    TASKS.get_ptr(tgid).is_some()
 }
 
 /// The current process, if it carries a load and loads for itself.
@@ -38,7 +44,7 @@ pub fn current() -> Option<Loader> {
 pub fn from_memory() -> Option<Loader> {
     let task = task::current();
     let mark = TASKS.get_ptr_mut(field!(task, task_tgid, u32)?)?;
-    let key = task::key_of(task)?;
+    let key = task::key_of::<Checked>(task)?;
     // SAFETY: a live map value.
     if unsafe { (*mark).start_boottime_ns } != key.start_boottime_ns {
         return None;
@@ -77,7 +83,7 @@ impl Loader {
     pub unsafe fn write(&self, kind: u16, held: u64, header: *mut Header, load: *mut Load) -> u64 {
         // SAFETY: the caller's promise; mark and set are live map values.
         unsafe {
-            task::write_header_of(header, kind, self.task, self.key, self.who);
+            task::write_header_of::<Checked>(header, kind, self.task, self.key, self.who);
             emit::write_load(load, self.mark, self.set, held as u8, (held >> 8) as u8)
         }
     }

@@ -25,6 +25,8 @@ mod file;
 #[cfg(target_arch = "bpf")]
 mod hook;
 #[cfg(target_arch = "bpf")]
+mod judge;
+#[cfg(target_arch = "bpf")]
 mod loader;
 #[cfg(target_arch = "bpf")]
 mod maps;

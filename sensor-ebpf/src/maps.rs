@@ -1,11 +1,12 @@
 //! Every map of the kernel half: bounded, and what happens when it is full stands beside it.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sensor_abi::act::{CALLS_MAX, NAMES_MAX, Shape};
 use sensor_abi::counter::{COUNTERS as COUNTERS_LEN, Counter, LossKey};
 use sensor_abi::identity::InodeKey;
-use sensor_abi::mark::{BornThread, Flow, InodeInfo, LoadSet, Mark};
+use sensor_abi::mark::{BornThread, Flow, INODE_SLOTS as INODE_SLOTS_LEN, InodeInfo, LoadSet, Mark};
+use sensor_abi::name::{SUFFIX_SLOTS, Suffix};
 use sensor_abi::record::{Fold, FoldKey, RECORD_BYTES_MAX};
 
 use crate::emit::atomic_add;
@@ -28,13 +29,20 @@ pub static INODES: LruHashMap<InodeKey, InodeInfo> = LruHashMap::with_max_entrie
 #[map]
 pub static INODES_MALICIOUS: HashMap<InodeKey, InodeInfo> = HashMap::with_max_entries(4_096, 0);
 
+/// 0 where neither of the two above ever held a file with such an inode number
+/// ([`sensor_abi::mark::inode_slot`]): that is almost every file, and this look-up costs next to nothing. Never cleared:
+/// a number too many costs time and nothing else.
+#[map]
+pub static INODE_SLOTS: Array<u64> = Array::with_max_entries(INODE_SLOTS_LEN, 0);
+
 /// Executable -> role, decided by userspace. LRU: forgetting means asking again.
 #[map]
 pub static EXES: LruHashMap<InodeKey, u8> = LruHashMap::with_max_entries(4_096, 0);
 
-/// Last 8 bytes of a name, case folded, digits as `0`, masked from the last dot -> class. Written at start.
+/// Last 8 bytes of a name, case folded, digits as `0`, masked from the last dot -> class, by
+/// [`sensor_abi::name::suffix_slot`]. Written at start.
 #[map]
-pub static SUFFIXES: HashMap<u64, u8> = HashMap::with_max_entries(256, 0);
+pub static SUFFIXES: Array<Suffix> = Array::with_max_entries(SUFFIX_SLOTS, 0);
 
 /// Base names of programs that open files for others: shells, and what starts another program in its own place. Keyed as
 /// `SUFFIXES`. Written at start.

@@ -9,7 +9,7 @@ use sensor_abi::identity::{InodeKey, TaskKey};
 use sensor_abi::mark::{Artifact, InodeInfo, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role, verdict};
 
 use crate::emit::{Area, atomic_add, forget};
-use crate::field::{Address, config};
+use crate::field::{Address, Checked, config};
 use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, lose, needed};
 use crate::repeat::{self, repeat};
 use crate::task::now_ns;
@@ -31,7 +31,7 @@ pub fn find(key: &TaskKey) -> Option<*mut Mark> {
 pub fn find_current() -> Option<(*mut Mark, Address, TaskKey)> {
     let mark = TASKS.get_ptr_mut(task::current_tgid())?;
     let current = task::current();
-    let key = needed(task::key_of(current))?;
+    let key = needed(task::key_of::<Checked>(current))?;
     // SAFETY: a live map value.
     (unsafe { (*mark).start_boottime_ns } == key.start_boottime_ns).then_some((mark, current, key))
 }

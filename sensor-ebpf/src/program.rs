@@ -2,7 +2,7 @@
 
 use sensor_abi::name::KEY_BYTES;
 
-use crate::field::{Address, field, read};
+use crate::field::{Address, Reach, field, member, read};
 use crate::file;
 use crate::maps::{CARRIERS, PYTHONS};
 
@@ -35,8 +35,8 @@ pub fn is_python_name(name: &file::Name) -> bool {
 
 /// The process `tgid` runs another program: the file named `dentry`.
 #[inline(always)]
-pub fn executed(tgid: u32, dentry: Address) {
-    let python = file::name_of(dentry).is_some_and(|name| is_python_name(&name));
+pub fn executed<R: Reach>(tgid: u32, dentry: Address) {
+    let python = file::name_of::<R>(dentry).is_some_and(|name| is_python_name(&name));
     if python {
         set_python(tgid);
     } else if is_python(tgid) {
@@ -47,14 +47,14 @@ pub fn executed(tgid: u32, dentry: Address) {
 /// Is this executable a shell, or a program that starts another in its own place, which only root could have put there?
 /// What it opens is its child's to load, and nothing else is known of it.
 #[inline(always)]
-pub fn is_carrier(exe: Address) -> bool {
-    carries(exe).is_some()
+pub fn is_carrier<R: Reach>(exe: Address) -> bool {
+    carries::<R>(exe).is_some()
 }
 
 #[inline(always)]
-fn carries(exe: Address) -> Option<()> {
-    let dentry: Address = field!(exe, file_path_dentry, Address)?;
-    let key = file::tail_key(&file::name_of(dentry)?, 0)?;
+fn carries<R: Reach>(exe: Address) -> Option<()> {
+    let dentry: Address = member!(R, exe, file_path_dentry, Address)?;
+    let key = file::tail_key::<R>(dentry, &file::name_of::<R>(dentry)?, 0)?;
     CARRIERS.get_ptr(key)?;
     // Mounted by itself over another name: its name is not its own.
     let mount: Address = field!(exe, file_path_mnt, Address)?;

@@ -2,13 +2,13 @@
 
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
-    bpf_ktime_get_boot_ns,
+    bpf_ktime_get_boot_ns, generated::bpf_get_current_task_btf,
 };
 use sensor_abi::ABI_VERSION;
 use sensor_abi::identity::TaskKey;
 use sensor_abi::record::{ANCESTORS_MAX, Header, UNKNOWN_UID};
 
-use crate::field::{Address, field};
+use crate::field::{Address, Reach, field, member};
 
 #[inline(always)]
 pub fn now_ns() -> u64 {
@@ -20,6 +20,13 @@ pub fn now_ns() -> u64 {
 pub fn current() -> Address {
     // SAFETY: no arguments; the address is only ever read through checked reads.
     unsafe { bpf_get_current_task() as Address }
+}
+
+/// The same, known to the verifier. Only where `config!(has_known_task)` says that the kernel has it (5.11).
+#[inline(always)]
+pub fn current_known() -> Address {
+    // SAFETY: no arguments; a task that runs is there.
+    unsafe { bpf_get_current_task_btf().cast_const().cast() }
 }
 
 #[inline(always)]
@@ -40,20 +47,20 @@ pub fn current_cgroup() -> u64 {
 
 /// The process (thread group) that `task` belongs to.
 #[inline(always)]
-pub fn key_of(task: Address) -> Option<TaskKey> {
-    let leader: Address = field!(task, task_group_leader, Address)?;
+pub fn key_of<R: Reach>(task: Address) -> Option<TaskKey> {
+    let leader: Address = member!(R, task, task_group_leader, Address)?;
     Some(TaskKey {
-        start_boottime_ns: field!(leader, task_start_boottime, u64)?,
-        tgid: field!(task, task_tgid, u32)?,
+        start_boottime_ns: member!(R, leader, task_start_boottime, u64)?,
+        tgid: member!(R, task, task_tgid, u32)?,
         reserved: 0,
     })
 }
 
 /// The process that `task`'s real parent belongs to.
 #[inline(always)]
-pub fn parent_of(task: Address) -> Option<TaskKey> {
-    let parent: Address = field!(task, task_real_parent, Address)?;
-    key_of(parent)
+pub fn parent_of<R: Reach>(task: Address) -> Option<TaskKey> {
+    let parent: Address = member!(R, task, task_real_parent, Address)?;
+    key_of::<R>(parent)
 }
 
 /// Writes the header of a record about `task`.
@@ -61,9 +68,9 @@ pub fn parent_of(task: Address) -> Option<TaskKey> {
 /// # Safety
 /// `header` points to writable memory of its size.
 #[inline(always)]
-pub unsafe fn write_header(header: *mut Header, kind: u16, task: Address, key: TaskKey) {
+pub unsafe fn write_header<R: Reach>(header: *mut Header, kind: u16, task: Address, key: TaskKey) {
     // SAFETY: the caller's promise.
-    unsafe { write_header_of(header, kind, task, key, who_is_current()) };
+    unsafe { write_header_of::<R>(header, kind, task, key, who_is_current()) };
 }
 
 /// What a header says of a process beside its identity.
@@ -95,13 +102,13 @@ pub fn who(task: Address) -> Who {
 /// # Safety
 /// `header` points to writable memory of its size.
 #[inline(always)]
-pub unsafe fn write_header_of(header: *mut Header, kind: u16, task: Address, key: TaskKey, who: Who) {
-    let parent = parent_of(task).unwrap_or_default();
+pub unsafe fn write_header_of<R: Reach>(header: *mut Header, kind: u16, task: Address, key: TaskKey, who: Who) {
+    let parent = parent_of::<R>(task).unwrap_or_default();
     // SAFETY: the caller's promise.
     unsafe {
         (*header).abi = ABI_VERSION;
         (*header).kind = kind;
-        (*header).tid = field!(task, task_pid, u32).unwrap_or(0);
+        (*header).tid = member!(R, task, task_pid, u32).unwrap_or(0);
         (*header).time_ns = now_ns();
         (*header).task = key;
         (*header).parent = parent;
@@ -117,13 +124,13 @@ pub unsafe fn write_header_of(header: *mut Header, kind: u16, task: Address, key
 /// # Safety
 /// `ancestors` points to writable memory of its size.
 #[inline(always)]
-pub unsafe fn write_ancestors(ancestors: *mut [TaskKey; ANCESTORS_MAX], task: Address) {
+pub unsafe fn write_ancestors<R: Reach>(ancestors: *mut [TaskKey; ANCESTORS_MAX], task: Address) {
     // SAFETY: the caller's promise.
     unsafe { core::ptr::write_bytes(ancestors, 0, 1) };
     let mut at = task;
     for i in 0..ANCESTORS_MAX {
-        let Some(parent) = field!(at, task_real_parent, Address) else { return };
-        let Some(key) = key_of(parent) else { return };
+        let Some(parent) = member!(R, at, task_real_parent, Address) else { return };
+        let Some(key) = key_of::<R>(parent) else { return };
         if key.tgid == 0 {
             return;
         }

@@ -6,7 +6,7 @@
 use sensor_abi::act::{access, call, place};
 
 use crate::act::{self, Path};
-use crate::field::{Address, field, number, offset, read};
+use crate::field::{Address, Checked, field, number, offset, read};
 use crate::maps::NAMES;
 use crate::{file, loader, task};
 
@@ -17,7 +17,7 @@ const PIDTYPE_TGID: u32 = 1;
 
 /// A process that carries no load pays one look-up.
 #[inline(always)]
-pub fn opened(file: Address, mode: u32) {
+pub fn opened(file: Address, mode: u32, tgid: u32) {
     let mut wanted = 0u8;
     if mode & file::FMODE_READ != 0 {
         wanted |= access::READ;
@@ -28,7 +28,7 @@ pub fn opened(file: Address, mode: u32) {
     if wanted == 0 || mode & (file::FMODE_PATH | file::FMODE_NOACCOUNT) != 0 {
         return;
     }
-    if loader::current_is_marked() {
+    if loader::is_marked(tgid) {
         sensor_accessed(number(file), u64::from(wanted));
     }
 }
@@ -49,7 +49,7 @@ fn accessed(file: Address, wanted: u8) -> Option<()> {
         return None;
     }
     let inode: Address = field!(file, file_inode, Address)?;
-    if !file::is_regular(inode) {
+    if !file::is_regular::<Checked>(inode) {
         return None;
     }
     let about = subject(inode, task::current())?;
@@ -72,7 +72,7 @@ pub fn meaning(dentry: Address) -> u8 {
 
 #[inline(always)]
 fn of_name(dentry: Address, at: u32) -> u8 {
-    let key = file::name_of(dentry).and_then(|name| file::tail_key(&name, 0));
+    let key = file::name_of::<Checked>(dentry).and_then(|name| file::tail_key::<Checked>(dentry, &name, 0));
     // SAFETY: plain bytes.
     let bits = key.and_then(|key| unsafe { NAMES.get(key) }.copied()).unwrap_or(0);
     bits >> at & (access::READ | access::WRITE)

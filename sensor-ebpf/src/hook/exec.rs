@@ -16,7 +16,7 @@ use sensor_abi::record::{EXE_BYTES_MAX, Exec, kind};
 use crate::act::{self, Path};
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
-use crate::field::{Address, field};
+use crate::field::{Address, Checked, field};
 use crate::maps::{Before, EXEC_BEFORE, LOAD_SETS, RING_PRIORITY, TASKS, THREADS, count, needed};
 use crate::{file, mark, task, window};
 
@@ -104,8 +104,8 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     let bytes = area.bytes();
     // SAFETY: the area is larger than the record's fixed part; mark and set are live map values.
     let artifacts = unsafe {
-        task::write_header(&raw mut (*record).header, kind::EXEC, current, key);
-        (*record).exe = file::key_of(inode).unwrap_or_default();
+        task::write_header::<Checked>(&raw mut (*record).header, kind::EXEC, current, key);
+        (*record).exe = file::key_of::<Checked>(inode).unwrap_or_default();
         (*record).nlink = field!(inode, inode_nlink, u32).unwrap_or(1);
         (*record).reserved = [0; 6];
         emit::write_load(&raw mut (*record).load, mark, set, held, 0)
@@ -113,7 +113,7 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     let strings = emit::write_artifacts(bytes, size_of::<Exec>() as u64, set, artifacts);
     let exe = emit::forget(file::write_path(bytes, strings, file, EXE_BYTES_MAX as u64));
     let exe_end = exe & 0xffff;
-    let argv = emit::write_argv(bytes, exe_end, mm);
+    let argv = emit::write_argv::<Checked>(bytes, exe_end, mm);
     let end = argv & 0xffff;
     // SAFETY: as above.
     unsafe {

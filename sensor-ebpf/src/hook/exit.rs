@@ -11,7 +11,7 @@ use sensor_abi::mark::role;
 use sensor_abi::record::{Header, kind};
 
 use crate::emit::Area;
-use crate::field::{Address, config, field};
+use crate::field::{Address, Checked, config, field};
 use crate::maps::{RING_PRIORITY, TASKS, THREADS, count, needed};
 use crate::{mark, task};
 
@@ -46,7 +46,7 @@ fn exited() -> Option<()> {
     mark::unref(set);
     let area = Area::claim()?;
     // SAFETY: the area is larger than the record.
-    unsafe { task::write_header(area.record::<Header>(), kind::EXIT, current, key) };
+    unsafe { task::write_header::<Checked>(area.record::<Header>(), kind::EXIT, current, key) };
     area.send(&RING_PRIORITY, size_of::<Header>() as u64);
     Some(())
 }

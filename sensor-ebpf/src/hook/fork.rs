@@ -14,7 +14,7 @@ use sensor_abi::record::{Fork, kind};
 
 use crate::act::{self, Path};
 use crate::emit::Area;
-use crate::field::{Address, config, field, offset, read};
+use crate::field::{Address, Checked, Direct, config, field, member, offset, read};
 use crate::maps::{BPF_NOEXIST, LOAD_SETS, RING_PRIORITY, TASKS, count, lose, needed};
 use crate::{mark, program, task, window};
 
@@ -32,11 +32,10 @@ fn forked(child: Address) -> Option<()> {
         count(Counter::CanaryFork);
         return own_child(child);
     }
-    let child_tgid = needed(field!(child, task_tgid, u32))?;
+    let child_tgid = member!(Direct, child, task_tgid, u32)?;
     if child_tgid != tgid && program::is_python(tgid) {
         program::set_python(child_tgid);
     }
-    TASKS.get_ptr(tgid)?;
     let (parent, creator, creator_key) = mark::find_current()?;
     if child_tgid == tgid {
         // SAFETY: `parent` is a live map value.
@@ -49,7 +48,7 @@ fn forked(child: Address) -> Option<()> {
         role::OWN => return own_child(child),
         _ => {}
     }
-    let child_key = needed(task::key_of(child))?;
+    let child_key = needed(task::key_of::<Checked>(child))?;
     // A thread of the creator may be changing its set: the child's share is counted before anybody can free it.
     // SAFETY: as above.
     let mut inherited: Mark = unsafe {
@@ -75,7 +74,7 @@ fn forked(child: Address) -> Option<()> {
     let record: *mut Fork = area.record();
     // SAFETY: the area is larger than the record.
     unsafe {
-        task::write_header(&raw mut (*record).header, kind::FORK, creator, creator_key);
+        task::write_header::<Checked>(&raw mut (*record).header, kind::FORK, creator, creator_key);
         (*record).child = child_key;
     }
     area.send(&RING_PRIORITY, size_of::<Fork>() as u64);
@@ -147,7 +146,7 @@ fn inherit(key: &TaskKey, inherited: &Mark) -> bool {
 /// The sensor's children are the sensor.
 #[inline(always)]
 fn own_child(child: Address) -> Option<()> {
-    let key = task::key_of(child)?;
+    let key = task::key_of::<Checked>(child)?;
     if key.tgid == task::current_tgid() {
         return None;
     }

@@ -12,12 +12,12 @@ use sensor_abi::counter::Counter;
 use sensor_abi::mark::role;
 use sensor_abi::record::reason;
 
-use super::open::why;
 use super::receive::got;
-use crate::field::{Address, config, field, read};
+use crate::emit;
+use crate::field::{Address, Checked, Direct, config, field, member, read};
 use crate::maps::{INHERITED, TASKS, count, lose};
 use crate::repeat::{self, repeat};
-use crate::{file, program, task};
+use crate::{file, judge, program, task};
 
 /// Descriptors and words of the table's bitmap that are looked at.
 const STEPS_MAX: u32 = 4_096;
@@ -37,8 +37,8 @@ fn inherits(bprm: Address) -> Option<()> {
     if tgid == config!(own_tgid) {
         return None;
     }
-    let exe: Address = field!(bprm, bprm_file, Address)?;
-    program::executed(tgid, field!(exe, file_path_dentry, Address)?);
+    let exe: Address = member!(Direct, bprm, bprm_file, Address)?;
+    program::executed::<Direct>(tgid, member!(Direct, exe, file_path_dentry, Address)?);
     if let Some(mark) = TASKS.get_ptr(tgid) {
         // SAFETY: a live map value.
         if unsafe { (*mark).role } == role::OWN {
@@ -49,18 +49,7 @@ fn inherits(bprm: Address) -> Option<()> {
         }
         return None;
     }
-    let files: Address = field!(task::current(), task_files, Address)?;
-    let fdt: Address = field!(files, files_fdt, Address)?;
-    let mut walk = Walk {
-        descriptors: field!(fdt, fdt_fd, Address)?,
-        open: field!(fdt, fdt_open_fds, Address)?,
-        words: u64::from(field!(fdt, fdt_max_fds, u32)? / 64),
-        next: 0,
-        base: 0,
-        bits: 0,
-        found: 0,
-        models: 0,
-    };
+    let mut walk = Walk::of(task::current())?;
     // SAFETY: the step takes a `Walk`.
     unsafe { repeat::<_, STEPS_UNROLLED_MAX>(STEPS_MAX, &mut walk, step) };
     if walk.models > 1 {
@@ -101,10 +90,43 @@ struct Walk {
     models: u32,
 }
 
+impl Walk {
+    #[inline(always)]
+    fn of(task: Address) -> Option<Self> {
+        let files: Address = field!(task, task_files, Address)?;
+        let fdt: Address = field!(files, files_fdt, Address)?;
+        Some(Self {
+            descriptors: field!(fdt, fdt_fd, Address)?,
+            open: field!(fdt, fdt_open_fds, Address)?,
+            words: u64::from(field!(fdt, fdt_max_fds, u32)? / 64),
+            next: 0,
+            base: 0,
+            bits: 0,
+            found: 0,
+            models: 0,
+        })
+    }
+}
+
+impl Walk {
+    /// Where the loop is unrolled, each turn has to begin alike, or the verifier follows every way through all of them.
+    #[inline(always)]
+    fn forget(&mut self) {
+        for number in [&mut self.next, &mut self.base, &mut self.bits] {
+            *number = emit::forget(*number);
+        }
+        self.found = emit::forget(u64::from(self.found)) as u32;
+        self.models = emit::forget(u64::from(self.models)) as u32;
+    }
+}
+
 /// One word, or one descriptor.
 unsafe extern "C" fn step(_: u32, walk: *mut c_void) -> c_long {
     // SAFETY: `repeat` hands over what `inherits` gave it, on the stack of the caller.
     let walk = unsafe { &mut *walk.cast::<Walk>() };
+    if config!(has_loop) == 0 {
+        walk.forget();
+    }
     if walk.bits == 0 {
         if walk.next >= walk.words {
             return repeat::STOP;
@@ -133,7 +155,7 @@ fn is_model(descriptors: Address, fd: u32) -> Option<()> {
         return None;
     }
     let inode: Address = field!(file, file_inode, Address)?;
-    if !file::is_regular(inode) {
+    if !file::is_regular::<Checked>(inode) {
         return None;
     }
     let mode: u32 = field!(file, file_mode, u32)?;
@@ -141,7 +163,7 @@ fn is_model(descriptors: Address, fd: u32) -> Option<()> {
         return None;
     }
     let dentry: Address = field!(file, file_path_dentry, Address)?;
-    why(dentry, inode, task::current_tgid(), mode & file::FMODE_WRITE == 0).map(drop)
+    judge::why::<Checked>(dentry, inode, task::current_tgid(), mode & file::FMODE_WRITE == 0).map(drop)
 }
 
 /// The current process was started with a model as its descriptor `fd`.

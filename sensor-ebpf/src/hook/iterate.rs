@@ -7,10 +7,10 @@ use core::ffi::c_void;
 
 use sensor_abi::record::{NO_FD, reason};
 
-use super::open::{model_opened, why};
-use crate::field::{Address, field};
+use super::open::model_opened;
+use crate::field::{Address, Checked, field};
 use crate::file::Place;
-use crate::{file, program};
+use crate::{file, judge, program};
 
 /// `struct bpf_iter__task_file`
 #[repr(C)]
@@ -59,7 +59,7 @@ fn held(task: Address, file: Address, fd: u32) -> Option<()> {
     if mode & file::FMODE_NOACCOUNT != 0 {
         return None;
     }
-    found(task, file, file::place_of(file)?, mode, fd, reason::FOUND_OPEN)
+    found(task, file, file::place_of::<Checked>(file)?, mode, fd, reason::FOUND_OPEN)
 }
 
 #[inline(always)]
@@ -70,7 +70,7 @@ fn mapped(task: Address, vma: Address) -> Option<()> {
     }
     let mode: u32 = field!(file, file_mode, u32)?;
     let place = file::place_of_mapped(file, mode)?;
-    if program::is_python_name(&file::name_of(place.dentry)?) {
+    if program::is_python_name(&file::name_of::<Checked>(place.dentry)?) {
         program::set_python(field!(task, task_tgid, u32)?);
     }
     found(task, file, place, mode, NO_FD, reason::FOUND_MAPPED)
@@ -82,11 +82,11 @@ fn found(task: Address, file: Address, place: Place, mode: u32, fd: u32, reason:
         return None;
     }
     let tgid = field!(task, task_tgid, u32)?;
-    let looked = why(place.dentry, place.inode, tgid, mode & file::FMODE_WRITE == 0)?;
+    let looked = judge::why::<Checked>(place.dentry, place.inode, tgid, mode & file::FMODE_WRITE == 0)?;
     let reason = if looked == reason::UNKNOWN_NAME {
         // The program itself is mapped by everybody who runs it. (Libraries are known by their names; one that isn't costs
         // one look, and so does a model that its loader maps as if it were code.)
-        if file::exe_of(task).is_some_and(|(_, exe)| file::key_of(place.inode) == Some(exe)) {
+        if file::exe_of::<Checked>(task).is_some_and(|(_, exe)| file::key_of::<Checked>(place.inode) == Some(exe)) {
             return None;
         }
         looked

@@ -7,11 +7,11 @@
 use sensor_abi::counter::Counter;
 use sensor_abi::record::{NO_FD, reason};
 
-use super::open::{model_opened, why};
+use super::open::model_opened;
 use crate::entry::security_hook;
-use crate::field::{Address, field};
+use crate::field::{Address, Checked, field};
 use crate::maps::count;
-use crate::{file, mark, task};
+use crate::{file, judge, mark, task};
 
 security_hook! {
     fn file_receive(file: Address) {
@@ -30,8 +30,8 @@ pub fn got(file: Address, fd: u32, reason: u8) -> Option<()> {
     if mode & file::FMODE_READ == 0 || mode & (file::FMODE_PATH | file::FMODE_NOACCOUNT) != 0 {
         return None;
     }
-    let place = file::place_of(file)?;
-    let looked = why(place.dentry, place.inode, task::current_tgid(), mode & file::FMODE_WRITE == 0)?;
+    let place = file::place_of::<Checked>(file)?;
+    let looked = judge::why::<Checked>(place.dentry, place.inode, task::current_tgid(), mode & file::FMODE_WRITE == 0)?;
     let reason = if looked == reason::UNKNOWN_NAME { looked } else { reason };
     model_opened(file, task::current(), fd, reason, true);
     Some(())

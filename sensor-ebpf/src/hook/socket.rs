@@ -16,7 +16,7 @@ use sensor_abi::record::kind;
 
 use super::unix;
 use crate::entry::security_hook;
-use crate::field::{Address, config, field, read};
+use crate::field::{Address, Reach, config, field, member, read};
 use crate::maps::{CONNECTING, count};
 use crate::net::{
     self, AF_INET, AF_INET6, AF_PACKET, AF_UNIX, AF_VSOCK, End, IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP,
@@ -28,7 +28,7 @@ security_hook! {
     fn socket_connect(socket: Address, address: Address, _len: i32) {
         if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanarySocket);
-        } else if loader::current_is_marked() {
+        } else if concerns::<E::Reach>(|| connects::<E::Reach>(socket)) {
             let _ = other_connect(socket, address);
         }
     }
@@ -38,10 +38,35 @@ security_hook! {
     fn socket_sendmsg(socket: Address, message: Address, size: u32) {
         if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanaryLength);
-        } else if loader::current_is_marked() {
+        } else if concerns::<E::Reach>(|| sends::<E::Reach>(socket, message)) {
             let _ = other_message(socket, message, size);
         }
     }
+}
+
+/// Is it a socket whose act the pair doesn't see, and a marked process? What costs less is asked first: a read of what the
+/// verifier knows, else the look-up.
+#[inline(always)]
+fn concerns<R: Reach>(by_socket: impl Fn() -> Option<bool>) -> bool {
+    let by_socket = || by_socket() == Some(true);
+    if R::KNOWN { by_socket() && loader::current_is_marked() } else { loader::current_is_marked() && by_socket() }
+}
+
+#[inline(always)]
+fn sends<R: Reach>(socket: Address, message: Address) -> Option<bool> {
+    let sk: Address = member!(R, socket, socket_sk, Address)?;
+    if sk.is_null() {
+        return None;
+    }
+    Some(match member!(R, sk, sock_family, u16)? {
+        AF_INET | AF_INET6 => {
+            let sock_type: u16 = member!(R, socket, socket_type, u16)?;
+            !is_the_pairs(sock_type, member!(R, sk, sock_protocol, u16)?)
+                || (sock_type == SOCK_DGRAM && member!(R, message, msghdr_name, u64)? == 0)
+        }
+        AF_PACKET => true,
+        _ => false,
+    })
 }
 
 #[inline(always)]
@@ -49,18 +74,6 @@ fn other_message(socket: Address, message: Address, size: u32) -> Option<()> {
     let sk: Address = field!(socket, socket_sk, Address)?;
     let family: u16 = field!(sk, sock_family, u16)?;
     let address: Address = field!(message, msghdr_name, Address)?;
-    match family {
-        AF_INET | AF_INET6 => {
-            let sock_type: u16 = field!(socket, socket_type, u16)?;
-            let protocol: u16 = field!(sk, sock_protocol, u16)?;
-            let connected_datagram = sock_type == SOCK_DGRAM && address.is_null();
-            if !connected_datagram && is_the_pairs(sock_type, protocol) {
-                return None;
-            }
-        }
-        AF_PACKET => {}
-        _ => return None,
-    }
     other_family(socket, sk, family, address, kind::SEND, size)
 }
 
@@ -71,18 +84,22 @@ fn is_the_pairs(sock_type: u16, protocol: u16) -> bool {
 }
 
 #[inline(always)]
+fn connects<R: Reach>(socket: Address) -> Option<bool> {
+    let sk: Address = member!(R, socket, socket_sk, Address)?;
+    if sk.is_null() {
+        return None;
+    }
+    Some(match member!(R, sk, sock_family, u16)? {
+        AF_INET | AF_INET6 => !is_the_pairs(member!(R, socket, socket_type, u16)?, member!(R, sk, sock_protocol, u16)?),
+        AF_PACKET | AF_VSOCK => true,
+        _ => false,
+    })
+}
+
+#[inline(always)]
 fn other_connect(socket: Address, address: Address) -> Option<()> {
     let sk: Address = field!(socket, socket_sk, Address)?;
     let family: u16 = field!(sk, sock_family, u16)?;
-    match family {
-        AF_INET | AF_INET6 => {
-            if is_the_pairs(field!(socket, socket_type, u16)?, field!(sk, sock_protocol, u16)?) {
-                return None;
-            }
-        }
-        AF_PACKET | AF_VSOCK => {}
-        _ => return None,
-    }
     other_family(socket, sk, family, address, kind::CONNECT, 0)
 }
 

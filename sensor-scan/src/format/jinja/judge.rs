@@ -282,7 +282,7 @@ impl Judge<'_> {
 
     /// A text that was put together: as suspicious as if it had been written.
     pub(super) fn built(&mut self, mut text: String) -> Folded {
-        if name::is_internal(&text) || name::names_internal(&text) {
+        if name::names_internal(&text) || name::is_internal(&text) && !name::is_dunder(&text) {
             self.walk();
         }
         let mut cut = text.len().min(FOLDED_BYTES_MAX);

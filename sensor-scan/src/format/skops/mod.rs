@@ -234,6 +234,17 @@ mod tests {
     }
 
     #[test]
+    fn an_operator_that_calls_what_it_is_given() {
+        let node = |name: &str| {
+            format!(
+                r#"{{"__class__": "{name}", "__module__": "operator", "__loader__": "OperatorFuncNode", "attrs": {{"content": []}}}}"#
+            )
+        };
+        assert_eq!(judged(&in_a_list(&node("call"))), Verdict::Suspicious);
+        assert_eq!(judged(&in_a_list(&node("itemgetter"))), Verdict::Clean);
+    }
+
+    #[test]
     fn ordinary_nodes() {
         for node in [
             r#"{"__class__": "LogisticRegression", "__module__": "sklearn.linear_model._logistic", "__loader__": "ObjectNode", "content": {}}"#,

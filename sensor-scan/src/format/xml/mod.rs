@@ -248,12 +248,26 @@ impl Walk {
         let (severity, title) = match severity {
             Some(Severity::High) => (Severity::High, "an external entity, which a parser would fetch or read"),
             Some(severity) => (severity, "entities, which a parser would expand"),
+            None if external(tag) && !at_home(tag) => (
+                Severity::Medium,
+                "a document type of an address that no standard has, whose entities a parser would fetch",
+            ),
             None if external(tag) => (Severity::Info, "a document type that lies elsewhere"),
             None => return,
         };
         let finding = Finding::new("SNS-621", severity, title).text("declaration", tag);
         self.found.push(finding.loaders(&["XML parsers that resolve entities"]));
     }
+}
+
+/// Whether every address of a declaration is one of those who define formats.
+fn at_home(declaration: &str) -> bool {
+    const HOMES: [&str; 5] = ["dmg.org", "w3.org", "apple.com", "oasis-open.org", "openvino.ai"];
+    declaration.match_indices("://").all(|(at, _)| {
+        let host = declaration[at + 3..].split(|char: char| !(char.is_ascii_alphanumeric() || ".-".contains(char)));
+        let host = host.into_iter().next().unwrap_or_default().to_ascii_lowercase();
+        HOMES.iter().any(|home| host.strip_suffix(home).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+    })
 }
 
 fn attributes(tag: &str) -> Vec<(String, String)> {
@@ -334,6 +348,13 @@ pub mod tests {
         for (xml, verdict) in [
             (r#"<?xml version="1.0"?><PMML version="4.4"><Header description="d"/></PMML>"#, Verdict::Clean),
             (r#"<!DOCTYPE PMML PUBLIC "PMML 2.0" "http://www.dmg.org/pmml20.dtd"><PMML/>"#, Verdict::Clean),
+            (r#"<!DOCTYPE PMML SYSTEM "pmml-3-0.dtd"><PMML/>"#, Verdict::Clean),
+            (r#"<!DOCTYPE PMML SYSTEM "http://evil.example/dmg.org/x.dtd"><PMML/>"#, Verdict::Suspicious),
+            (r#"<!DOCTYPE PMML SYSTEM "file:///etc/passwd"><PMML/>"#, Verdict::Suspicious),
+            (
+                r#"<PMML xmlns:x="http://www.w3.org/2001/XInclude"><x:include href="file:///etc/passwd"/></PMML>"#,
+                Verdict::Suspicious,
+            ),
             (r#"<!DOCTYPE l [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><PMML>&b;</PMML>"#, Verdict::Suspicious),
             (r#"<!DOCTYPE l [<!ENTITY x SYSTEM "file:///etc/passwd">]><PMML>&x;</PMML>"#, Verdict::Malicious),
             (r#"<!DOCTYPE l [<!ENTITY % x SYSTEM 'http://127.0.0.1/'> %x;]><PMML/>"#, Verdict::Malicious),

@@ -49,6 +49,8 @@ pub struct Layout {
     pub offsets: Offsets,
     /// The kernel has `bpf_loop` (kernel/bpf/bpf_iter.c, 5.17).
     pub has_loop: bool,
+    /// The kernel has `bpf_get_current_task_btf` (kernel/trace/bpf_trace.c, 5.11).
+    pub has_known_task: bool,
 }
 
 /// Reads it.
@@ -70,7 +72,7 @@ fn resolve(bytes: &[u8]) -> Result<Layout, BtfError> {
         out.extend_from_slice(&offset.to_ne_bytes());
     }
     let offsets = Offsets::read_from_bytes(&out).map_err(|_| BtfError::Malformed(0))?;
-    Ok(Layout { offsets, has_loop: btf.has_loop })
+    Ok(Layout { offsets, has_loop: btf.has_loop, has_known_task: btf.has_known_task })
 }
 
 struct Btf<'a> {
@@ -80,6 +82,7 @@ struct Btf<'a> {
     types: Vec<u32>,
     structs: HashMap<&'static str, usize>,
     has_loop: bool,
+    has_known_task: bool,
 }
 
 impl<'a> Btf<'a> {
@@ -88,7 +91,8 @@ impl<'a> Btf<'a> {
         let types = header + word(bytes, 8)? as usize;
         let types_end = types + word(bytes, 12)? as usize;
         let strings = header + word(bytes, 16)? as usize;
-        let mut btf = Self { bytes, strings, types: Vec::new(), structs: HashMap::new(), has_loop: false };
+        let mut btf =
+            Self { bytes, strings, types: Vec::new(), structs: HashMap::new(), has_loop: false, has_known_task: false };
         let mut at = types;
         while at < types_end {
             btf.types.push(at as u32);
@@ -99,8 +103,10 @@ impl<'a> Btf<'a> {
                     btf.structs.entry(known).or_insert(at);
                 }
             }
-            if kind(info) == KIND_FUNC && btf.text(word(bytes, at)?) == b"bpf_loop" {
-                btf.has_loop = true;
+            if kind(info) == KIND_FUNC {
+                let name = btf.text(word(bytes, at)?);
+                btf.has_loop |= name == b"bpf_loop";
+                btf.has_known_task |= name == b"bpf_get_current_task_btf";
             }
             at += 12 + tail(info).ok_or(BtfError::Malformed(at))?;
         }

@@ -9,6 +9,7 @@ pub mod pin;
 pub mod plan;
 mod resume;
 mod rings;
+mod suffix;
 mod system;
 mod tracepoint;
 mod verify;
@@ -19,13 +20,13 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray};
 use aya::programs::{CgroupSkbAttachType, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::{ARGUMENTS_MAX, Config};
 use sensor_abi::counter::{COUNTERS, Counter, LOSS, LossKey};
 use sensor_abi::identity::InodeKey;
-use sensor_abi::mark::{InodeInfo, class, verdict};
+use sensor_abi::mark::{InodeInfo, class, inode_slot, verdict};
 use sensor_abi::record::{Fold, Net};
 use thiserror::Error;
 use zerocopy::{FromBytes, IntoBytes};
@@ -54,6 +55,8 @@ pub enum LoadError {
     Nothing(Plan),
     #[error(transparent)]
     Taken(PinError),
+    #[error("{0} suffixes of file names are too many for the kernel's table")]
+    Suffixes(usize),
     #[error("map {0} is missing from the kernel object")]
     Map(&'static str),
     #[error(transparent)]
@@ -118,6 +121,7 @@ pub struct Kernel {
     tracepoints: Vec<TracepointLink>,
     pins: Option<Pins>,
     counters: PerCpuArray<MapData, u64>,
+    inode_slots: Array<MapData, u64>,
     inodes: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     inodes_malicious: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     exes: BpfHashMap<MapData, [u8; 16], u8>,
@@ -170,14 +174,11 @@ impl Kernel {
             Err(PinError::Taken(root)) => return Err(LoadError::Taken(PinError::Taken(root))),
             Err(error) => (None, vec![format!("marks are lost when the sensor ends: {error}")]),
         };
-        let mut ebpf = create(&btf, layout, wishes, pins.as_ref())?;
+        let mut ebpf = create(&btf, layout, wishes, tables, pins.as_ref())?;
         if pins.as_ref().is_some_and(|pins| pins.stale) {
             resume::sweep(&mut ebpf)?;
         }
-
-        for (name, entries) in
-            [("SUFFIXES", &tables.suffixes), ("NAMES", &tables.names), ("CARRIERS", &tables.carriers)]
-        {
+        for (name, entries) in [("NAMES", &tables.names), ("CARRIERS", &tables.carriers)] {
             let mut map: BpfHashMap<_, u64, u8> =
                 BpfHashMap::try_from(ebpf.map_mut(name).ok_or(LoadError::Map(name))?)?;
             for (key, class) in entries {
@@ -263,15 +264,19 @@ impl Kernel {
         }
         plan.not_kept = not_kept;
 
-        let counters = PerCpuArray::try_from(ebpf.take_map("COUNTERS").ok_or(LoadError::Map("COUNTERS"))?)?;
-        let inodes = take_hash(&mut ebpf, "INODES")?;
-        let inodes_malicious = take_hash(&mut ebpf, "INODES_MALICIOUS")?;
-        let exes = take_hash(&mut ebpf, "EXES")?;
         let own_opens = take_hash(&mut ebpf, "OWN_OPENS")?;
-        let folds = take_hash(&mut ebpf, "FOLDS")?;
-        let losses = take_hash(&mut ebpf, "LOSSES")?;
-        let kernel =
-            Self { ebpf: Some(ebpf), tracepoints, pins, counters, inodes, inodes_malicious, exes, folds, losses };
+        let kernel = Self {
+            counters: PerCpuArray::try_from(ebpf.take_map("COUNTERS").ok_or(LoadError::Map("COUNTERS"))?)?,
+            inode_slots: Array::try_from(ebpf.take_map("INODE_SLOTS").ok_or(LoadError::Map("INODE_SLOTS"))?)?,
+            inodes: take_hash(&mut ebpf, "INODES")?,
+            inodes_malicious: take_hash(&mut ebpf, "INODES_MALICIOUS")?,
+            exes: take_hash(&mut ebpf, "EXES")?,
+            folds: take_hash(&mut ebpf, "FOLDS")?,
+            losses: take_hash(&mut ebpf, "LOSSES")?,
+            ebpf: Some(ebpf),
+            tracepoints,
+            pins,
+        };
         Ok((kernel, rings, OwnOpens { map: own_opens }, plan))
     }
 
@@ -326,6 +331,8 @@ impl Kernel {
 
     /// Tells the kernel what an inode's content is.
     pub fn set_inode(&mut self, key: InodeKey, info: InodeInfo) -> Result<(), aya::maps::MapError> {
+        // Before the entry: a hook that finds nothing here doesn't look for it.
+        self.inode_slots.set(inode_slot(key.ino), 1, 0)?;
         let (key, value) = (bytes(&key), bytes(&info));
         self.inodes.insert(key, value, 0)?;
         if info.verdict == verdict::MALICIOUS {
@@ -372,13 +379,15 @@ fn take_hash<K: aya::Pod, V: aya::Pod>(
     Ok(BpfHashMap::try_from(ebpf.take_map(name).ok_or(LoadError::Map(name))?)?)
 }
 
-fn create(btf: &Btf, layout: Layout, wishes: Wishes, pins: Option<&Pins>) -> Result<Ebpf, LoadError> {
+fn create(btf: &Btf, layout: Layout, wishes: Wishes, tables: &Tables, pins: Option<&Pins>) -> Result<Ebpf, LoadError> {
+    let suffix_multiplier = suffix::multiplier(&tables.suffixes)?;
     let config = Config {
         own_tgid: std::process::id(),
         has_loop: u32::from(layout.has_loop),
         candidates_per_s: wishes.candidates_per_s,
-        reserved: 0,
+        has_known_task: u32::from(layout.has_known_task),
         load_window_ns: wishes.load_window_ns,
+        suffix_multiplier,
         argument_registers: ARGUMENT_REGISTERS,
     };
     let object = match layout.has_loop {
@@ -389,13 +398,15 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes, pins: Option<&Pins>) -> Res
     for (name, path) in pins.into_iter().flat_map(Pins::maps) {
         loader.map_pin_path(name, path);
     }
-    loader
+    let mut ebpf = loader
         .btf(Some(btf))
         .override_global("OFFSETS", layout.offsets.as_bytes(), true)
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("TASKS", wishes.marks_max.unwrap_or_else(tasks_max))
         .load(&object)
-        .map_err(|e| LoadError::Object(chain(&e)))
+        .map_err(|e| LoadError::Object(chain(&e)))?;
+    suffix::write(&mut ebpf, &tables.suffixes, suffix_multiplier)?;
+    Ok(ebpf)
 }
 
 /// Where marks and links are kept, or why they aren't.

@@ -28,9 +28,12 @@ use thiserror::Error;
 use zerocopy::FromBytes;
 
 /// Maps that are kept. The others hold what is of no use to a later sensor.
-const KEPT: [&str; 8] = ["TASKS", "LOAD_SETS", "THREADS", "PYTHONS", "INODES", "INODES_MALICIOUS", "EXES", "NEXT_SET"];
+const KEPT: [&str; 9] =
+    ["TASKS", "LOAD_SETS", "THREADS", "PYTHONS", "INODES", "INODES_MALICIOUS", "INODE_SLOTS", "EXES", "NEXT_SET"];
 /// Those that speak of each other: one of them alone is worth nothing.
 const MARKS: [&str; 3] = ["TASKS", "LOAD_SETS", "NEXT_SET"];
+/// The same of files.
+const FILES: [&str; 3] = ["INODES", "INODES_MALICIOUS", "INODE_SLOTS"];
 /// `include/uapi/linux/magic.h`
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// Marks that are counted before they are dropped.
@@ -142,7 +145,11 @@ impl Pins {
         if marks {
             self.marks_dropped += count_marks(&self.dir.join("TASKS"));
         }
-        for name in KEPT.iter().filter(|name| unfit.contains(name) || (marks && MARKS.contains(name))) {
+        let files = FILES.iter().any(|name| unfit.contains(name) || !self.dir.join(name).exists());
+        let falls = |name: &&&str| {
+            unfit.contains(*name) || (marks && MARKS.contains(*name)) || (files && FILES.contains(*name))
+        };
+        for name in KEPT.iter().filter(falls) {
             let _ = fs::remove_file(self.dir.join(name));
         }
     }

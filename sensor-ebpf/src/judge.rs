@@ -1,0 +1,165 @@
+//! Is a file worth a look? By its name, by its place, and by what was seen before; the content is userspace's to read.
+
+use sensor_abi::identity::InodeKey;
+use sensor_abi::mark::{InodeInfo, class, inode_slot, suffix};
+use sensor_abi::name::{LIBRARY_BYTES, is_library, suffix_len, suffix_slot};
+use sensor_abi::record::reason;
+
+use crate::field::{Address, Checked, Reach, config, field, member, number, read};
+use crate::file::{self, Name};
+use crate::maps::{INODE_SLOTS, INODES, INODES_MALICIOUS, SUFFIXES};
+use crate::program;
+
+/// Is this name, its place, or the inode a reason to look? The order is that of cost. What process `tgid` opens for
+/// reading alone, and CPython runs there, is looked at whatever its name, if that isn't one of the harmless: they are what
+/// CPython opens thousands of at every start, and a program that unpickles one was written to do it. The versions behind
+/// a library's name make it no less one.
+#[inline(always)]
+pub fn why<R: Reach>(dentry: Address, inode: Address, tgid: u32, reads_only: bool) -> Option<u8> {
+    if R::KNOWN {
+        return judged::<R>(dentry, inode, tgid, reads_only);
+    }
+    let judged = sensor_why(number(dentry), number(inode), u64::from(tgid), u64::from(reads_only));
+    (judged != 0).then_some((judged >> 1) as u8)
+}
+
+/// [`why`] of any address; the answer, one bit up, stands over a one. A function of its own, so that the verifier goes
+/// through it once and not for every way to its call: in a loop over descriptors that was most of all it had to do.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_why(dentry: u64, inode: u64, tgid: u64, reads_only: u64) -> u64 {
+    judged::<Checked>(dentry as Address, inode as Address, tgid as u32, reads_only != 0)
+        .map_or(0, |reason| u64::from(reason) << 1 | 1)
+}
+
+#[inline(always)]
+fn judged<R: Reach>(dentry: Address, inode: Address, tgid: u32, reads_only: bool) -> Option<u8> {
+    let name = file::name_of::<R>(dentry)?;
+    let class = class_of_name::<R>(dentry, &name, tgid)?;
+    let reason = if class == suffix::MODEL {
+        reason::NAME
+    } else if place_is_store(dentry, &name) {
+        reason::PATH_SHAPE
+    } else if let Some(reason) = known_inode::<R>(inode) {
+        reason
+    } else if class != suffix::HARMLESS && reads_only && program::is_python(tgid) {
+        (may_be_model(inode) && sensor_is_library(number(name.text), name.len.into()) == 0)
+            .then_some(reason::UNKNOWN_NAME)?
+    } else {
+        return None;
+    };
+    file::is_regular::<R>(inode).then_some(reason)
+}
+
+/// Of [`suffix`]; 0 where the name says nothing.
+#[inline(always)]
+fn class_of_name<R: Reach>(dentry: Address, name: &Name, tgid: u32) -> Option<u8> {
+    let key = file::tail_key::<R>(dentry, name, 0)?;
+    match class_of_key(key) {
+        suffix::STRIP => {
+            // `libpython3.11.so.1.0`: an interpreter inside another program.
+            if program::is_python_name(name) {
+                program::set_python(tgid);
+            }
+            let Some(key) = file::tail_key::<Checked>(dentry, name, suffix_len(key) as u32) else { return Some(0) };
+            let class = class_of_key(key);
+            Some(if class == suffix::STRIP { 0 } else { class })
+        }
+        class => Some(class),
+    }
+}
+
+#[inline(always)]
+fn class_of_key(key: u64) -> u8 {
+    // SAFETY: a live map value.
+    match SUFFIXES.get_ptr(suffix_slot(key, config!(suffix_multiplier))).map(|suffix| unsafe { &*suffix }) {
+        Some(suffix) if suffix.key == key => suffix.class as u8,
+        _ => 0,
+    }
+}
+
+/// Smallest file that is looked at for its content alone, bytes.
+const UNKNOWN_BYTES_MIN: u64 = 16;
+
+/// File systems whose files are the kernel's words (include/uapi/linux/magic.h).
+#[inline(always)]
+fn is_pseudo(magic: u64) -> bool {
+    matches!(
+        magic,
+        0x9FA0          // proc
+        | 0x6265_6572   // sysfs
+        | 0x0027_E0EB   // cgroup
+        | 0x6367_7270   // cgroup2
+        | 0x6462_6720   // debugfs
+        | 0x7472_6163   // tracefs
+        | 0x7363_6673   // securityfs
+        | 0xCAFE_4A11   // bpf
+        | 0xF97C_FF8C   // selinuxfs
+        | 0xDE5E_81E4   // efivarfs
+        | 0x6165_676C   // pstore
+        | 0x6E73_6673 // nsfs
+    )
+}
+
+/// [`is_library`] of the name at `text`. A function that the verifier checks once and not at each call: numbers in, a
+/// number out.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_is_library(text: u64, len: u64) -> u64 {
+    let start = len.saturating_sub(LIBRARY_BYTES as u64) as u32;
+    // Names live in at least 32 inline bytes or a longer allocation.
+    let Some(words) = read::<[u64; LIBRARY_BYTES / 8]>(text as Address, start) else { return 0 };
+    u64::from(is_library(words, len as usize))
+}
+
+/// Could a file whose name says nothing be a model?
+#[inline(always)]
+fn may_be_model(inode: Address) -> bool {
+    let Some(size) = field!(inode, inode_size, u64) else { return false };
+    let magic = field!(inode, inode_sb, Address).and_then(|sb| field!(sb, sb_magic, u64));
+    size >= UNKNOWN_BYTES_MIN && magic.is_some_and(|magic| !is_pseudo(magic))
+}
+
+/// Lengths of names in a store of blobs: hex of a git sha1, of a sha256, `sha256-` and hex.
+const GIT_SHA1_LEN: u32 = 40;
+const SHA256_LEN: u32 = 64;
+const OLLAMA_LEN: u32 = 71;
+
+/// Hub cache (`models--ORG--NAME/blobs/HASH`), Ollama (`blobs/sha256-HASH`) and OCI layout (`blobs/sha256/HASH`).
+#[inline(always)]
+fn place_is_store(dentry: Address, name: &Name) -> bool {
+    if name.len != SHA256_LEN && name.len != GIT_SHA1_LEN && name.len != OLLAMA_LEN {
+        return false;
+    }
+    let Some(parent) = field!(dentry, dentry_parent, Address) else { return false };
+    let Some(parent_name) = file::name_of::<Checked>(parent) else { return false };
+    if parent_name.len == 5 {
+        return read::<[u8; 5]>(parent_name.text, 0) == Some(*b"blobs");
+    }
+    if parent_name.len != 6 || read::<[u8; 6]>(parent_name.text, 0) != Some(*b"sha256") {
+        return false;
+    }
+    let Some(above) = field!(parent, dentry_parent, Address) else { return false };
+    let Some(above_name) = file::name_of::<Checked>(above) else { return false };
+    above_name.len == 5 && read::<[u8; 5]>(above_name.text, 0) == Some(*b"blobs")
+}
+
+#[inline(always)]
+fn known_inode<R: Reach>(inode: Address) -> Option<u8> {
+    let slot = INODE_SLOTS.get_ptr(inode_slot(member!(R, inode, inode_ino, u64)?))?;
+    // SAFETY: a live map value.
+    if unsafe { *slot } == 0 {
+        return None;
+    }
+    let key = file::key_of::<R>(inode)?;
+    let info = lookup(&key)?;
+    let is_model = info.class == class::CODE || info.class == class::DATA;
+    (is_model || (info.named != 0 && info.class != class::NOT_MODEL)).then_some(reason::INODE)
+}
+
+/// What is known of a file's content, or of an earlier one's.
+#[inline(always)]
+pub fn lookup(key: &InodeKey) -> Option<&'static InodeInfo> {
+    // SAFETY: plain bytes; a value that is replaced meanwhile is old or new, and both were true.
+    unsafe { INODES_MALICIOUS.get(key).or_else(|| INODES.get(key)) }
+}
