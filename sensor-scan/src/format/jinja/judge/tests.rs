@@ -152,6 +152,12 @@ fn loops_and_macros_come_to_an_end() {
         "{% macro f(a) %}{{ g(a) }}{% endmacro %}{% macro g(a) %}{{ f(a) }}{% endmacro %}{{ f('a') }}".to_owned();
     let doubled = "{% set a = [1] %}".to_owned() + &"{% set a = [a, a] %}".repeat(200);
     assert_eq!(judged(&doubled), []);
+    let nested = "{% set a = [a] %}".repeat(10_000);
+    let batched = "{{ [1]".to_owned() + &"|batch(1)".repeat(25_000) + " }}";
+    let sliced = "{{ range(9)|list".to_owned() + &"|list[:]".repeat(25_000) + " }}";
+    for template in [nested, batched, sliced] {
+        assert_eq!(judged(&template), []);
+    }
     let open = "{% set a %}{% for x in y %}{% macro m() %}".repeat(5_000);
     for template in [deep, wide, again, mutual, open] {
         assert_eq!(judged(&template), [], "{}", &template[..60]);
