@@ -56,6 +56,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "watch::deed",
             "watch::dns",
             "watch::load",
+            "watch::looks",
             "watch::memory",
             "watch::network",
             "watch::process",
@@ -71,7 +72,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch::decode", &["event", "watch::record"]),
     ("watch::deed", &["event", "watch::record"]),
     ("watch::dns", &[]),
-    // A part of `watch/mod.rs` of its own: it wires the rooms of sockets.
+    // Parts of `watch/mod.rs` of their own: they wire the rooms of looks and of sockets.
+    ("watch::looks", &["event", "watch", "watch::abi_inode", "watch::boottime_ns", "watch::correlate"]),
     ("watch::sockets", &["event", "watch", "watch::dns", "watch::network", "watch::record"]),
     ("watch::network", &["event", "watch::record"]),
     ("watch::process", &["event", "watch::record"]),

@@ -69,6 +69,32 @@ pub const fn key_of_name(name: &[u8]) -> u64 {
     suffix_key(tail)
 }
 
+/// Bytes of a name's end by which [`is_library`] knows it.
+pub const LIBRARY_BYTES: usize = 32;
+
+/// Is a file that is so called a library of the dynamic loader: `*.so`, or `*.so.N`, with any number of versions?
+/// `words` are the name's last [`LIBRARY_BYTES`] bytes, little-endian, or all of a shorter one; `len` of them count.
+#[inline(always)]
+pub const fn is_library(words: [u64; LIBRARY_BYTES / 8], len: usize) -> bool {
+    // How much of `.so`, then: behind it, behind a dot, in a number.
+    let (mut seen, mut i) = (0, 0);
+    while i < LIBRARY_BYTES {
+        if i < len {
+            let byte = (words[i / 8] >> (8 * (i % 8))) as u8;
+            seen = match (seen, byte) {
+                (1 | 4, b's') => 2,
+                (2, b'o') => 3,
+                (3 | 5, b'.') => 4,
+                (4 | 5, b'0'..=b'9') => 5,
+                (_, b'.') => 1,
+                _ => 0,
+            };
+        }
+        i += 1;
+    }
+    seen == 3 || seen == 5
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +107,35 @@ mod tests {
         assert_eq!(key_of_name(b"m.safetensors"), u64::from_le_bytes(*b"etensors"));
         assert_eq!(key_of_name(b"part.7"), key_of_name(b"other.3"));
         assert_eq!(key_of_name(b""), 0);
+    }
+
+    #[test]
+    fn libraries_are_known_by_any_number_of_versions() {
+        let is = |name: &str| {
+            let tail = &name.as_bytes()[name.len().saturating_sub(LIBRARY_BYTES)..];
+            // What stands behind a name in memory says nothing.
+            let mut bytes = *b".so.so.so.so.so.so.so.so.so.so.1";
+            bytes[..tail.len()].copy_from_slice(tail);
+            let word = |i: usize| u64::from_le_bytes(bytes[8 * i..8 * i + 8].try_into().unwrap());
+            is_library([word(0), word(1), word(2), word(3)], tail.len())
+        };
+        for library in [
+            "libm.so",
+            ".so",
+            "libcurl.so.4.8.0",
+            "libcuda.so.535.104.05",
+            "libabsl_random_internal_pool_urbg.so.20220623.0.0",
+            "libpython3.11.so.1.0",
+            "a.so.so.1",
+            "a.s.so.1",
+        ] {
+            assert!(is(library), "{library}");
+        }
+        for other in
+            ["", "so", "weights", "m.so.", "m.so..1", "m.so.1.", "m.so.1a", "m.so.a", "m.soo", "m.so.1.pt", "mso.1"]
+        {
+            assert!(!is(other), "{other}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, class, inode_slot, suffix};
-use sensor_abi::name::{suffix_len, suffix_slot};
+use sensor_abi::name::{LIBRARY_BYTES, is_library, suffix_len, suffix_slot};
 use sensor_abi::record::reason;
 
 use crate::field::{Address, Checked, Reach, config, field, member, number, read};
@@ -11,7 +11,9 @@ use crate::maps::{INODE_SLOTS, INODES, INODES_MALICIOUS, SUFFIXES};
 use crate::program;
 
 /// Is this name, its place, or the inode a reason to look? The order is that of cost. What process `tgid` opens for
-/// reading alone, and CPython runs there, is looked at whatever its name.
+/// reading alone, and CPython runs there, is looked at whatever its name, if that isn't one of the harmless: they are what
+/// CPython opens thousands of at every start, and a program that unpickles one was written to do it. The versions behind
+/// a library's name make it no less one.
 #[inline(always)]
 pub fn why<R: Reach>(dentry: Address, inode: Address, tgid: u32, reads_only: bool) -> Option<u8> {
     if R::KNOWN {
@@ -41,7 +43,8 @@ fn judged<R: Reach>(dentry: Address, inode: Address, tgid: u32, reads_only: bool
     } else if let Some(reason) = known_inode::<R>(inode) {
         reason
     } else if class != suffix::HARMLESS && reads_only && program::is_python(tgid) {
-        may_be_model(inode).then_some(reason::UNKNOWN_NAME)?
+        (may_be_model(inode) && sensor_is_library(number(name.text), name.len.into()) == 0)
+            .then_some(reason::UNKNOWN_NAME)?
     } else {
         return None;
     };
@@ -96,6 +99,17 @@ fn is_pseudo(magic: u64) -> bool {
         | 0x6165_676C   // pstore
         | 0x6E73_6673 // nsfs
     )
+}
+
+/// [`is_library`] of the name at `text`. A function that the verifier checks once and not at each call: numbers in, a
+/// number out.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_is_library(text: u64, len: u64) -> u64 {
+    let start = len.saturating_sub(LIBRARY_BYTES as u64) as u32;
+    // Names live in at least 32 inline bytes or a longer allocation.
+    let Some(words) = read::<[u64; LIBRARY_BYTES / 8]>(text as Address, start) else { return 0 };
+    u64::from(is_library(words, len as usize))
 }
 
 /// Could a file whose name says nothing be a model?

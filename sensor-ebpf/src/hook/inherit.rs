@@ -42,6 +42,9 @@ fn inherits(bprm: Address) -> Option<()> {
     if let Some(mark) = mark::of(tgid) {
         // SAFETY: a live map value.
         if unsafe { (*mark).role } == role::OWN {
+            // What our own child opens is looked at by the same rule as what CPython does: so it can prove that it has the
+            // very file, whatever that is called.
+            program::set_python(tgid);
             count(Counter::CanaryInherit);
         }
         return None;

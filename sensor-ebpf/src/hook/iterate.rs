@@ -83,7 +83,16 @@ fn found(task: Address, file: Address, place: Place, mode: u32, fd: u32, reason:
     }
     let tgid = field!(task, task_tgid, u32)?;
     let looked = judge::why::<Checked>(place.dentry, place.inode, tgid, mode & file::FMODE_WRITE == 0)?;
-    let reason = if looked == reason::UNKNOWN_NAME { looked } else { reason };
+    let reason = if looked == reason::UNKNOWN_NAME {
+        // The program itself is mapped by everybody who runs it. (Libraries are known by their names; one that isn't costs
+        // one look, and so does a model that its loader maps as if it were code.)
+        if file::exe_of::<Checked>(task).is_some_and(|(_, exe)| file::key_of::<Checked>(place.inode) == Some(exe)) {
+            return None;
+        }
+        looked
+    } else {
+        reason
+    };
     model_opened(file, task, fd, reason, false);
     Some(())
 }

@@ -219,7 +219,7 @@ fn load<R: Reach>(opened: &Opened) -> Option<News> {
     let named = opened.reason != reason::UNKNOWN_NAME;
     // Over its rate a cgroup's file is marked and not announced: what it does later still is. One that nothing but its
     // content could accuse waits for another open.
-    let limited = !known && !allowed(inode, stamp, named);
+    let limited = !known && !allowed(inode, stamp, named, opened.is_current);
     if limited && !named {
         return None;
     }
@@ -264,11 +264,12 @@ const UNNAMED_SHARE: u64 = 4;
 /// Sets the two kinds of candidates of one cgroup apart in `CANDIDATE_RATES`.
 const UNNAMED: u64 = 1 << 63;
 
-/// May this inode be sent as a candidate now? Remembers that it was.
+/// May this inode be sent as a candidate now? Remembers that it was. What is found at the start (not of the current
+/// process) comes once, in one second, and is no cgroup's doing.
 #[inline(always)]
-fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool) -> bool {
+fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool, is_current: bool) -> bool {
     let limit = u64::from(config!(candidates_per_s));
-    if limit != 0 {
+    if limit != 0 && is_current {
         let limit = if named { limit } else { limit.div_ceil(UNNAMED_SHARE) };
         let cgroup = task::current_cgroup() | if named { 0 } else { UNNAMED };
         let second = task::now_ns() / 1_000_000_000;

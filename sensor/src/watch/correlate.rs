@@ -3,16 +3,17 @@
 //! An act waits for the verdicts of its models, at most `scan_wait_ns`; then it leaves with what is known, and a late
 //! verdict follows it. An act none of whose files is a model is dropped: its mark was provisional.
 
+mod words;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{class, role, verdict};
 
+pub use self::words::{Look, Put, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
-use crate::event::{
-    ActKind, Artifact, Basis, ContentClass, InodeKey, Model, ModelFinding, Process, Role, TaskKey, Verdict,
-};
+use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Model, Process, Role, TaskKey, Verdict};
 use crate::hub;
 use crate::waiting::WaitingRoom;
 
@@ -23,9 +24,14 @@ const ROLES_MAX: usize = 4_096;
 /// Acts that wait at once; beyond, the oldest of the cgroup that has most leaves with what is known.
 const WAITING_MAX: usize = 4_096;
 
+/// Opens of one file that wait with it; others leave with what is known.
+const OPENS_MAX: usize = 64;
+
 /// How far the look at a file has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Progress {
+    /// Nobody was asked yet.
+    Put,
     Asked,
     /// Its kind is known, its verdict isn't.
     Sniffed,
@@ -44,58 +50,16 @@ struct Known {
     named: bool,
     /// An act left before the verdict came.
     missed: bool,
+    /// Of [`Progress::Put`].
+    put: Option<Box<Aside>>,
 }
 
-/// What the scanner is asked to look at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
-    pub inode: InodeKey,
-    pub stamp: ContentStamp,
-    pub path: Vec<u8>,
-    /// Who has it open, and under which number where that is known.
-    pub opener: TaskKey,
-    pub fd: Option<u32>,
-    pub cgroup: u64,
-    /// Nobody could change the content: an earlier verdict holds, and this one may be kept.
-    pub cacheable: bool,
-    /// `super_block.s_magic`; 0 where it isn't known.
-    pub fs_magic: u64,
-    /// Its name or place says that it may be a model.
-    pub named: bool,
-}
-
-/// The scanner's word, as far as it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Word {
-    /// What kind of content it is.
-    Sniffed { class: ContentClass, format: Option<String> },
-    /// No model.
-    NotModel,
-    /// The verdict.
-    Judged {
-        class: ContentClass,
-        format: Option<String>,
-        verdict: Verdict,
-        findings: Vec<ModelFinding>,
-        all_globals_safe: bool,
-        /// Lower-case hexadecimal; only where it was computed.
-        sha256: Option<String>,
-    },
-    /// Not read, for a reason that isn't its content.
-    NotRead { finding: ModelFinding },
-}
-
-/// What to tell the kernel of an inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tell {
-    pub inode: InodeKey,
-    pub stamp: ContentStamp,
-    /// [`sensor_abi::mark::class`]
-    pub class: u8,
-    /// [`sensor_abi::mark::verdict`]
-    pub verdict: u8,
-    /// Its name or place says that it may be a model.
-    pub named: bool,
+/// A file that has time.
+#[derive(Debug)]
+struct Aside {
+    look: Look,
+    /// Opens of it, at most [`OPENS_MAX`]: they are told when it is looked at.
+    opens: Vec<Pending>,
 }
 
 /// An act before it is known what its models are.
@@ -190,7 +154,10 @@ impl Correlator {
     }
 
     /// A file was opened. Says whether the scanner has to look at it.
-    pub fn opened(&mut self, open: &Open) -> Option<Look> {
+    ///
+    /// What was there when the sensor came can be thousands of files. Nobody acts because of them now: they wait until
+    /// the scanner has nothing else to do, or somebody who has one acts, or opens it again.
+    pub fn opened(&mut self, open: &Open) -> Option<Wanted> {
         let sight = (open.inode, open.stamp);
         if let Some(known) = self.models.get_mut(&sight) {
             known.named |= open.named;
@@ -199,24 +166,53 @@ impl Correlator {
             }
             // While somebody can change it, a verdict is as old as the look was; what could not be read is tried again.
             let again = open.writers != 0 || known.model.verdict == Verdict::NotRead;
-            if known.progress != Progress::Done || !again {
-                return None;
+            match known.progress {
+                Progress::Put if !open.found => {
+                    self.ask(sight, open.header.time_ns);
+                }
+                Progress::Done if again => known.progress = Progress::Asked,
+                _ => return None,
             }
-            known.progress = Progress::Asked;
         } else {
             self.remember(sight, &open.path, open.named);
         }
-        Some(Look {
+        let look = Look {
             inode: open.inode,
             stamp: open.stamp,
             path: open.path.clone(),
-            opener: open.header.task,
+            opener: open.header.task.tgid,
             fd: open.fd,
             cgroup: open.header.cgroup,
             cacheable: open.writers == 0,
             fs_magic: open.fs_magic,
             named: open.named,
-        })
+        };
+        if open.found { self.put(look).map(Wanted::Sometime) } else { Some(Wanted::Now(look)) }
+    }
+
+    /// A look that has time.
+    pub fn put(&mut self, look: Look) -> Option<Put> {
+        let put = Put { inode: look.inode, stamp: look.stamp, tgid: look.opener };
+        let known = self.models.get_mut(&(look.inode, look.stamp))?;
+        known.progress = Progress::Put;
+        known.put = Some(Box::new(Aside { look, opens: Vec::new() }));
+        Some(put)
+    }
+
+    /// Now is the time for it, if nobody asked meanwhile.
+    pub fn take(&mut self, put: &Put, now_ns: u64) -> Option<Look> {
+        self.ask((put.inode, put.stamp), now_ns)
+    }
+
+    /// Ends the time of a file that had some.
+    fn ask(&mut self, sight: Sight, now_ns: u64) -> Option<Look> {
+        let known = self.models.get_mut(&sight).filter(|known| known.progress == Progress::Put)?;
+        known.progress = Progress::Asked;
+        let Aside { look, opens } = *known.put.take()?;
+        for open in opens {
+            self.waiting.enter(open.header.cgroup, now_ns.saturating_add(self.scan_wait_ns), vec![sight], open);
+        }
+        Some(look)
     }
 
     fn remember(&mut self, sight: Sight, path: &[u8], named: bool) {
@@ -243,7 +239,7 @@ impl Correlator {
             revision,
             all_globals_safe: false,
         });
-        let known = Known { model, progress: Progress::Asked, not_model: false, named, missed: false };
+        let known = Known { model, progress: Progress::Asked, not_model: false, named, missed: false, put: None };
         if self.models.insert(sight, known).is_none() {
             self.models_order.push_back(sight);
         }
@@ -280,7 +276,7 @@ impl Correlator {
     pub fn looked(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<(Tell, Option<Arc<Model>>)> {
         let known = self.models.get_mut(&(inode, stamp))?;
         self.waiting.stir(&(inode, stamp));
-        let was_unknown = known.progress == Progress::Asked;
+        let was_unknown = known.progress <= Progress::Asked;
         let model = Arc::make_mut(&mut known.model);
         match word {
             Word::Sniffed { class, format } => {
@@ -301,7 +297,7 @@ impl Correlator {
                 model.all_globals_safe = all_globals_safe;
                 known.progress = Progress::Done;
             }
-            Word::NotRead { finding } if !known.named => {
+            Word::NotRead { finding } if !known.named && was_unknown => {
                 // Nothing accuses it, and its content can't be read any more.
                 model.class = ContentClass::Data;
                 model.findings = vec![finding];
@@ -340,19 +336,30 @@ impl Correlator {
         Some((tell, late.then(|| Arc::clone(&known.model))))
     }
 
-    /// An act of a process that carries a load. Gives back the files that nobody has looked at: their open was not
-    /// announced, or they were forgotten.
+    /// An act of a process that carries a load. Gives back the files that nobody has looked at: they had time until now,
+    /// their open was not announced, or they were forgotten.
     pub fn acted(&mut self, pending: Pending, now_ns: u64) -> Vec<Look> {
         let mut looks = Vec::new();
+        let is_open = pending.kind == ActKind::ModelOpen;
         for artifact in &pending.load.artifacts {
             let sight = (artifact.inode, artifact.stamp);
-            if !self.models.contains_key(&sight) {
+            if let Some(known) = self.models.get_mut(&sight) {
+                match &mut known.put {
+                    // (An open says itself whether its file has time.)
+                    Some(aside) if is_open && aside.opens.len() < OPENS_MAX => {
+                        aside.opens.push(pending);
+                        return looks;
+                    }
+                    Some(_) if !is_open => looks.extend(self.ask(sight, now_ns)),
+                    _ => {}
+                }
+            } else {
                 self.remember(sight, b"", artifact.named);
                 looks.push(Look {
                     inode: artifact.inode,
                     stamp: artifact.stamp,
                     path: Vec::new(),
-                    opener: artifact.opener,
+                    opener: artifact.opener.tgid,
                     fd: None,
                     cgroup: pending.header.cgroup,
                     cacheable: false,
@@ -402,7 +409,7 @@ impl Correlator {
             if known.progress != Progress::Done {
                 known.missed = true;
                 before_verdict = true;
-                if known.progress == Progress::Asked {
+                if known.progress <= Progress::Asked {
                     // Not even its kind is known: a name alone makes no accusation.
                     provisional = true;
                     Arc::make_mut(&mut model).class = ContentClass::Data;
@@ -437,7 +444,7 @@ impl Correlator {
 
 fn remembered(stamp: ContentStamp, known: &Known) -> Option<Remembered> {
     let model = &known.model;
-    (!known.not_model && known.progress != Progress::Asked).then(|| Remembered {
+    (!known.not_model && known.progress > Progress::Asked).then(|| Remembered {
         inode: model.inode,
         stamp,
         path: model.path.clone(),

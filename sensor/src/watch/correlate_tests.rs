@@ -2,6 +2,7 @@
 
 use super::super::record::{Argv, Executable, LoadArtifact};
 use super::*;
+use crate::event::ModelFinding;
 
 const MODEL: InodeKey = InodeKey { dev: 1, generation: 0, ino: 7 };
 const TASK: TaskKey = TaskKey { tgid: 50, start_boottime_ns: 5 };
@@ -33,6 +34,7 @@ fn open() -> Open {
         writers: 0,
         fs_magic: 0,
         named: true,
+        found: false,
         role: role::UNDECIDED,
     }
 }
@@ -65,10 +67,88 @@ fn judged(verdict: Verdict) -> Word {
     }
 }
 
+/// The file has to be looked at, at once.
+fn now(wanted: Option<Wanted>) -> Look {
+    match wanted {
+        Some(Wanted::Now(look)) => look,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The file has to be looked at, and has time.
+fn sometime(wanted: Option<Wanted>) -> Put {
+    match wanted {
+        Some(Wanted::Sometime(put)) => put,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn connects(time_ns: u64) -> Pending {
+    Pending { kind: ActKind::Unix { path: b"@x".to_vec() }, ..act(time_ns) }
+}
+
+#[test]
+fn what_was_there_before_has_time_and_its_open_with_it() {
+    let mut correlator = Correlator::new(WAIT);
+    let put = sometime(correlator.opened(&Open { found: true, ..open() }));
+    assert!(correlator.acted(act(10), 10).is_empty());
+    assert_eq!(correlator.opened(&Open { found: true, ..open() }), None, "another process has it, too");
+    assert!(correlator.acted(act(10), 10).is_empty());
+    assert!(correlator.due(10 + 2 * WAIT, |_| true).is_empty(), "nobody was asked yet");
+    let look = correlator.take(&put, 2_000).expect("nobody asked meanwhile");
+    assert_eq!((look.fd, look.cacheable), (Some(3), true));
+    assert_eq!(correlator.take(&put, 2_000), None, "once is enough");
+    assert!(correlator.due(2_000, |_| true).is_empty());
+    correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
+    let ready = correlator.due(2_001, |_| true);
+    assert_eq!(ready.len(), 2);
+    assert_eq!(ready[0].artifacts[0].model.verdict, Verdict::Malicious);
+    assert_eq!(correlator.sums.acts_before_verdict, 0);
+}
+
+#[test]
+fn whoever_acts_or_opens_it_again_ends_the_time_of_what_was_there_before() {
+    let found = Open { found: true, ..open() };
+    let mut correlator = Correlator::new(WAIT);
+    let put = sometime(correlator.opened(&found));
+    correlator.acted(act(10), 10);
+    let looks = correlator.acted(connects(20), 20);
+    assert_eq!((looks.len(), looks[0].path == found.path, looks[0].cacheable), (1, true, true));
+    assert!(correlator.acted(connects(21), 21).is_empty(), "once is enough");
+    assert_eq!(correlator.take(&put, 22), None);
+    assert_eq!(correlator.due(20 + WAIT, |_| true).len(), 2, "the open and the first act");
+
+    let mut correlator = Correlator::new(WAIT);
+    let put = sometime(correlator.opened(&found));
+    let again = Open { fd: Some(9), ..open() };
+    assert_eq!(now(correlator.opened(&again)).fd, Some(9));
+    assert_eq!(correlator.take(&put, 22), None);
+}
+
+#[test]
+fn a_look_that_found_no_place_has_time() {
+    let mut correlator = Correlator::new(WAIT);
+    let look = now(correlator.opened(&Open { named: false, ..open() }));
+    let put = correlator.put(look.clone()).expect("it is remembered");
+    assert_eq!(correlator.take(&put, 20), Some(look));
+}
+
+#[test]
+fn what_was_seen_of_a_file_counts_although_the_rest_is_gone() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&Open { named: false, ..open() });
+    correlator.acted(connects(20), 20);
+    correlator.looked(MODEL, STAMP, Word::Sniffed { class: ContentClass::Code, format: Some("pickle".into()) });
+    let finding = ModelFinding { id: "SNS-903".into(), severity: "info".into(), title: "x".into() };
+    correlator.looked(MODEL, STAMP, Word::NotRead { finding });
+    let model = &correlator.due(21, |_| true)[0].artifacts[0].model;
+    assert_eq!((model.class, model.verdict), (ContentClass::Code, Verdict::NotRead));
+}
+
 #[test]
 fn an_act_waits_for_the_verdict_and_leaves_with_it() {
     let mut correlator = Correlator::new(WAIT);
-    let look = correlator.opened(&open()).expect("a file never seen has to be looked at");
+    let look = now(correlator.opened(&open()));
     assert_eq!(look.fd, Some(3));
     assert_eq!(correlator.opened(&open()), None, "once is enough");
     correlator.acted(act(20), 20);
@@ -170,14 +250,14 @@ fn a_file_that_somebody_writes_is_looked_at_again() {
     correlator.looked(MODEL, STAMP, judged(Verdict::Clean));
     let mut written = open();
     written.writers = sensor_abi::record::writers::MAPPED;
-    assert!(!correlator.opened(&written).expect("the verdict is no longer sure").cacheable);
+    assert!(!now(correlator.opened(&written)).cacheable);
 }
 
 #[test]
 fn a_file_whose_open_was_not_announced_is_looked_at_when_its_loader_acts() {
     let mut correlator = Correlator::new(WAIT);
     let looks = correlator.acted(act(20), 20);
-    assert_eq!((looks.len(), looks[0].inode, looks[0].opener), (1, MODEL, TASK));
+    assert_eq!((looks.len(), looks[0].inode, looks[0].opener), (1, MODEL, TASK.tgid));
     assert!(correlator.acted(act(21), 21).is_empty(), "once is enough");
 }
 

@@ -130,6 +130,8 @@ fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
         writers: fixed.writers,
         fs_magic: fixed.fs_magic,
         named: fixed.reason != raw::reason::UNKNOWN_NAME,
+        // The walk at the start runs in the sensor's own context, where a process's user isn't known.
+        found: fixed.header.uid == raw::UNKNOWN_UID,
     })))
 }
 

@@ -8,6 +8,7 @@ mod decode;
 mod deed;
 mod dns;
 pub mod load;
+mod looks;
 mod memory;
 mod network;
 mod process;
@@ -23,14 +24,13 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use sensor_abi::counter::{Counter, LOSS, SKIPPED};
-use sensor_abi::identity::ContentStamp;
-use sensor_abi::mark::{InodeInfo, role};
+use sensor_abi::mark::role;
 use sensor_abi::record::FOLD_TAKE_NS;
 
-use self::correlate::{Correlator, Pending, Ready, Tell};
+use self::correlate::{Correlator, Pending, Ready};
 pub use sensor_abi::ABI_VERSION;
 
-pub use self::correlate::{Look, Sums, Word};
+pub use self::correlate::{Look, Put, Sums, Wanted, Word};
 use self::load::plan::{Plan, Rung};
 use self::load::{Kernel, LoadError, OwnOpens, Tables, Wishes};
 use self::memory::Memory;
@@ -40,7 +40,7 @@ use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Executable, Header, Load, LoadArtifact, Open, Record, Repeats};
 use self::ring::Stream;
-use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, Model, Role, TaskKey};
+use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, Role, TaskKey};
 
 /// Records that are taken from one ring before somebody else gets a turn.
 const BATCH_RECORDS_MAX: usize = 512;
@@ -48,7 +48,7 @@ const BATCH_RECORDS_MAX: usize = 512;
 /// What others are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
-    Look(Look),
+    Look(Wanted),
     /// What do these processes run? `cgroup`: of whoever acted.
     Processes {
         cgroup: u64,
@@ -175,6 +175,10 @@ impl Watch {
             told_losses: BTreeMap::new(),
         };
         watch.set_clock();
+        for record in rings.early {
+            watch.malformed += watch.joined.take_bytes(&record);
+        }
+        watch.tell_roles();
         Ok((watch, own_opens))
     }
 
@@ -227,24 +231,6 @@ impl Watch {
     /// What others have to be asked because of the records taken so far.
     pub fn asks(&mut self) -> Vec<Ask> {
         std::mem::take(&mut self.joined.asks)
-    }
-
-    /// The scanner's word on a file. Gives the model back where an act left before its verdict.
-    pub fn word(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<Arc<Model>> {
-        let (tell, late) = self.joined.correlator.looked(inode, stamp, word)?;
-        let Tell { inode, stamp, class, verdict, named } = tell;
-        let info = InodeInfo { stamp, class, verdict, named: u8::from(named), reserved: [0; 5] };
-        if let Err(error) = self.kernel.set_inode(abi_inode(inode), info) {
-            tracing::warn!(%error, "a verdict could not be told to the kernel");
-        }
-        let Self { memory, joined, .. } = self;
-        if let Some((file, learned)) = memory.as_mut().zip(joined.correlator.known(inode, stamp))
-            && let Err(error) = file.keep(&learned, || Box::new(joined.correlator.all_known()))
-        {
-            tracing::warn!(%error, "what a model is could not be kept for the next start");
-            *memory = None;
-        }
-        late
     }
 
     /// The process worker's word.
@@ -447,9 +433,7 @@ impl Joined {
         if !open.exe.path.is_empty() && (self.deciders.script)(&open.exe, &open.argv) {
             self.processes.may_be_reader(task);
         }
-        if let Some(look) = self.correlator.opened(open) {
-            self.asks.push(Ask::Look(look));
-        }
+        self.asks.extend(self.correlator.opened(open).map(Ask::Look));
         let artifact = LoadArtifact {
             inode: open.inode,
             stamp: open.stamp,
@@ -475,7 +459,7 @@ impl Joined {
         let process = self.processes.show(header.task);
         let now_ns = header.time_ns;
         let looks = self.correlator.acted(Pending { header, kind, load, repeats, process }, now_ns);
-        self.asks.extend(looks.into_iter().map(Ask::Look));
+        self.asks.extend(looks.into_iter().map(|look| Ask::Look(Wanted::Now(look))));
     }
 
     fn act(&mut self, ready: Ready) -> Act {

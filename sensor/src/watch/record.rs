@@ -40,6 +40,8 @@ pub struct Open {
     pub fs_magic: u64,
     /// Its name or place says that it may be a model; else it is one only if its content says so.
     pub named: bool,
+    /// It was open or mapped when the sensor came.
+    pub found: bool,
 }
 
 /// An executable as the kernel saw it, and what decides whether its name can be trusted.

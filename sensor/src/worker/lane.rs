@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::cache::Key;
 use super::frame::{self, FrameError};
-use super::pool::{Answer, Confinements, Event, Job, Outcome, Read, Shared};
+use super::pool::{Answer, Confinements, Event, Job, Line, Outcome, Read, Shared};
 use super::spawn::{Role, Worker};
 use super::wire::{FromOpener, FromScanner, Mode, NotRead, OpenRequest, Opened, Raw, ToOpener, ToScanner, Unscannable};
 
@@ -23,20 +23,35 @@ const CANDIDATES_MAX: usize = 16;
 const START_RETRY_MIN: Duration = Duration::from_millis(100);
 const START_RETRY_MAX: Duration = Duration::from_secs(10);
 
+/// What one file may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    pub wall: Duration,
+    /// CPU time of the scanner, s.
+    pub cpu_s: u64,
+}
+
 /// What a lane is told once.
 #[derive(Debug, Clone)]
 pub struct LaneConfig {
     pub program: PathBuf,
-    pub mode: Mode,
-    /// Wall time of one scan.
-    pub deadline: Duration,
-    /// CPU time of the scanner for one file, s.
-    pub cpu_s: u64,
+    pub line: Line,
+    pub sniff: Budget,
+    pub scan: Budget,
     pub read_remote: bool,
     /// See [`super::pool::PoolConfig::hash`].
     pub hash: bool,
-    /// Children that had nothing to do for so long are ended; the next file starts new ones.
+    /// Children of the background that had nothing to do for so long are ended; the next file starts new ones.
     pub idle_max: Duration,
+}
+
+impl LaneConfig {
+    fn budget(&self, mode: Mode) -> Budget {
+        match (self.line, mode) {
+            (Line::First, _) | (_, Mode::Sniff) => self.sniff,
+            (_, Mode::Full) => self.scan,
+        }
+    }
 }
 
 /// The two children of a lane. They live and die together: a descriptor on its way between them belongs to one file.
@@ -58,6 +73,11 @@ impl Pair {
 
     fn ended(&mut self) -> bool {
         self.opener.ended() || self.scanner.ended()
+    }
+
+    fn make_way(&self) {
+        self.opener.make_way();
+        self.scanner.make_way();
     }
 
     pub async fn stop(self) {
@@ -101,8 +121,17 @@ impl Lane {
 
     async fn serve(&mut self) {
         loop {
-            let Ok(job) = timeout(self.config.idle_max, self.shared.next_job(self.config.mode)).await else {
-                self.stop().await;
+            // What is only in the memory of its process is gone with it: who looks at it stands ready.
+            if self.config.line != Line::Background {
+                self.start().await;
+            }
+            if self.config.line == Line::First {
+                self.shared.stands_ready.send_replace(true);
+            }
+            let Ok(job) = timeout(self.config.idle_max, self.shared.next_job(self.config.line)).await else {
+                if self.config.line == Line::Background {
+                    self.stop().await;
+                }
                 continue;
             };
             let answer = self.answer(&job).await;
@@ -119,7 +148,7 @@ impl Lane {
     }
 
     async fn answer(&mut self, job: &Job) -> Answer {
-        let key = Key { identity: job.inode.into(), stamp: job.stamp.into(), mode: self.config.mode };
+        let key = Key { identity: job.inode.into(), stamp: job.stamp.into(), mode: job.mode };
         if job.cacheable {
             // An equal file may have been answered for while this one waited.
             if let Some(report) = self.shared.cached(&key) {
@@ -158,6 +187,9 @@ impl Lane {
         match Pair::start(&self.config.program).await {
             Ok((pair, confinements)) => {
                 self.failed_starts = 0;
+                if self.config.line == Line::Background {
+                    pair.make_way();
+                }
                 self.shared.set_confinements(confinements);
                 self.pair = Some(pair);
                 true
@@ -211,13 +243,14 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn run(&self, pair: &mut Pair) -> Result<Answer, Fault> {
-        let open_max = OPEN_MAX.min(self.config.deadline);
+        let budget = self.config.budget(self.job.mode);
+        let open_max = OPEN_MAX.min(budget.wall);
         let opened = match timeout(open_max, self.open(pair)).await.map_err(|_| Fault::TimedOut)? {
             Ok(Ok(opened)) => opened,
             Ok(Err(reason)) => return Ok(Answer::NotRead(reason)),
             Err(error) => return Err(Fault::Opening(error)),
         };
-        let scanned = timeout(self.config.deadline, self.scan(pair, opened)).await.map_err(|_| Fault::TimedOut)?;
+        let scanned = timeout(budget.wall, self.scan(pair, opened, budget)).await.map_err(|_| Fault::TimedOut)?;
         scanned.map_err(Fault::Scanning)
     }
 
@@ -262,21 +295,21 @@ impl Attempt<'_> {
         confirmed.unwrap_or(opened.device_agrees && opened.stamp == self.job.stamp.into())
     }
 
-    async fn scan(&self, pair: &mut Pair, opened: Opened) -> Result<Answer, FrameError> {
+    async fn scan(&self, pair: &mut Pair, opened: Opened, budget: Budget) -> Result<Answer, FrameError> {
         let name = self.job.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let request = ToScanner::Scan {
             id: self.id,
-            mode: self.config.mode,
-            hash: self.config.hash,
+            mode: self.job.mode,
+            hash: self.config.hash && self.job.mode == Mode::Full,
             name: Raw(name.to_vec()),
             // It should give up by itself before it is killed: then there is a report of what it saw so far.
-            time_ms: u64::try_from(self.config.deadline.as_millis()).unwrap_or(u64::MAX) / 4 * 3,
-            cpu_s: self.config.cpu_s,
+            time_ms: u64::try_from(budget.wall.as_millis()).unwrap_or(u64::MAX) / 4 * 3,
+            cpu_s: budget.cpu_s,
         };
         frame::send(&mut pair.scanner.channel, &request).await?;
         match frame::receive(&mut pair.scanner.channel).await? {
             FromScanner::Done { id, before, after, report } if id == self.id => {
-                report.check(self.config.mode)?;
+                report.check(self.job.mode)?;
                 let expected = self.job.stamp.into();
                 let changed = before != expected || after != expected;
                 Ok(Answer::Read(Read { report: Arc::new(report), changed, remote: opened.remote, cached: false }))

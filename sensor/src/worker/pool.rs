@@ -1,7 +1,8 @@
 //! Daemon side of the scans: files go in with [`ScanPool::submit`], answers come out of [`ScanPool::next`].
 //!
-//! Two lanes, one pair of children each: a sniff (which format is it?) never waits for a full scan. In a lane, cgroups
-//! take turns. Children are started when there is something to do and ended when there isn't.
+//! Three lanes, one pair of children each: a first look (which format is it?) never waits for a full scan, and neither
+//! waits for what nobody waits for ([`Line::Background`]). In a lane, cgroups take turns. Those of loads
+//! stand ready; those of the background are started when there is something to do, and ended when there isn't.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::cache::{Cache, Key};
 use super::frame::FrameError;
-use super::lane::{Lane, LaneConfig, Pair};
+use super::lane::{Budget, Lane, LaneConfig, Pair};
 use super::queue::{FairQueue, QueueLimits};
 use super::wire::{Confinement, Landlock, Mode, NotRead, ScanReport, Unscannable};
 
@@ -65,6 +66,7 @@ pub struct Job {
     /// The caller's, given back with the answer.
     pub tag: u64,
     pub mode: Mode,
+    pub line: Line,
     /// Whose turn it takes.
     pub cgroup: u64,
     /// Who opened the file, and where it had it.
@@ -154,11 +156,26 @@ pub enum Event {
 /// What submitter and lanes share.
 #[derive(Debug)]
 pub struct Shared {
-    sniffs: Lined,
+    first: Lined,
     scans: Lined,
+    /// Sniffs and scans.
+    background: Lined,
     cache: Mutex<Cache>,
     confinements: Mutex<Option<Confinements>>,
     pub shutdown: watch::Sender<bool>,
+    /// The children of the first look were started, or could not be.
+    pub stands_ready: watch::Sender<bool>,
+}
+
+/// Where a file waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// The first look, which has to be quick.
+    First,
+    /// Whole scans.
+    Scans,
+    /// Nobody waits for these: children of the lowest priority look at them, in either mode.
+    Background,
 }
 
 /// A queue and the bell for it.
@@ -180,16 +197,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn lane(&self, mode: Mode) -> &Lined {
-        match mode {
-            Mode::Sniff => &self.sniffs,
-            Mode::Full => &self.scans,
+    fn line(&self, line: Line) -> &Lined {
+        match line {
+            Line::First => &self.first,
+            Line::Scans => &self.scans,
+            Line::Background => &self.background,
         }
     }
 
     /// Waits for the next file of a lane. Cancel-safe: what is taken out is returned in the same breath.
-    pub async fn next_job(&self, mode: Mode) -> Job {
-        let lane = self.lane(mode);
+    pub async fn next_job(&self, line: Line) -> Job {
+        let lane = self.line(line);
         loop {
             let rung = lane.bell.notified();
             if let Some(job) = lock(&lane.queue).pop() {
@@ -209,7 +227,7 @@ impl Shared {
 
     /// Notes whether a cgroup's file ran into its deadline: such a cgroup waits behind all others in that lane.
     pub fn took_too_long(&self, job: &Job, did: bool) {
-        lock(&self.lane(job.mode).queue).set_slow(job.cgroup, did);
+        lock(&self.line(job.line).queue).set_slow(job.cgroup, did);
     }
 
     pub fn set_confinements(&self, confinements: Confinements) {
@@ -228,37 +246,42 @@ pub struct ScanPool {
 }
 
 impl ScanPool {
-    /// Starts the lanes, but no child yet.
+    /// Starts the lanes.
     pub fn new(config: PoolConfig) -> Self {
         let (answers, events) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            sniffs: Lined::new(config.queue),
+            first: Lined::new(config.queue),
             scans: Lined::new(config.queue),
+            background: Lined::new(config.queue),
             cache: Mutex::new(Cache::new(CACHE_ENTRIES_MAX, CACHE_BYTES_MAX)),
             confinements: Mutex::new(None),
             shutdown: watch::Sender::new(false),
+            stands_ready: watch::Sender::new(false),
         });
-        let lane = |mode, deadline, cpu_s| {
+        let lanes = [Line::First, Line::Scans, Line::Background].map(|line| {
             let config = LaneConfig {
                 program: config.program.clone(),
-                mode,
-                deadline,
-                cpu_s,
+                line,
+                sniff: Budget { wall: config.sniff_max, cpu_s: SNIFF_CPU_S },
+                scan: Budget { wall: config.scan_max, cpu_s: config.scan_cpu_s },
                 read_remote: config.read_remote,
-                hash: config.hash && mode == Mode::Full,
+                hash: config.hash,
                 idle_max: config.idle_max,
             };
             tokio::spawn(Lane::new(config, Arc::clone(&shared), answers.clone()).run())
-        };
-        let lanes = vec![
-            lane(Mode::Sniff, config.sniff_max, SNIFF_CPU_S),
-            lane(Mode::Full, config.scan_max, config.scan_cpu_s),
-        ];
+        });
+        let lanes = lanes.into();
         Self { shared, events, answers, lanes, overflows: 0 }
     }
 
+    /// Waits until somebody stands ready for the first look.
+    pub async fn stand_ready(&self) {
+        let _ = self.shared.stands_ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
     /// Takes a file in. Every job has exactly one [`Outcome`], at once for those that are known already
-    /// ([`Read::cached`]) or have no place ([`NotRead::Overflow`], also counted).
+    /// ([`Read::cached`]) or have no place ([`NotRead::Overflow`], counted
+    /// where they claim to be models).
     pub fn submit(&mut self, job: Job) {
         if job.cacheable {
             let key = Key { identity: job.inode.into(), stamp: job.stamp.into(), mode: job.mode };
@@ -267,11 +290,11 @@ impl ScanPool {
                 return self.settle(job, answer);
             }
         }
-        let lane = self.shared.lane(job.mode);
+        let lane = self.shared.line(job.line);
         let displaced = lock(&lane.queue).push(job.cgroup, job);
         lane.bell.notify_one();
         if let Some(job) = displaced {
-            self.overflows += 1;
+            self.overflows += u64::from(job.named);
             self.settle(job, Answer::NotRead(NotRead::Overflow));
         }
     }
@@ -301,7 +324,7 @@ impl ScanPool {
         }
     }
 
-    /// Files that had no place in a queue since the start.
+    /// Files that claim to be models and had no place in a queue, since the start.
     pub fn overflows(&self) -> u64 {
         self.overflows
     }

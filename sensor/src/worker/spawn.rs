@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -44,6 +45,9 @@ impl Role {
     }
 }
 
+/// The lowest priority of CPU (nice(2)), and so of the disk (ioprio_set(2)).
+const NICE_MAX: i32 = 19;
+
 /// A running child. Dropping it kills it.
 #[derive(Debug)]
 pub struct Worker {
@@ -73,6 +77,13 @@ impl Worker {
             .spawn()?;
         let pid = child.id().unwrap_or_default();
         Ok(Self { child, pid, channel })
+    }
+
+    /// From now on it takes what others leave of the machine.
+    pub fn make_way(&self) {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        // One that is gone is noticed when it doesn't answer; one that isn't is heard all the same.
+        let _ = pid.map(|pid| rustix::process::setpriority_process(Some(pid), NICE_MAX));
     }
 
     /// Waits for the child's first frame, which says how far it could lock itself in.

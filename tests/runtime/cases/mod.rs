@@ -1,6 +1,7 @@
 //! All cases, by subject.
 
 mod benign;
+mod crowd;
 mod evasion;
 mod files;
 mod flood;
@@ -27,6 +28,7 @@ use crate::harness::Case;
 pub fn all() -> Vec<Case> {
     let all = [
         prior::cases(),
+        crowd::cases(),
         payload::cases(),
         ways_in::cases(),
         when::cases(),

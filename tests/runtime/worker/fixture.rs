@@ -10,7 +10,7 @@ use std::time::Duration;
 use sensor_abi::identity::{ContentStamp, InodeKey};
 
 use crate::worker::child::mountinfo;
-use crate::worker::pool::{Answer, Job, Outcome, PoolConfig, Read, ScanPool};
+use crate::worker::pool::{Answer, Job, Line, Outcome, PoolConfig, Read, ScanPool};
 use crate::worker::wire::Mode;
 
 pub const SENSOR: &str = env!("CARGO_BIN_EXE_sensor");
@@ -35,6 +35,7 @@ pub fn job(file: &File, path: &Path) -> Job {
     Job {
         tag: 7,
         mode: Mode::Full,
+        line: Line::Scans,
         cgroup: 1,
         pid: std::process::id(),
         fd: None,

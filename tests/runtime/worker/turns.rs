@@ -1,7 +1,7 @@
 //! Lanes and queues: who waits for whom.
 
-use crate::fixture::{HELLO, PICKLE, ask_watched, config, hasty, impostor, job_of, next, read, say, write};
-use crate::worker::pool::{Answer, Job, PoolConfig, ScanPool};
+use crate::fixture::{PICKLE, ask_watched, config, hasty, job_of, next, read, write};
+use crate::worker::pool::{Answer, Job, Line, PoolConfig, ScanPool};
 use crate::worker::queue::QueueLimits;
 use crate::worker::wire::{Mode, NotRead};
 
@@ -9,18 +9,15 @@ use crate::worker::wire::{Mode, NotRead};
 async fn a_sniff_does_not_wait_for_a_scan() {
     let folder = tempfile::tempdir().unwrap();
     let (file, path) = write(folder.path(), "model.pkl", PICKLE);
-    // The first scanner to come is stuck; the lane of sniffs has another.
-    let once = folder.path().join("once");
-    let real = format!("exec '{}' \"$@\"", crate::fixture::SENSOR);
-    let stuck = format!("mkdir '{}' || {real}\n{}\nexec sleep 600", once.display(), say(HELLO));
-    let mut pool =
-        ScanPool::new(PoolConfig { sniff_max: config().sniff_max, ..hasty(impostor(folder.path(), "scan", &stuck)) });
-    let scan = job_of(&file, &path);
+    let mut pool = ScanPool::new(PoolConfig { scan_max: hasty(crate::fixture::SENSOR).scan_max, ..config() });
+    let scan = Job { cacheable: false, ..job_of(&file, &path) };
+    let mut opener = 0;
+    read(ask_watched(&mut pool, scan.clone(), |pid| opener = pid, None).await);
+    // From now on the lane of scans is stuck.
+    let opener = i32::try_from(opener).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(opener, rustix::process::Signal::STOP).unwrap();
     pool.submit(scan.clone());
-    while !once.exists() {
-        tokio::task::yield_now().await;
-    }
-    pool.submit(Job { mode: Mode::Sniff, tag: 8, ..scan });
+    pool.submit(Job { mode: Mode::Sniff, line: Line::First, tag: 8, ..scan });
     let mut answers = Vec::new();
     while answers.len() < 2 {
         let outcome = next(&mut pool).await;
@@ -62,14 +59,14 @@ async fn a_flood_loses_its_own_files_and_is_counted() {
 }
 
 #[tokio::test]
-async fn idle_children_are_ended_and_come_back() {
+async fn idle_children_of_the_background_are_ended_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let (file, path) = write(folder.path(), "model.pkl", PICKLE);
     let mut pool = ScanPool::new(PoolConfig { idle_max: std::time::Duration::from_millis(1), ..config() });
-    assert_eq!(pool.confinements(), None, "none is started before it is needed");
+    assert_eq!(pool.confinements(), None, "none was started yet");
     for _ in 0..2 {
         let mut opener = 0;
-        let job = Job { cacheable: false, ..job_of(&file, &path) };
+        let job = Job { line: Line::Background, cacheable: false, ..job_of(&file, &path) };
         read(ask_watched(&mut pool, job, |pid| opener = pid, None).await);
         while std::path::Path::new(&format!("/proc/{opener}")).exists() {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;

@@ -83,6 +83,7 @@ impl Judge<'_> {
                     None => Unknown,
                 }
             }
+            list @ List(_) if !self.may_copy(&list) => Unknown,
             List(items) => match indices(items.len(), parts) {
                 Some(at) => List(at.into_iter().filter_map(|at| items.get(at).cloned()).collect()),
                 None => List(items),

@@ -19,6 +19,8 @@ const FOUND_MAX: usize = 20;
 const REPEATS_MAX: i64 = 10_000_000;
 /// Copies of variables' values in all: a list of lists doubles with every line.
 const COPIED_BYTES_MAX: usize = 16 << 20;
+/// Lists in lists that a variable holds.
+const VALUE_DEPTH_MAX: usize = 32;
 /// Variables that are remembered.
 const VARIABLES_MAX: usize = 10_000;
 
@@ -63,6 +65,16 @@ impl Folded {
         };
         NODE_BYTES + inner
     }
+
+    /// Lists in lists.
+    fn depth(&self) -> usize {
+        let inner = match self {
+            List(items) => items.iter().map(Self::depth).max(),
+            Map(entries) => entries.iter().map(|(_, value)| value.depth()).max(),
+            _ => None,
+        };
+        inner.map_or(0, |inner| inner + 1)
+    }
 }
 
 impl Judge<'_> {
@@ -77,7 +89,14 @@ impl Judge<'_> {
         }
     }
 
+    /// Whether that much more may be copied.
+    pub(super) fn may_copy(&mut self, value: &Folded) -> bool {
+        self.copied_bytes = self.copied_bytes.saturating_add(value.bytes());
+        self.copied_bytes <= COPIED_BYTES_MAX
+    }
+
     pub(super) fn assign(&mut self, target: String, value: Folded) {
+        let value = if value.depth() > VALUE_DEPTH_MAX { Unknown } else { value };
         // An attribute of a namespace.
         if let Some((outer, name)) = target.split_once('.')
             && let Some(Map(entries)) = self.variables.get_mut(outer)
@@ -282,7 +301,7 @@ impl Judge<'_> {
 
     /// A text that was put together: as suspicious as if it had been written.
     pub(super) fn built(&mut self, mut text: String) -> Folded {
-        if name::is_internal(&text) || name::names_internal(&text) {
+        if name::names_internal(&text) || name::is_internal(&text) && !name::is_dunder(&text) {
             self.walk();
         }
         let mut cut = text.len().min(FOLDED_BYTES_MAX);

@@ -108,10 +108,13 @@ impl Judge<'_> {
                 List(items)
             }
             ("list", Text(text), _) => List(text.chars().take(ITEMS_MAX).map(|char| Text(char.to_string())).collect()),
-            ("list" | "unique" | "select" | "reject" | "selectattr" | "rejectattr" | "sort", list @ List(_), _) => list,
+            (
+                "list" | "unique" | "select" | "reject" | "selectattr" | "rejectattr" | "sort" | "batch" | "slice",
+                list @ List(_),
+                _,
+            ) => list,
             ("list" | "sort", map @ Map(_), _) => List(items_of(&map)),
             ("items" | "dictsort", Map(entries), _) => pairs(entries),
-            ("batch" | "slice", list @ List(_), _) => List(vec![list]),
             ("first" | "min" | "random", List(items), _) => items.into_iter().next().unwrap_or(Unknown),
             ("last" | "max", List(items), _) => items.into_iter().next_back().unwrap_or(Unknown),
             ("first", Text(text), _) => text.chars().next().map_or(Unknown, |char| Text(char.to_string())),

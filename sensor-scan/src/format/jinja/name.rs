@@ -102,6 +102,63 @@ pub fn is_dunder(name: &str) -> bool {
         && name.starts_with("__")
         && name.ends_with("__")
         && name[2..name.len() - 2].bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().any(|byte| byte != b'_')
+}
+
+/// Further attributes that every object, function, class or module of Python may have.
+const PYTHON: &[&str] = &[
+    "__add__",
+    "__annotations__",
+    "__builtin__",
+    "__call__",
+    "__cause__",
+    "__closure__",
+    "__context__",
+    "__debug__",
+    "__defaults__",
+    "__delattr__",
+    "__delitem__",
+    "__dir__",
+    "__doc__",
+    "__enter__",
+    "__eq__",
+    "__exit__",
+    "__file__",
+    "__format__",
+    "__get__",
+    "__getattr__",
+    "__hash__",
+    "__init_subclass__",
+    "__iter__",
+    "__kwdefaults__",
+    "__len__",
+    "__main__",
+    "__mod__",
+    "__name__",
+    "__new__",
+    "__next__",
+    "__path__",
+    "__qualname__",
+    "__reduce__",
+    "__reduce_ex__",
+    "__repr__",
+    "__set__",
+    "__setattr__",
+    "__setitem__",
+    "__setstate__",
+    "__slots__",
+    "__spec__",
+    "__str__",
+    "__subclasshook__",
+    "__traceback__",
+    "__weakref__",
+    "__wrapped__",
+];
+
+/// A name that Python itself gives to attributes. Marks of a prompt have two underscores as well (`__media__`), and are
+/// only told apart as long as nothing is reached by them.
+pub fn is_of_python(text: &str) -> bool {
+    WALKED.contains(&text) || PYTHON.contains(&text)
 }
 
 /// An attribute that leads out of the template's data.
@@ -121,7 +178,7 @@ pub fn names_internal(text: &str) -> bool {
     let steps = text.split(['.', '[', ']', '{', '}', '!', ':']);
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.[]{}!:0".contains(&byte));
     let field = text.contains('{') && text.contains('}');
-    (plain || field) && steps.clone().any(is_dunder) && (steps.count() > 1 || is_dunder(text))
+    (plain || field) && steps.clone().any(is_dunder) && (steps.count() > 1 || is_of_python(text))
 }
 
 /// Texts by which a prompt is overridden rather than formatted.

@@ -271,6 +271,9 @@ impl<'t> Judge<'t> {
         if !values.iter().any(known) {
             return Unknown;
         }
+        if called.parameters.iter().any(|(_, default)| !self.may_copy(default)) {
+            return Unknown;
+        }
         let mut plain = values.iter().zip(arguments).filter(|(_, argument)| argument.name.is_none());
         for (parameter, default) in called.parameters {
             let named = arguments.iter().position(|argument| argument.name.as_deref() == Some(parameter.as_str()));

@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::backlog::{self, Backlog};
 use super::looks::{self, Questions, Reply};
 use crate::alert::{Alert, Host};
 use crate::config::settings::{Settings, Target};
@@ -23,9 +24,10 @@ use crate::sink::{Output, Sink, file, stdout};
 use crate::watch::load::plan::BestRung;
 use crate::watch::load::{Tables, Wishes};
 use crate::watch::record::Executable;
-use crate::watch::{Ask, Decide, Deciders, Keeping, Watch, boottime_ns};
+use crate::watch::{Ask, Decide, Deciders, Keeping, Look, Wanted, Watch, boottime_ns};
 use crate::worker::child::locate::is_local;
-use crate::worker::pool::{PoolConfig, ScanPool};
+use crate::worker::pool::{Answer, Line, Outcome, PoolConfig, ScanPool};
+use crate::worker::wire::NotRead;
 
 /// How often time alone is looked at: losses, counts that are due, the wall clock.
 const TICK: Duration = Duration::from_secs(1);
@@ -35,6 +37,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 const SENT_SHOWN_MAX: usize = 32;
 /// How long somebody who asks for the status may take to read it.
 const STATUS_WAIT: Duration = Duration::from_secs(2);
+
+/// How long the start waits for the children that look at files.
+const STAND_READY_MAX: Duration = Duration::from_secs(2);
 
 /// In the run directory: what the models of kept marks are.
 const MODELS: &str = "models.jsonl";
@@ -56,6 +61,7 @@ pub struct Setup {
 struct Daemon {
     watch: Watch,
     pool: ScanPool,
+    backlog: Backlog,
     processes: Questions,
     judge: Judge,
     sinks: Vec<Sink>,
@@ -110,6 +116,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     let mut daemon = Daemon {
         watch,
         pool: ScanPool::new(PoolConfig { hash: policy.wants_sha256(), ..PoolConfig::default() }),
+        backlog: Backlog::new(),
         processes,
         judge: Judge::new(policy, host),
         sinks,
@@ -119,6 +126,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         looks: 0,
         overflows_told: 0,
     };
+    let _ = tokio::time::timeout(STAND_READY_MAX, daemon.pool.stand_ready()).await;
     if let Some(ready) = &ready {
         ready.touch()?;
     }
@@ -172,10 +180,8 @@ impl Daemon {
         let more = self.watch.take();
         for ask in self.watch.asks() {
             match ask {
-                Ask::Look(look) => {
-                    self.looks += 1;
-                    self.pool.submit(looks::sniff(look, self.looks));
-                }
+                Ask::Look(Wanted::Now(look)) => self.look(look, Line::First),
+                Ask::Look(Wanted::Sometime(put)) => self.backlog.push(put),
                 Ask::Processes { cgroup, pids } => {
                     for pid in self.processes.ask(cgroup, pids) {
                         // No place to ask in: it is shown as far as it is known.
@@ -184,9 +190,17 @@ impl Daemon {
                 }
             }
         }
+        if let Some(look) = self.backlog.next(|put| self.watch.take_put(&put)) {
+            self.look(look, Line::Background);
+        }
         let acts = self.watch.due();
         self.judge_all(acts);
         more
+    }
+
+    fn look(&mut self, look: Look, line: Line) {
+        self.looks += 1;
+        self.pool.submit(looks::first(look, self.looks, line));
     }
 
     fn judge_all(&mut self, acts: Vec<crate::event::Act>) {
@@ -196,15 +210,23 @@ impl Daemon {
         }
     }
 
-    fn looked(&mut self, outcome: crate::worker::pool::Outcome) {
-        let inode = outcome.job.inode;
+    fn looked(&mut self, outcome: Outcome) {
+        if let Some(put) = backlog::put_off(&outcome).and_then(|look| self.watch.put(look)) {
+            return self.backlog.push(put);
+        }
+        let Outcome { job, answer } = &outcome;
+        let had_time = (job.line == Line::Background).then(|| (job.pid, *answer == Answer::NotRead(NotRead::TimedOut)));
+        let inode = job.inode;
         let inode = crate::event::InodeKey { dev: inode.dev, generation: inode.generation, ino: inode.ino };
-        let stamp = outcome.job.stamp;
+        let stamp = job.stamp;
         let (word, next) = looks::word(outcome);
         if let Some(job) = next {
             self.pool.submit(job);
         } else {
             self.scans += 1;
+            if let Some((tgid, too_long)) = had_time {
+                self.backlog.done(tgid, too_long);
+            }
         }
         if let Some(model) = self.watch.word(inode, stamp, word) {
             let alerts = self.judge.verdict(model, boottime_ns());
@@ -282,6 +304,9 @@ impl Daemon {
         let mut losses = self.watch.loss_sums();
         if self.pool.overflows() > 0 {
             losses.insert("scan_queue_full", self.pool.overflows());
+        }
+        if self.backlog.postponed > 0 {
+            losses.insert("look_postponed", self.backlog.postponed);
         }
         losses.extend(self.watch.skipped_sums());
         Status {

@@ -11,7 +11,7 @@ use crate::event::{ContentClass, ModelFinding, Verdict};
 use crate::watch::record::Argv;
 use crate::watch::{Look, TICK_NS, Told, Word};
 use crate::worker::child::locate::is_network;
-use crate::worker::pool::{Answer, Job, Outcome};
+use crate::worker::pool::{Answer, Job, Line, Outcome};
 use crate::worker::process::{ProcessReader, Seen};
 use crate::worker::queue::{FairQueue, QueueLimits};
 use crate::worker::wire::{self, Content, Mode, NotRead, Unscannable};
@@ -22,13 +22,18 @@ const OTHER: &str = "other";
 /// How long all processes of one look may take to be read.
 const PROCESSES_MAX: Duration = Duration::from_secs(5);
 
+/// A file that isn't larger is read whole at the first look. What a process has in its memory alone may be gone with it
+/// before a second.
+const SMALL_BYTES: u64 = 64 << 10;
+
 /// The first look at a file: which format is it?
-pub fn sniff(look: Look, tag: u64) -> Job {
+pub fn first(look: Look, tag: u64, line: Line) -> Job {
     Job {
         tag,
-        mode: Mode::Sniff,
+        mode: if look.stamp.size <= SMALL_BYTES { Mode::Full } else { Mode::Sniff },
+        line,
         cgroup: look.cgroup,
-        pid: look.opener.tgid,
+        pid: look.opener,
         fd: look.fd,
         path: look.path,
         inode: AbiInodeKey { ino: look.inode.ino, dev: look.inode.dev, generation: look.inode.generation },
@@ -63,7 +68,8 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
             };
             let format = Some(read.report.format.clone());
             let Some(verdict) = read.report.verdict else {
-                let full = Job { mode: Mode::Full, ..job };
+                let line = if job.line == Line::Background { job.line } else { Line::Scans };
+                let full = Job { mode: Mode::Full, line, ..job };
                 // Data that could be code by now is judged as code until the whole word is there.
                 let class = if unsure { ContentClass::Code } else { class };
                 return (Word::Sniffed { class, format }, Some(full));

@@ -1,5 +1,6 @@
 //! `sensor run`: watch this host.
 
+mod backlog;
 mod daemon;
 mod looks;
 

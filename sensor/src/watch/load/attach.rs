@@ -2,7 +2,8 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
 
 use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Program, ProgramError, TracePoint};
 use aya::{Btf, Ebpf};
@@ -116,8 +117,9 @@ impl Attacher<'_> {
         hook
     }
 
-    /// Walks what was open and mapped before the hooks were in place.
-    pub fn found(&mut self) -> Hook {
+    /// Walks what was open and mapped before the hooks were in place. `meanwhile` is called all the time: it takes what
+    /// the walk sends, which can be more than a ring holds.
+    pub fn found(&mut self, mut meanwhile: impl FnMut()) -> Hook {
         let mut hook =
             Hook::new("found", false, "a model that was open or mapped before the sensor started is not known");
         let mut lost = Vec::new();
@@ -128,7 +130,7 @@ impl Attacher<'_> {
                 let id = program.attach()?;
                 let file = program.take_link(id)?.into_file();
                 let file = file.map_err(|e| ProgramError::IOError(std::io::Error::other(e)))?;
-                read_within(file, WALK_MAX).map_err(ProgramError::IOError)
+                read_within(file, WALK_MAX, &mut meanwhile).map_err(ProgramError::IOError)
             })();
             match walked {
                 Ok(()) => hook.rung = Some(Rung::Iterator),
@@ -245,17 +247,28 @@ impl Attacher<'_> {
 
 /// How long a walk may take: it takes each process's `mmap_lock`, which a process can keep for as long as it likes.
 const WALK_MAX: Duration = Duration::from_secs(2);
+/// How long a walk goes on by itself: it sends a record in a few microseconds, and half a ring holds some six hundred.
+const MEANWHILE: Duration = Duration::from_micros(200);
 
 /// Reads to the end, in a thread that is left behind if it doesn't come back.
-fn read_within(mut file: std::fs::File, limit: Duration) -> std::io::Result<()> {
+fn read_within(mut file: std::fs::File, limit: Duration, mut meanwhile: impl FnMut()) -> std::io::Result<()> {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::Builder::new().name("walk".to_owned()).spawn(move || {
         let _ = tell.send(std::io::copy(&mut file, &mut std::io::sink()).map(drop));
     })?;
-    told.recv_timeout(limit).unwrap_or_else(|_| {
-        let why = format!("a process kept the walk waiting for more than {} s", limit.as_secs());
-        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
-    })
+    let begun = Instant::now();
+    loop {
+        let ended = told.recv_timeout(MEANWHILE);
+        meanwhile();
+        match ended {
+            Ok(ended) => return ended,
+            Err(RecvTimeoutError::Timeout) if begun.elapsed() < limit => {}
+            Err(_) => {
+                let why = format!("a process kept the walk waiting for more than {} s", limit.as_secs());
+                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, why));
+            }
+        }
+    }
 }
 
 /// A descriptor that goes through a socket and comes back.

@@ -8,6 +8,7 @@ mod network;
 pub mod pin;
 pub mod plan;
 mod resume;
+mod rings;
 mod suffix;
 mod system;
 mod tracepoint;
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray};
 use aya::programs::{CgroupSkbAttachType, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::{ARGUMENTS_MAX, Config};
@@ -35,6 +36,7 @@ use self::btf::{BtfError, Layout};
 use self::hooks::SECURITY_HOOKS;
 use self::pin::{PinError, Pins};
 use self::plan::{BestRung, Plan, Rung};
+pub use self::rings::Rings;
 use self::tracepoint::TracepointLink;
 use self::without_loops::without_loops;
 
@@ -148,12 +150,6 @@ impl OwnOpens {
     }
 }
 
-/// The two streams of records.
-pub struct Rings {
-    pub priority: RingBuf<MapData>,
-    pub bulk: RingBuf<MapData>,
-}
-
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Kernel")
@@ -191,6 +187,7 @@ impl Kernel {
         }
 
         let cgroup = cgroup2().ok_or(LoadError::NoCgroup)?;
+        let mut rings = Rings::take_from(&mut ebpf)?;
         let mut attacher = Attacher {
             ebpf: &mut ebpf,
             btf: &btf,
@@ -244,7 +241,7 @@ impl Kernel {
         plan.hooks.extend(SECURITY_HOOKS.iter().map(|hook| attacher.security(hook)));
         plan.hooks.push(attacher.namespace());
         // After the hooks: what was opened before them is found, what comes after them is seen.
-        plan.hooks.push(attacher.found());
+        plan.hooks.push(attacher.found(|| rings.take_early()));
         plan.ladder = attacher.ladder;
         let tracepoints = attacher.tracepoints;
         for (name, program) in ebpf.programs() {
@@ -267,10 +264,6 @@ impl Kernel {
         }
         plan.not_kept = not_kept;
 
-        let rings = Rings {
-            priority: RingBuf::try_from(ebpf.take_map("RING_PRIORITY").ok_or(LoadError::Map("RING_PRIORITY"))?)?,
-            bulk: RingBuf::try_from(ebpf.take_map("RING_BULK").ok_or(LoadError::Map("RING_BULK"))?)?,
-        };
         let own_opens = take_hash(&mut ebpf, "OWN_OPENS")?;
         let kernel = Self {
             counters: PerCpuArray::try_from(ebpf.take_map("COUNTERS").ok_or(LoadError::Map("COUNTERS"))?)?,

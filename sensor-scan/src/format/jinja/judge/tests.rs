@@ -19,6 +19,9 @@ fn attribute_walks_in_every_spelling() {
         "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
         "{{ lipsum.__globals__['os'] }}",
         "{{ x['__class__'] }}",
+        "{{ x['__any_name__'] }}",
+        "{{ x['__any' ~ '_name__'] }}",
+        "{{ x|attr('__any_name__') }}",
         "{{ x['__cla' ~ 'ss__'] }}",
         "{{ x['__cla' + 'ss__'] }}",
         "{{ x['__cla' 'ss__'] }}",
@@ -130,6 +133,7 @@ fn ordinary_chat_templates() {
         "{% raw %}{{ x.__class__ }}{% endraw %}",
         "{%- if '/no_think' in system_message %}{% endif %}",
         "{{ bos_token ~ messages | map(attribute='content') | join('\\n') }}",
+        "{% if message.role == '__tool__' %}{{ '__start__' ~ '_' * 20 }}{{ '__' ~ 'en' ~ '__' }}{% endif %}",
         "{% if message.content is mapping and 'parts' in message.content %}{% endif %}",
         "{% set ns = namespace(found=false, text='') %}{% for m in messages %}{% set ns.text = ns.text ~ m['content'] %}{% endfor %}",
         "{% macro tool(t, depth=0) %}{{ t[prefix ~ 'class' ] }}{{ tool(t.items, depth=depth + 1) }}{% endmacro %}{{ tool(tools[0]) }}",
@@ -148,6 +152,12 @@ fn loops_and_macros_come_to_an_end() {
         "{% macro f(a) %}{{ g(a) }}{% endmacro %}{% macro g(a) %}{{ f(a) }}{% endmacro %}{{ f('a') }}".to_owned();
     let doubled = "{% set a = [1] %}".to_owned() + &"{% set a = [a, a] %}".repeat(200);
     assert_eq!(judged(&doubled), []);
+    let nested = "{% set a = [a] %}".repeat(10_000);
+    let batched = "{{ [1]".to_owned() + &"|batch(1)".repeat(25_000) + " }}";
+    let sliced = "{{ range(9)|list".to_owned() + &"|list[:]".repeat(25_000) + " }}";
+    for template in [nested, batched, sliced] {
+        assert_eq!(judged(&template), []);
+    }
     let open = "{% set a %}{% for x in y %}{% macro m() %}".repeat(5_000);
     for template in [deep, wide, again, mutual, open] {
         assert_eq!(judged(&template), [], "{}", &template[..60]);

@@ -1,0 +1,74 @@
+//! What is said between the correlator and those who look at files.
+
+use sensor_abi::identity::ContentStamp;
+
+use crate::event::{ContentClass, InodeKey, ModelFinding, Verdict};
+
+/// What the scanner is asked to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    pub inode: InodeKey,
+    pub stamp: ContentStamp,
+    pub path: Vec<u8>,
+    /// The process that has it open, and under which number where that is known.
+    pub opener: u32,
+    pub fd: Option<u32>,
+    pub cgroup: u64,
+    /// Nobody could change the content: an earlier verdict holds, and this one may be kept.
+    pub cacheable: bool,
+    /// `super_block.s_magic`; 0 where it isn't known.
+    pub fs_magic: u64,
+    /// Its name or place says that it may be a model.
+    pub named: bool,
+}
+
+/// What is to be looked at, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    Now(Look),
+    /// When nobody waits for anything else ([`super::Correlator::take`]).
+    Sometime(Put),
+}
+
+/// A file that nobody waits for yet. The first that does, has it looked at at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Put {
+    pub inode: InodeKey,
+    pub stamp: ContentStamp,
+    /// Who has it.
+    pub tgid: u32,
+}
+
+/// The scanner's word, as far as it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word {
+    /// What kind of content it is.
+    Sniffed { class: ContentClass, format: Option<String> },
+    /// No model.
+    NotModel,
+    /// The verdict.
+    Judged {
+        class: ContentClass,
+        format: Option<String>,
+        verdict: Verdict,
+        findings: Vec<ModelFinding>,
+        all_globals_safe: bool,
+        /// Lower-case hexadecimal; only where it was computed.
+        sha256: Option<String>,
+    },
+    /// Not read, for a reason that isn't its content.
+    NotRead { finding: ModelFinding },
+}
+
+/// What to tell the kernel of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tell {
+    pub inode: InodeKey,
+    pub stamp: ContentStamp,
+    /// [`sensor_abi::mark::class`]
+    pub class: u8,
+    /// [`sensor_abi::mark::verdict`]
+    pub verdict: u8,
+    /// Its name or place says that it may be a model.
+    pub named: bool,
+}
