@@ -74,25 +74,58 @@ pub const LIBRARY_BYTES: usize = 32;
 
 /// Is a file that is so called a library of the dynamic loader: `*.so`, or `*.so.N`, with any number of versions?
 /// `words` are the name's last [`LIBRARY_BYTES`] bytes, little-endian, or all of a shorter one; `len` of them count.
+///
+/// Without a branch for each byte, of which the kernel's checker would follow every combination: bit `i` of a set is byte
+/// `i` of the name.
 #[inline(always)]
 pub const fn is_library(words: [u64; LIBRARY_BYTES / 8], len: usize) -> bool {
-    // How much of `.so`, then: behind it, behind a dot, in a number.
-    let (mut seen, mut i) = (0, 0);
-    while i < LIBRARY_BYTES {
-        if i < len {
-            let byte = (words[i / 8] >> (8 * (i % 8))) as u8;
-            seen = match (seen, byte) {
-                (1 | 4, b's') => 2,
-                (2, b'o') => 3,
-                (3 | 5, b'.') => 4,
-                (4 | 5, b'0'..=b'9') => 5,
-                (_, b'.') => 1,
-                _ => 0,
-            };
-        }
+    let len = if len > LIBRARY_BYTES { LIBRARY_BYTES } else { len };
+    let all = (1u64 << len) - 1;
+    let dots = equal(words, b'.') & all;
+    let versions = dots | (digits(words) & all);
+    // The last byte that is of no version has to be the end of `.so`.
+    let mut up_to = all & !versions;
+    let mut shift = 1;
+    while shift < LIBRARY_BYTES {
+        up_to |= up_to >> shift;
+        shift *= 2;
+    }
+    let end = up_to & !(up_to >> 1);
+    let ends = end & equal(words, b'o') & equal(words, b's') << 1 & dots << 2;
+    // Behind it a dot before each number, and a number after each dot.
+    let behind = all & !up_to;
+    let doubled = dots & dots << 1 & behind;
+    let last = all & !(all >> 1);
+    ends != 0 && (behind == 0 || (dots & end << 1 != 0 && doubled == 0 && dots & last == 0))
+}
+
+const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+
+/// The bytes that are `byte`.
+#[inline(always)]
+const fn equal(words: [u64; LIBRARY_BYTES / 8], byte: u8) -> u64 {
+    below(words, byte, 1)
+}
+
+#[inline(always)]
+const fn digits(words: [u64; LIBRARY_BYTES / 8]) -> u64 {
+    below(words, b'0', 10)
+}
+
+/// The bytes that differ from `byte` by less than `limit` (at most 128), exclusive or.
+#[inline(always)]
+const fn below(words: [u64; LIBRARY_BYTES / 8], byte: u8, limit: u8) -> u64 {
+    let (mut found, mut i) = (0, 0);
+    while i < words.len() {
+        let differs = words[i] ^ u64::from_ne_bytes([byte; 8]);
+        // The top bit of each byte says that the sum of the lower ones reached 128.
+        let reached = (differs & LOW_BITS) + u64::from_ne_bytes([128 - limit; 8]);
+        let flags = !(reached | differs | LOW_BITS) >> 7;
+        // One flag at the bottom of each byte, gathered in the top byte.
+        found |= (flags.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i);
         i += 1;
     }
-    seen == 3 || seen == 5
+    found
 }
 
 #[cfg(test)]
