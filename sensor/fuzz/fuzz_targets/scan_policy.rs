@@ -7,6 +7,7 @@
 mod escape;
 #[path = "../../src/event.rs"]
 mod event;
+#[path = "../../src/policy/mod.rs"]
 mod policy;
 mod scan;
 
