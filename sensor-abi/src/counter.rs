@@ -77,13 +77,15 @@ pub enum Counter {
     CanaryPacket = 33,
     /// Runs of the hook on sent lengths by the sensor itself (canary).
     CanaryLength = 34,
+    /// `PYTHONS` full: of a process nobody knows that it runs CPython.
+    PythonsFull = 35,
 }
 
 /// Entries of `COUNTERS`.
 pub const COUNTERS: u32 = 40;
 
 /// Counters that mean something was not seen, with the stable word that `event.reason` of a loss alert uses.
-pub const LOSS: [(Counter, &str); 11] = [
+pub const LOSS: [(Counter, &str); 12] = [
     (Counter::RingFull, "ring_full"),
     (Counter::EventShare, "event_share"),
     (Counter::ScratchBusy, "scratch_busy"),
@@ -94,6 +96,7 @@ pub const LOSS: [(Counter, &str); 11] = [
     (Counter::ReadFailed, "kernel_read_failed"),
     (Counter::Contended, "load_set_contended"),
     (Counter::ThreadsFull, "thread_table_full"),
+    (Counter::PythonsFull, "python_table_full"),
     (Counter::InheritedMore, "inherited_more"),
 ];
 

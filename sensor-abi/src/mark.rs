@@ -120,7 +120,7 @@ pub struct InodeInfo {
 /// Slots of map `TASK_SLOTS`.
 pub const TASK_SLOTS: u32 = 65_536;
 
-/// Where map `TASK_SLOTS` counts the marks of processes with this id.
+/// Where map `TASK_SLOTS` counts what is known of processes with this id.
 #[inline(always)]
 pub const fn task_slot(tgid: u32) -> u32 {
     tgid % TASK_SLOTS

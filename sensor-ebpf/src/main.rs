@@ -39,6 +39,8 @@ mod program;
 #[cfg(target_arch = "bpf")]
 mod repeat;
 #[cfg(target_arch = "bpf")]
+mod slot;
+#[cfg(target_arch = "bpf")]
 mod task;
 #[cfg(target_arch = "bpf")]
 mod window;

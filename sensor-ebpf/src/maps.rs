@@ -19,8 +19,7 @@ use crate::task;
 #[map]
 pub static TASKS: HashMap<u32, Mark> = HashMap::with_max_entries(32_768, 0);
 
-/// How many of `TASKS` have such a process id ([`sensor_abi::mark::task_slot`]), or more, never fewer: 0 for almost every
-/// process, and this look-up costs next to nothing.
+/// How many of `TASKS` and `PYTHONS` have such a process id ([`sensor_abi::mark::task_slot`]; `slot.rs`).
 #[map]
 pub static TASK_SLOTS: Array<u64> = Array::with_max_entries(TASK_SLOTS_LEN, 0);
 
@@ -56,9 +55,9 @@ pub static SUFFIXES: Array<Suffix> = Array::with_max_entries(SUFFIX_SLOTS, 0);
 #[map]
 pub static CARRIERS: HashMap<u64, u8> = HashMap::with_max_entries(64, 0);
 
-/// tgid -> this process is a CPython. LRU: forgetting means that files whose names say nothing are not looked at.
+/// tgid -> this process is a CPython. Full: `PythonsFull`, and files whose names say nothing are not looked at.
 #[map]
-pub static PYTHONS: LruHashMap<u32, u8> = LruHashMap::with_max_entries(16_384, 0);
+pub static PYTHONS: HashMap<u32, u8> = HashMap::with_max_entries(16_384, 0);
 
 /// tid -> thread made inside a load window. Full: `ThreadsFull`, and it counts as made outside.
 #[map]

@@ -6,14 +6,14 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::{InodeKey, TaskKey};
-use sensor_abi::mark::{Artifact, InodeInfo, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role, task_slot, verdict};
+use sensor_abi::mark::{Artifact, InodeInfo, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role, verdict};
 
 use crate::emit::{Area, atomic_add, forget};
 use crate::field::{Address, Checked, config};
-use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASK_SLOTS, TASKS, lose, needed};
+use crate::maps::{BPF_NOEXIST, EXES, INODES, LOAD_SETS, NEXT_SET, TASKS, lose, needed};
 use crate::repeat::{self, repeat};
 use crate::task::now_ns;
-use crate::{file, task};
+use crate::{file, slot, task};
 
 pub const ARTIFACT_MASK: usize = LOAD_SET_ARTIFACTS_MAX - 1;
 const _: () = assert!(LOAD_SET_ARTIFACTS_MAX.is_power_of_two());
@@ -21,42 +21,19 @@ const _: () = assert!(LOAD_SET_ARTIFACTS_MAX.is_power_of_two());
 /// The mark under process id `tgid`, whichever start time it has.
 #[inline(always)]
 pub fn of(tgid: u32) -> Option<*mut Mark> {
-    let marks = TASK_SLOTS.get_ptr(task_slot(tgid))?;
-    // SAFETY: a live map value.
-    if unsafe { core::ptr::read_volatile(marks) } == 0 {
-        return None;
-    }
-    TASKS.get_ptr_mut(tgid)
+    if slot::is_taken(tgid) { TASKS.get_ptr_mut(tgid) } else { None }
 }
 
 /// Puts a mark under process id `tgid`; `flags` as `bpf_map_update_elem` has them. False where that was refused.
-///
-/// Counted before it is there. One that replaces another is counted twice, and taken off once: that costs the processes of
-/// this slot a look-up, and no mark is missed.
 #[inline(always)]
 pub fn put(tgid: u32, mark: &Mark, flags: u64) -> bool {
-    let Some(marks) = TASK_SLOTS.get_ptr_mut(task_slot(tgid)) else { return false };
-    // SAFETY: a live map value, eight-byte aligned.
-    unsafe { atomic_add(marks, 1) };
-    let done = TASKS.insert(tgid, mark, flags).is_ok();
-    if !done {
-        // SAFETY: as above.
-        unsafe { atomic_add(marks, -1) };
-    }
-    done
+    slot::insert(tgid, || TASKS.insert(tgid, mark, flags).is_ok())
 }
 
-/// Removes the mark under process id `tgid`. False where there was none: of several that try, one succeeds.
+/// Removes the mark under process id `tgid`. False where there was none.
 #[inline(always)]
 pub fn remove(tgid: u32) -> bool {
-    let removed = TASKS.remove(tgid).is_ok();
-    if removed {
-        if let Some(marks) = TASK_SLOTS.get_ptr_mut(task_slot(tgid)) {
-            // SAFETY: a live map value, eight-byte aligned.
-            unsafe { atomic_add(marks, -1) };
-        }
-    }
-    removed
+    slot::remove(tgid, || TASKS.remove(tgid).is_ok())
 }
 
 /// The mark of the process `key`, not of an earlier one with its pid.

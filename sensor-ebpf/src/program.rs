@@ -1,10 +1,11 @@
 //! What the acting program is: CPython, which loads models by any name, or one that only carries descriptors to another.
 
+use sensor_abi::counter::Counter;
 use sensor_abi::name::KEY_BYTES;
 
 use crate::field::{Address, Reach, field, member, read};
-use crate::file;
-use crate::maps::{CARRIERS, PYTHONS};
+use crate::maps::{BPF_NOEXIST, CARRIERS, PYTHONS, lose};
+use crate::{file, slot};
 
 /// How the names of interpreters and of the library begin.
 const PYTHON: u64 = u64::from_le_bytes(*b"python\0\0");
@@ -14,12 +15,22 @@ const LIBPYTHON: u64 = u64::from_le_bytes(*b"libpytho");
 /// Does this process run CPython?
 #[inline(always)]
 pub fn is_python(tgid: u32) -> bool {
-    PYTHONS.get_ptr(tgid).is_some()
+    slot::is_taken(tgid) && PYTHONS.get_ptr(tgid).is_some()
 }
 
 #[inline(always)]
 pub fn set_python(tgid: u32) {
-    let _ = PYTHONS.insert(tgid, 1, 0);
+    if !slot::insert(tgid, || PYTHONS.insert(tgid, 1, BPF_NOEXIST).is_ok()) && !is_python(tgid) {
+        lose(Counter::PythonsFull);
+    }
+}
+
+/// Nobody has this process id any more, or another program runs under it.
+#[inline(always)]
+pub fn unset_python(tgid: u32) {
+    if is_python(tgid) {
+        slot::remove(tgid, || PYTHONS.remove(tgid).is_ok());
+    }
 }
 
 /// Is a file of this name the interpreter's?
@@ -39,8 +50,8 @@ pub fn executed<R: Reach>(tgid: u32, dentry: Address) {
     let python = file::name_of::<R>(dentry).is_some_and(|name| is_python_name(&name));
     if python {
         set_python(tgid);
-    } else if is_python(tgid) {
-        let _ = PYTHONS.remove(tgid);
+    } else {
+        unset_python(tgid);
     }
 }
 

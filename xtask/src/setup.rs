@@ -41,7 +41,7 @@ enum Part {
 struct Package(Part, &'static str, &'static str);
 
 /// `LLVM` stands for the version that [`LLVM`] names.
-const PACKAGES: [Package; 31] = [
+const PACKAGES: [Package; 34] = [
     Package(Part::Build, "gcc", "links build scripts and bpf-linker"),
     Package(Part::Build, "g++", "links bpf-linker against LLVM"),
     Package(Part::Build, "rustc-web", "a stable rustc of the LLVM that the linker has"),
@@ -61,6 +61,9 @@ const PACKAGES: [Package; 31] = [
     Package(Part::Test, "util-linux", "unshare, for the same"),
     Package(Part::Test, "procps", "counts processes in the tests"),
     Package(Part::Test, "rsync", "one of the readers that must stay quiet"),
+    Package(Part::Test, "openssh-client", "likewise: scp"),
+    Package(Part::Test, "openssl", "likewise"),
+    Package(Part::Test, "curl", "likewise"),
     Package(Part::Test, "unzip", "one of the readers that the scanner is compared with"),
     Package(Part::Test, "p7zip-full|7zip", "likewise"),
     Package(Part::Test, "libarchive-tools", "likewise"),

@@ -13,7 +13,7 @@ use sensor_abi::record::{Header, kind};
 use crate::emit::Area;
 use crate::field::{Address, Checked, config, field};
 use crate::maps::{RING_PRIORITY, THREADS, count, needed};
-use crate::{mark, task};
+use crate::{mark, program, slot, task};
 
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
@@ -23,10 +23,18 @@ pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn exited() -> Option<()> {
+    let tgid = task::current_tgid();
+    if !slot::is_taken(tgid) {
+        return None;
+    }
+    let signal: Address = needed(field!(task::current(), task_signal, Address))?;
+    let is_last = needed(field!(signal, signal_live, i32))? <= 0;
+    if is_last {
+        program::unset_python(tgid);
+    }
     let (mark, current, key) = mark::find_current()?;
     let _ = THREADS.remove(task::current_tid());
-    let signal: Address = needed(field!(current, task_signal, Address))?;
-    if needed(field!(signal, signal_live, i32))? > 0 {
+    if !is_last {
         return None;
     }
     // SAFETY: a live map value; read before it is removed.

@@ -14,7 +14,7 @@ use sensor_abi::record::reason;
 
 use super::receive::got;
 use crate::emit;
-use crate::field::{Address, Checked, Direct, config, field, member, read};
+use crate::field::{Address, Checked, Direct, Reach, config, field, member, read};
 use crate::maps::{INHERITED, count, lose};
 use crate::repeat::{self, repeat};
 use crate::{file, judge, mark, program, task};
@@ -49,7 +49,11 @@ fn inherits(bprm: Address) -> Option<()> {
         }
         return None;
     }
-    let mut walk = Walk::of(task::current())?;
+    let mut walk = if config!(has_known_task) != 0 {
+        Walk::of::<Direct>(task::current_known())?
+    } else {
+        Walk::of::<Checked>(task::current())?
+    };
     // SAFETY: the step takes a `Walk`.
     unsafe { repeat::<_, STEPS_UNROLLED_MAX>(STEPS_MAX, &mut walk, step) };
     if walk.models > 1 {
@@ -92,13 +96,14 @@ struct Walk {
 
 impl Walk {
     #[inline(always)]
-    fn of(task: Address) -> Option<Self> {
-        let files: Address = field!(task, task_files, Address)?;
-        let fdt: Address = field!(files, files_fdt, Address)?;
+    fn of<R: Reach>(task: Address) -> Option<Self> {
+        let files: Address = member!(R, task, task_files, Address)?;
+        let fdt: Address = member!(R, files, files_fdt, Address)?;
         Some(Self {
-            descriptors: field!(fdt, fdt_fd, Address)?,
-            open: field!(fdt, fdt_open_fds, Address)?,
-            words: u64::from(field!(fdt, fdt_max_fds, u32)? / 64),
+            descriptors: member!(R, fdt, fdt_fd, Address)?,
+            open: member!(R, fdt, fdt_open_fds, Address)?,
+            // Of any size, so that the loop is looked at once, and not until its end.
+            words: emit::forget(u64::from(member!(R, fdt, fdt_max_fds, u32)? / 64)),
             next: 0,
             base: 0,
             bits: 0,
@@ -106,9 +111,7 @@ impl Walk {
             models: 0,
         })
     }
-}
 
-impl Walk {
     /// Where the loop is unrolled, each turn has to begin alike, or the verifier follows every way through all of them.
     #[inline(always)]
     fn forget(&mut self) {

@@ -42,6 +42,9 @@ use self::record::{Argv, Executable, Header, Load, LoadArtifact, Open, Record, R
 use self::ring::Stream;
 use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, Role, TaskKey};
 
+/// How often the kernel is asked how many runs it left out: it answers by a file for each program, most of what a second
+/// without events costs.
+const SKIPPED_EVERY_NS: u64 = 10_000_000_000;
 /// Records that are taken from one ring before somebody else gets a turn.
 const BATCH_RECORDS_MAX: usize = 512;
 
@@ -90,6 +93,9 @@ pub struct Watch {
     malformed: u64,
     memory: Option<Memory>,
     told_losses: BTreeMap<(&'static str, Option<u64>), u64>,
+    /// Runs that the kernel left out, as it said at that time.
+    skipped: u64,
+    skipped_read_ns: u64,
 }
 
 /// What the records are joined with; apart from the rings, so that both can be held at once.
@@ -173,6 +179,8 @@ impl Watch {
             joined,
             malformed: 0,
             told_losses: BTreeMap::new(),
+            skipped: 0,
+            skipped_read_ns: 0,
         };
         watch.set_clock();
         for record in rings.early {
@@ -247,6 +255,8 @@ impl Watch {
 
     /// Detaches every hook. What was sent before can still be taken.
     pub fn detach(&mut self) {
+        self.skipped = self.kernel.skipped();
+        self.skipped_read_ns = u64::MAX;
         self.kernel.detach();
     }
 
@@ -272,6 +282,11 @@ impl Watch {
     /// What was lost since the last call, per reason and cgroup.
     pub fn losses(&mut self) -> Vec<Loss> {
         let time_unix_ns = ns(ClockId::Realtime);
+        let now_ns = boottime_ns();
+        if now_ns.saturating_sub(self.skipped_read_ns) >= SKIPPED_EVERY_NS {
+            self.skipped = self.kernel.skipped();
+            self.skipped_read_ns = now_ns;
+        }
         let of_cgroups = self.kernel.losses_by_cgroup();
         let mut losses = Vec::new();
         for (reason, sum) in self.loss_sums() {
@@ -298,7 +313,7 @@ impl Watch {
         let own = [
             ("record_malformed", self.malformed),
             ("model_table_full", self.joined.correlator.verdicts_forgotten),
-            ("program_skipped", self.kernel.skipped()),
+            ("program_skipped", self.skipped),
             ("marks_dropped", self.kernel.resumed().1),
         ];
         kernel.chain(own).filter(|(_, sum)| *sum > 0).collect()

@@ -72,6 +72,20 @@ pub fn cases() -> Vec<Case> {
             room.run_python(code, &model)?;
             Ok(below_medium(room))
         }),
+        // By a shell, which opens nothing; the other end never answers.
+        Case::shared("quiet::reader_curl_uploads", |room| {
+            let model = room.model("model.pkl", Content::Shell("true"))?;
+            let listener = room.tcp(PUBLIC4)?;
+            let url = format!("http://{}:{}/", listener.host(), listener.port());
+            let upload = "curl --silent --max-time 1 --upload-file \"$1\" \"$2\"; test $? -eq 28";
+            room.run(Command::new("sh").args(["-c", upload, "sh"]).arg(&model).arg(url))?;
+            listener.was_reached()?;
+            let (dir, port) = (format!("{}/", room.dir.display()), listener.port());
+            Ok(move |alerts: &Alerts| {
+                alerts.port(port).none_above("info", "a tool that uploads models did")?;
+                alerts.filter(|alert| alert.line.contains(&dir)).none_above("info", "it only read the model")
+            })
+        }),
         Case::shared("quiet::workers_over_loopback", |room| {
             let model = room.model("model.pkl", Content::CleanPickle)?;
             let listener = room.tcp(LOOPBACK4)?;
@@ -141,7 +155,7 @@ sys.stdin.readline()
 }
 
 /// Programs that read models for a living.
-const READERS: [(&str, &str, &[&str]); 9] = [
+const READERS: [(&str, &str, &[&str]); 12] = [
     ("cp", "cp", &["MODEL", "copy.pkl"]),
     ("cat", "cat", &["MODEL"]),
     ("sha256sum", "sha256sum", &["MODEL"]),
@@ -151,6 +165,9 @@ const READERS: [(&str, &str, &[&str]); 9] = [
     ("dd", "dd", &["if=MODEL", "of=raw.pkl", "status=none"]),
     ("gzip", "gzip", &["-k", "MODEL"]),
     ("git", "git", &["hash-object", "--no-filters", "MODEL"]),
+    ("scp", "scp", &["MODEL", "copied-too.pkl"]),
+    ("openssl", "openssl", &["dgst", "-sha256", "MODEL"]),
+    ("xz", "xz", &["-k", "MODEL"]),
 ];
 
 /// As a data loader's: descriptors and results over unix sockets and pipes.

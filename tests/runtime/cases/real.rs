@@ -40,13 +40,14 @@ const PLACES: [&str; 3] = ["here", "thread", "grandchild"];
 
 /// What ordinary work does with clean models: name, file, the function that wrote it, and the code. `TCP` is a connection
 /// that is listened to: on this host, or in a private network.
-const ORDINARY: [(&str, &str, &str, &str, &str); 7] = [
+const ORDINARY: [(&str, &str, &str, &str, &str); 8] = [
     ("import_torch", "model.pt", "torch.save", LOOPBACK4, "import torch\ntorch.zeros(3).sum()"),
     ("training", "model.pt", "torch.save", PRIVATE4, TRAINING),
     ("shards_with_telemetry", "model.bin", "torch.save", PRIVATE4, SHARDS),
     ("loky", "model.joblib", "joblib.dump", LOOPBACK4, LOKY),
     ("pools", "model.joblib", "joblib.dump", LOOPBACK4, POOLS),
     ("archives_held_open", "model.npz", "np.savez, plain", PRIVATE4, HELD),
+    ("compiler", "model.joblib", "joblib.dump", LOOPBACK4, COMPILER),
     ("server_for_everybody", "model.joblib", "joblib.dump", PUBLIC4, SERVER),
 ];
 
@@ -115,6 +116,16 @@ data, archive = h5py.File('data.h5', 'r'), numpy.load(MODEL)
 TCP
 platform.processor()
 assert data['x'][3] == archive['arr_0'][3]
+";
+/// As torch.compile and inline extensions do.
+const COMPILER: &str = "
+import ctypes, joblib, subprocess
+joblib.load(MODEL)
+with open('kernel.cpp', 'w') as file:
+  file.write('extern \\\"C\\\" int three() { return 3; }')
+subprocess.check_output(['g++', '--version'])
+subprocess.check_call(['g++', '-shared', '-fPIC', '-O1', 'kernel.cpp', '-o', 'kernel.so'])
+assert ctypes.CDLL('./kernel.so').three() == 3
 ";
 /// More than a mebibyte goes to a client elsewhere: a server answers.
 const SERVER: &str = "

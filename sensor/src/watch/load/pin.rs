@@ -41,7 +41,7 @@ const KEPT: [&str; 10] = [
     "NEXT_SET",
 ];
 /// Those that speak of each other: one of them alone is worth nothing.
-const MARKS: [&str; 4] = ["TASKS", "TASK_SLOTS", "LOAD_SETS", "NEXT_SET"];
+const MARKS: [&str; 5] = ["TASKS", "TASK_SLOTS", "PYTHONS", "LOAD_SETS", "NEXT_SET"];
 /// The same of files.
 const FILES: [&str; 3] = ["INODES", "INODES_MALICIOUS", "INODE_SLOTS"];
 /// `include/uapi/linux/magic.h`

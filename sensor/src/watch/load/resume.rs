@@ -3,6 +3,7 @@
 //! Only where no program of an earlier sensor is attached any more, and before ours are: nothing else changes them.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap as BpfHashMap, MapError};
@@ -32,6 +33,15 @@ pub fn sweep(ebpf: &mut Ebpf) -> Result<usize, MapError> {
                 }
                 _ if tasks.remove(&tgid).is_ok() => *gone.entry(task_slot(tgid)).or_default() += 1,
                 _ => {}
+            }
+        }
+    }
+    if let Some(map) = ebpf.map_mut("PYTHONS") {
+        let mut pythons = BpfHashMap::<_, u32, u8>::try_from(map)?;
+        let tgids: Vec<u32> = pythons.keys().take(MARKS_MAX).flatten().collect();
+        for tgid in tgids {
+            if !Path::new(&format!("/proc/{tgid}")).exists() && pythons.remove(&tgid).is_ok() {
+                *gone.entry(task_slot(tgid)).or_default() += 1;
             }
         }
     }
