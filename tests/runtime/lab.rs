@@ -261,9 +261,16 @@ impl Listener {
 
     /// Something connected here and sent what an act sends.
     pub fn was_reached(&self) -> Result<()> {
+        let bytes = self.received(SENT.len())?;
+        ensure!(bytes == SENT, "{bytes:?} arrived at {}", self.address);
+        Ok(())
+    }
+
+    /// What arrived, which is so many bytes or more.
+    pub fn received(&self, len_min: usize) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let deadline = Instant::now() + STEP_LIMIT;
-        while bytes.len() < SENT.len() {
+        while bytes.len() < len_min {
             match self.take(&mut bytes) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && Instant::now() < deadline => {
@@ -272,8 +279,7 @@ impl Listener {
                 Err(error) => bail!("nothing arrived at {}: {error}", self.address),
             }
         }
-        ensure!(bytes == SENT, "{bytes:?} arrived at {}", self.address);
-        Ok(())
+        Ok(bytes)
     }
 
     fn take(&self, into: &mut Vec<u8>) -> std::io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use crate::actor::Actor;
@@ -79,7 +79,8 @@ pub fn cases() -> Vec<Case> {
             let url = format!("http://{}:{}/", listener.host(), listener.port());
             let upload = "curl --silent --max-time 1 --upload-file \"$1\" \"$2\"; test $? -eq 28";
             room.run(Command::new("sh").args(["-c", upload, "sh"]).arg(&model).arg(url))?;
-            listener.was_reached()?;
+            let request = listener.received(4)?;
+            ensure!(request.starts_with(b"PUT "), "curl sent {:?}", String::from_utf8_lossy(&request));
             let (dir, port) = (format!("{}/", room.dir.display()), listener.port());
             Ok(move |alerts: &Alerts| {
                 alerts.port(port).none_above("info", "a tool that uploads models did")?;
