@@ -7,21 +7,30 @@ pub const KEY_BYTES: usize = 8;
 
 /// Key of a name's last eight bytes: case folded, digits as `0`, everything before the last dot zeroed; all eight
 /// where they hold no dot. `tail` is little-endian (the name's last byte on top); shorter names have zeros below.
+///
+/// All bytes at once: it is part of every open.
 #[inline(always)]
 pub const fn suffix_key(tail: u64) -> u64 {
-    let mut key = 0u64;
-    let mut i = 0;
-    // From the last byte down, so that the walk can stop at the dot.
-    while i < KEY_BYTES {
-        let shift = 56 - 8 * i as u32;
-        let byte = fold((tail >> shift) as u8);
-        key |= (byte as u64) << shift;
-        if byte == b'.' {
-            return key;
-        }
-        i += 1;
-    }
-    key
+    // Lower case has this bit; the flags are two above it.
+    let folded = tail | within(tail, b'A', b'Z') >> 2;
+    let folded = folded & !((within(tail, b'0', b'9') >> 7) * 0x0f);
+    // The last dot, and all before it.
+    let mut before = within(tail, b'.', b'.');
+    before |= before >> 8;
+    before |= before >> 16;
+    before |= before >> 32;
+    folded & !((before >> 15) * 0xff)
+}
+
+const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+
+/// The top bit of each byte of `word` that is in `first..=last`, which are ASCII.
+#[inline(always)]
+const fn within(word: u64, first: u8, last: u8) -> u64 {
+    // Sums of the lower bits reach the top one, and no further.
+    let from_first = (word & LOW_BITS) + u64::from_ne_bytes([128 - first; 8]);
+    let behind_last = (word & LOW_BITS) + u64::from_ne_bytes([127 - last; 8]);
+    from_first & !behind_last & !word & !LOW_BITS
 }
 
 /// One entry of map `SUFFIXES`: a key, and what a name with it is ([`crate::mark::suffix`]). All zeros where there is none.
@@ -49,15 +58,6 @@ pub const fn suffix_len(key: u64) -> usize {
     if zero_bytes >= KEY_BYTES || (key >> (8 * zero_bytes)) as u8 != b'.' { 0 } else { KEY_BYTES - zero_bytes }
 }
 
-#[inline(always)]
-const fn fold(byte: u8) -> u8 {
-    match byte {
-        b'A'..=b'Z' => byte | 0x20,
-        b'1'..=b'9' => b'0',
-        other => other,
-    }
-}
-
 /// [`suffix_key`] of a whole name.
 pub const fn key_of_name(name: &[u8]) -> u64 {
     let mut tail = 0u64;
@@ -81,8 +81,8 @@ pub const LIBRARY_BYTES: usize = 32;
 pub const fn is_library(words: [u64; LIBRARY_BYTES / 8], len: usize) -> bool {
     let len = if len > LIBRARY_BYTES { LIBRARY_BYTES } else { len };
     let all = (1u64 << len) - 1;
-    let dots = equal(words, b'.') & all;
-    let versions = dots | (digits(words) & all);
+    let dots = found(words, b'.', b'.') & all;
+    let versions = dots | (found(words, b'0', b'9') & all);
     // The last byte that is of no version has to be the end of `.so`.
     let mut up_to = all & !versions;
     let mut shift = 1;
@@ -91,7 +91,7 @@ pub const fn is_library(words: [u64; LIBRARY_BYTES / 8], len: usize) -> bool {
         shift *= 2;
     }
     let end = up_to & !(up_to >> 1);
-    let ends = end & equal(words, b'o') & equal(words, b's') << 1 & dots << 2;
+    let ends = end & found(words, b'o', b'o') & found(words, b's', b's') << 1 & dots << 2;
     // Behind it a dot before each number, and a number after each dot.
     let behind = all & !up_to;
     let doubled = dots & dots << 1 & behind;
@@ -99,29 +99,13 @@ pub const fn is_library(words: [u64; LIBRARY_BYTES / 8], len: usize) -> bool {
     ends != 0 && (behind == 0 || (dots & end << 1 != 0 && doubled == 0 && dots & last == 0))
 }
 
-const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-
-/// The bytes that are `byte`.
+/// The bytes of `words` in `first..=last`, as a set.
 #[inline(always)]
-const fn equal(words: [u64; LIBRARY_BYTES / 8], byte: u8) -> u64 {
-    below(words, byte, 1)
-}
-
-#[inline(always)]
-const fn digits(words: [u64; LIBRARY_BYTES / 8]) -> u64 {
-    below(words, b'0', 10)
-}
-
-/// The bytes that differ from `byte` by less than `limit` (at most 128), exclusive or.
-#[inline(always)]
-const fn below(words: [u64; LIBRARY_BYTES / 8], byte: u8, limit: u8) -> u64 {
+const fn found(words: [u64; LIBRARY_BYTES / 8], first: u8, last: u8) -> u64 {
     let (mut found, mut i) = (0, 0);
     while i < words.len() {
-        let differs = words[i] ^ u64::from_ne_bytes([byte; 8]);
-        // The top bit of each byte says that the sum of the lower ones reached 128.
-        let reached = (differs & LOW_BITS) + u64::from_ne_bytes([128 - limit; 8]);
-        let flags = !(reached | differs | LOW_BITS) >> 7;
         // One flag at the bottom of each byte, gathered in the top byte.
+        let flags = within(words[i], first, last) >> 7;
         found |= (flags.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i);
         i += 1;
     }
@@ -140,6 +124,33 @@ mod tests {
         assert_eq!(key_of_name(b"m.safetensors"), u64::from_le_bytes(*b"etensors"));
         assert_eq!(key_of_name(b"part.7"), key_of_name(b"other.3"));
         assert_eq!(key_of_name(b""), 0);
+    }
+
+    #[test]
+    fn all_bytes_at_once_are_one_after_the_other() {
+        let slowly = |tail: u64| {
+            let mut key = [0; KEY_BYTES];
+            for (at, byte) in tail.to_le_bytes().into_iter().enumerate().rev() {
+                key[at] = match byte {
+                    b'1'..=b'9' => b'0',
+                    other => other.to_ascii_lowercase(),
+                };
+                if byte == b'.' {
+                    break;
+                }
+            }
+            u64::from_le_bytes(key)
+        };
+        for byte in 0..=u8::MAX {
+            for at in 0..KEY_BYTES {
+                for rest in [*b"model.pt", *b"A.b.9.Zz", *b"........", [0; 8], [0xff; 8]] {
+                    let mut tail = rest;
+                    tail[at] = byte;
+                    let tail = u64::from_le_bytes(tail);
+                    assert_eq!(suffix_key(tail), slowly(tail), "{tail:#x}");
+                }
+            }
+        }
     }
 
     #[test]
