@@ -164,7 +164,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Where importing torch alone takes a minute.
-fn emulated() -> bool {
+pub fn emulated() -> bool {
     std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU"))
 }
 

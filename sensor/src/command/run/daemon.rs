@@ -41,9 +41,6 @@ const STATUS_WAIT: Duration = Duration::from_secs(2);
 /// How long the start waits for the children that look at files.
 const STAND_READY_MAX: Duration = Duration::from_secs(2);
 
-/// Records after which memory is given back, when there is time.
-const GIVE_BACK_RECORDS_MIN: u64 = 1_000;
-
 /// In the run directory: what the models of kept marks are.
 const MODELS: &str = "models.jsonl";
 
@@ -73,9 +70,6 @@ struct Daemon {
     scans: u64,
     looks: u64,
     overflows_told: u64,
-    /// Records at the last tick, and when memory was last given back.
-    records_seen: u64,
-    records_given_back: u64,
 }
 
 pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
@@ -131,8 +125,6 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         scans: 0,
         looks: 0,
         overflows_told: 0,
-        records_seen: 0,
-        records_given_back: 0,
     };
     let _ = tokio::time::timeout(STAND_READY_MAX, daemon.pool.stand_ready()).await;
     if let Some(ready) = &ready {
@@ -258,17 +250,6 @@ impl Daemon {
         }
         let alerts = self.judge.tick(unix_ns(), boottime_ns());
         self.deliver(alerts);
-        self.rest();
-    }
-
-    /// A second without a record after some: what they took is not needed any more.
-    fn rest(&mut self) {
-        let records = self.watch.records();
-        let is_quiet = records == std::mem::replace(&mut self.records_seen, records);
-        if is_quiet && records.saturating_sub(self.records_given_back) >= GIVE_BACK_RECORDS_MIN {
-            self.records_given_back = records;
-            heap::give_back();
-        }
     }
 
     fn say_losses(&mut self) {
