@@ -54,6 +54,9 @@ fn inherits(bprm: Address) -> Option<()> {
     } else {
         Walk::of::<Checked>(task::current())?
     };
+    // Kernels before 6.7 check the step once, with what the walk begins with: what they know of that would be known of
+    // every turn, and the rest of the step taken for dead, and removed.
+    walk.forget();
     // SAFETY: the step takes a `Walk`.
     unsafe { repeat::<_, STEPS_UNROLLED_MAX>(STEPS_MAX, &mut walk, step) };
     if walk.models > 1 {
