@@ -40,11 +40,7 @@ impl Arch {
     pub fn board(self, kvm: bool) -> [&'static str; 6] {
         match (self, kvm) {
             (Self::Amd64, true) => ["-machine", "q35,memory-backend=ram", "-accel", "kvm", "-cpu", "host"],
-            // By one thread: with one for each processor, one of them was seen to run code that another had just replaced
-            // (an int3 of a tracepoint that was switched meanwhile), which the kernel can't survive.
-            (Self::Amd64, false) => {
-                ["-machine", "q35,memory-backend=ram", "-accel", "tcg,thread=single", "-cpu", "max"]
-            }
+            (Self::Amd64, false) => ["-machine", "q35,memory-backend=ram", "-accel", "tcg", "-cpu", "max"],
             // A server's, and none of the newest: what those can do in silicon is slow to emulate.
             (Self::Arm64, _) => {
                 ["-machine", "virt,gic-version=3,memory-backend=ram", "-accel", "tcg", "-cpu", "neoverse-n1"]
