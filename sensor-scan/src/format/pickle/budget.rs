@@ -31,10 +31,8 @@ impl Machine<'_, '_, '_> {
 
     /// Half of the arena is taken: what is harmless and out of sight goes, so that the length of a stream has no limit.
     fn forget(&mut self) {
-        let moved = {
-            let mut memo = self.memo.values().chain(self.previous.values()).chain(self.extensions.values().copied());
-            self.arena.forget(&self.stack, &mut memo)
-        };
+        let memo = self.memo.values().chain(self.previous.values()).chain(self.extensions.values().copied());
+        let moved = self.arena.forget(&self.stack, memo);
         for id in self.stack.iter_mut().chain(self.extensions.values_mut()) {
             *id = moved.new_place(*id);
         }

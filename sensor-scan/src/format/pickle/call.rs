@@ -26,7 +26,7 @@ impl Machine<'_, '_, '_> {
             _ => vec![args],
         };
         match self.arena.shared(kwargs) {
-            Some((Kind::Dict, shared)) => all.extend(shared.children.chunks(2).filter_map(|pair| pair.last())),
+            Some((Kind::Dict, _)) => all.extend(self.arena.children(kwargs).chunks(2).filter_map(|pair| pair.last())),
             _ => all.push(kwargs),
         }
         self.arena.tuple(&all)

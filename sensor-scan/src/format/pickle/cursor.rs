@@ -137,7 +137,7 @@ impl<'a> Cursor<'a> {
     /// A fixed-size operand.
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Break> {
-        self.enter(N as u64)?;
+        self.enter(N as u64);
         if let Some(bytes) = self.window.get(self.at..).and_then(|rest| rest.first_chunk::<N>()) {
             self.at += N;
             return Ok(*bytes);
@@ -152,7 +152,7 @@ impl<'a> Cursor<'a> {
     /// Steps over an operand of `len` bytes without looking at it.
     #[inline]
     pub fn skip(&mut self, len: u64) -> Result<Range, Break> {
-        self.enter(len)?;
+        self.enter(len);
         if len > self.left() {
             return Err(Break::TooLong { length: len });
         }
@@ -245,22 +245,28 @@ impl<'a> Cursor<'a> {
 
     /// An operand of `len` bytes is about to be read: does it cross the end of its frame?
     #[inline]
-    fn enter(&mut self, len: u64) -> Result<(), Break> {
-        let Some(frame_end) = self.frame_end else { return Ok(()) };
-        let position = self.position();
-        if position >= frame_end {
-            self.frame_end = None;
-        } else if position.saturating_add(len) > frame_end {
-            self.frame_end = None;
-            // A length that does not fit into the input fails in every reader; it is no second program.
-            if len <= self.end.saturating_sub(position) {
-                self.straddled.get_or_insert(position);
-            }
-            if self.frames == Frames::Dropped {
-                self.seek(frame_end);
-            }
+    fn enter(&mut self, len: u64) {
+        match self.frame_end {
+            Some(frame_end) if self.position().saturating_add(len) > frame_end => self.cross(frame_end, len),
+            _ => {}
         }
-        Ok(())
+    }
+
+    /// It does, or lies behind it.
+    #[cold]
+    fn cross(&mut self, frame_end: u64, len: u64) {
+        let position = self.position();
+        self.frame_end = None;
+        if position >= frame_end {
+            return;
+        }
+        // A length that does not fit into the input fails in every reader; it is no second program.
+        if len <= self.end.saturating_sub(position) {
+            self.straddled.get_or_insert(position);
+        }
+        if self.frames == Frames::Dropped {
+            self.seek(frame_end);
+        }
     }
 
     #[cold]

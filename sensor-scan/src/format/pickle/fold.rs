@@ -288,11 +288,7 @@ impl Machine<'_, '_, '_> {
             Does::Join => {
                 let parts = *arguments.get(1)?;
                 let separator = self.whole(first)?;
-                if self
-                    .arena
-                    .shared(parts)
-                    .is_some_and(|(kind, shared)| kind == Kind::Dict || shared.total > shared.children.len() as u64)
-                {
+                if self.arena.shared(parts).is_some_and(|(kind, shared)| kind == Kind::Dict || !shared.is_whole()) {
                     return None;
                 }
                 let parts = self.arena.children(parts).to_vec();

@@ -148,6 +148,15 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
                 let index = u32::from(self.cursor.byte()?);
                 self.get(index)?;
             }
+            op::LONG_BINPUT => {
+                let index = u32::from_le_bytes(self.cursor.array()?);
+                let top = self.top()?;
+                self.put(index, top);
+            }
+            op::LONG_BINGET => {
+                let index = u32::from_le_bytes(self.cursor.array()?);
+                self.get(index)?;
+            }
             op::SHORT_BINUNICODE | op::SHORT_BINSTRING => {
                 let len = u64::from(self.cursor.byte()?);
                 self.text(Text::Str, len)?;
@@ -310,17 +319,8 @@ impl<'s, 'c, 'l> Machine<'s, 'c, 'l> {
                 let top = self.top()?;
                 self.put(index, top);
             }
-            op::LONG_BINPUT => {
-                let index = u32::from_le_bytes(self.cursor.array()?);
-                let top = self.top()?;
-                self.put(index, top);
-            }
             op::GET => {
                 let index = self.index()?;
-                self.get(index)?;
-            }
-            op::LONG_BINGET => {
-                let index = u32::from_le_bytes(self.cursor.array()?);
                 self.get(index)?;
             }
             op::GLOBAL => {

@@ -90,8 +90,16 @@ impl Machine<'_, '_, '_> {
         }
     }
 
+    #[inline]
     pub(super) fn check_size(&mut self, value: Id) {
         let (weight, depth) = self.arena.size_of(value);
+        if depth > DEPTH_ODD || weight > WEIGHT_ODD {
+            self.note_size(weight, depth);
+        }
+    }
+
+    #[cold]
+    fn note_size(&mut self, weight: u32, depth: u16) {
         if depth > DEPTH_ODD && self.once(Odd::DEPTH) {
             self.report_206(format!("values nest {depth} deep"));
         }

@@ -136,23 +136,49 @@ pub enum Node {
     },
 }
 
+/// Where the children of a container lie in [`Arena::items`].
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Tuple {
+struct Span {
     start: u32,
     len: u32,
+}
+
+impl Span {
+    fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..(self.start + self.len) as usize
+    }
+}
+
+/// What values hold together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
     weight: u32,
     depth: u16,
     flags: Flags,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tuple {
+    span: Span,
+    sum: Sum,
+}
+
+/// A mutable container.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Shared {
-    pub children: Vec<Id>,
+    span: Span,
+    /// Items from the start of the span on that are the container's own.
+    room: u32,
+    sum: Sum,
     /// Children in all.
-    pub total: u64,
-    weight: u32,
-    depth: u16,
-    flags: Flags,
+    total: u64,
+}
+
+impl Shared {
+    /// Every child was kept.
+    pub fn is_whole(&self) -> bool {
+        self.total <= u64::from(self.span.len)
+    }
 }
 
 /// What a call or an attribute access gave.
@@ -196,6 +222,7 @@ pub struct Object {
 pub struct Arena {
     nodes: Vec<Node>,
     tuples: Vec<Tuple>,
+    /// Children of tuples and boxes.
     items: Vec<Id>,
     boxes: Vec<Shared>,
     objects: Vec<Object>,
@@ -275,19 +302,14 @@ impl Arena {
     }
 
     pub fn tuple(&mut self, items: &[Id]) -> Id {
-        let flags = self.flags_of_all(items);
+        let mut sum = self.take_in(items);
         if self.full() {
-            return Self::degraded(flags);
+            return Self::degraded(sum.flags);
         }
-        let mut tuple = Tuple { start: self.items.len() as u32, len: items.len() as u32, weight: 1, depth: 1, flags };
-        for &item in items {
-            let (weight, depth) = self.size_of(item);
-            tuple.weight = tuple.weight.saturating_add(weight);
-            tuple.depth = tuple.depth.max(depth.saturating_add(1));
-            self.capture(item);
-        }
+        sum.weight = sum.weight.saturating_add(1);
+        let span = Span { start: self.items.len() as u32, len: items.len() as u32 };
         self.items.extend_from_slice(items);
-        self.tuples.push(tuple);
+        self.tuples.push(Tuple { span, sum });
         self.push(Node::Tuple { index: self.tuples.len() as u32 - 1 }, items.len() as u64 + 1)
     }
 
@@ -295,7 +317,8 @@ impl Arena {
         if self.full() {
             return Id::LOST;
         }
-        self.boxes.push(Shared { weight: 1, depth: 1, ..Shared::default() });
+        let sum = Sum { weight: 1, depth: 1, flags: Flags::NONE };
+        self.boxes.push(Shared { sum, ..Shared::default() });
         self.push(Node::Box { kind, index: self.boxes.len() as u32 - 1 }, 2)
     }
 
@@ -330,15 +353,12 @@ impl Arena {
 
     /// Elements of a tuple, list or set; keys and values of a dictionary in turn.
     pub fn children(&self, id: Id) -> &[Id] {
-        match self.node(id) {
-            Some(Node::Tuple { index }) => self
-                .tuples
-                .get(index as usize)
-                .and_then(|tuple| self.items.get(tuple.start as usize..(tuple.start + tuple.len) as usize))
-                .unwrap_or_default(),
-            Some(Node::Box { index, .. }) => self.boxes.get(index as usize).map_or(&[], |shared| &shared.children),
-            _ => &[],
-        }
+        let span = match self.node(id) {
+            Some(Node::Tuple { index }) => self.tuples.get(index as usize).map(|tuple| tuple.span),
+            Some(Node::Box { index, .. }) => self.boxes.get(index as usize).map(|shared| shared.span),
+            _ => None,
+        };
+        span.and_then(|span| self.items.get(span.range())).unwrap_or_default()
     }
 
     pub fn shared(&self, id: Id) -> Option<(Kind, &Shared)> {
@@ -352,34 +372,68 @@ impl Arena {
     /// already holds. `None`: this is no container.
     pub fn extend(&mut self, id: Id, items: &[Id]) -> Option<bool> {
         let Some(Node::Box { index, .. }) = self.node(id) else { return None };
-        let added = self.flags_of_all(items);
-        let (mut weight, mut depth) = (0u32, 0u16);
-        for &item in items {
-            let (item_weight, item_depth) = self.size_of(item);
-            weight = weight.saturating_add(item_weight);
-            depth = depth.max(item_depth);
-            self.capture(item);
-        }
+        let added = self.take_in(items);
         let full = self.full();
         let shared = self.boxes.get_mut(index as usize)?;
-        let room = if full { 0 } else { CHILDREN_MAX.saturating_sub(shared.children.len()) };
+        let room = if full { 0 } else { CHILDREN_MAX.saturating_sub(shared.span.len as usize) };
         let kept = items.get(..room.min(items.len())).unwrap_or_default();
-        shared.children.extend_from_slice(kept);
-        self.used += kept.len() as u64;
         shared.total += items.len() as u64;
-        shared.weight = shared.weight.saturating_add(weight);
-        shared.depth = shared.depth.max(depth.saturating_add(1));
-        let late =
-            shared.flags.has(Flags::CAPTURED) && added.has(Flags::DANGEROUS) && !shared.flags.has(Flags::DANGEROUS);
-        shared.flags = shared.flags.with(added);
-        Some(late)
+        shared.sum.weight = shared.sum.weight.saturating_add(added.weight);
+        shared.sum.depth = shared.sum.depth.max(added.depth);
+        let before = shared.sum.flags;
+        shared.sum.flags = before.with(added.flags);
+        self.keep(index, kept);
+        Some(before.has(Flags::CAPTURED) && added.flags.has(Flags::DANGEROUS) && !before.has(Flags::DANGEROUS))
+    }
+
+    /// Puts children behind those of a box, in place as long as there is room, else in a new place with room to grow.
+    fn keep(&mut self, index: u32, children: &[Id]) {
+        let Some(shared) = self.boxes.get_mut(index as usize) else { return };
+        let (start, len, more) = (shared.span.start as usize, shared.span.len as usize, children.len());
+        shared.span.len += more as u32;
+        if let Some(place) = self.items.get_mut(start + len..start + len + more)
+            && len + more <= shared.room as usize
+        {
+            place.copy_from_slice(children);
+            return;
+        }
+        // Most are filled at once, and never again.
+        let room = if len == 0 { more } else { 2 * (len + more) };
+        shared.span.start = self.items.len() as u32;
+        shared.room = room as u32;
+        self.items.reserve(room);
+        self.items.extend_from_within(start..start + len);
+        self.items.extend_from_slice(children);
+        self.items.resize(shared.span.start as usize + room, Id::EMPTY);
+        self.used += room as u64;
+    }
+
+    /// Values go into a container: what they hold together, with a depth of one more.
+    fn take_in(&mut self, items: &[Id]) -> Sum {
+        let mut all = Sum { weight: 0, depth: 1, flags: Flags::NONE };
+        for &item in items {
+            let sum = match self.node(item) {
+                Some(Node::Tuple { index }) => self.tuples.get(index as usize).map(|tuple| tuple.sum),
+                Some(Node::Box { index, .. }) => self.boxes.get_mut(index as usize).map(|shared| {
+                    let sum = Sum { flags: shared.sum.flags.inherited(), ..shared.sum };
+                    shared.sum.flags = shared.sum.flags.with(Flags::CAPTURED);
+                    sum
+                }),
+                _ => None,
+            };
+            let sum = sum.unwrap_or_else(|| Sum { weight: 1, depth: 0, flags: self.flags(item) });
+            all.weight = all.weight.saturating_add(sum.weight);
+            all.depth = all.depth.max(sum.depth.saturating_add(1));
+            all.flags = all.flags.with(sum.flags);
+        }
+        all
     }
 
     fn capture(&mut self, id: Id) {
         if let Some(Node::Box { index, .. }) = self.node(id)
             && let Some(shared) = self.boxes.get_mut(index as usize)
         {
-            shared.flags = shared.flags.with(Flags::CAPTURED);
+            shared.sum.flags = shared.sum.flags.with(Flags::CAPTURED);
         }
     }
 
@@ -388,9 +442,9 @@ impl Arena {
         match self.node(id) {
             None if id == Id::UNKNOWN => Flags::UNKNOWN,
             None | Some(Node::Text { .. } | Node::Owned { .. }) => Flags::NONE,
-            Some(Node::Tuple { index }) => self.tuples.get(index as usize).map_or(Flags::NONE, |tuple| tuple.flags),
+            Some(Node::Tuple { index }) => self.tuples.get(index as usize).map_or(Flags::NONE, |tuple| tuple.sum.flags),
             Some(Node::Box { index, .. }) => {
-                self.boxes.get(index as usize).map_or(Flags::NONE, |shared| shared.flags.inherited())
+                self.boxes.get(index as usize).map_or(Flags::NONE, |shared| shared.sum.flags.inherited())
             }
             Some(Node::Global { index }) => self.global_flags.get(index as usize).copied().unwrap_or(Flags::UNKNOWN),
             Some(Node::Object { index }) => {
@@ -399,16 +453,61 @@ impl Arena {
         }
     }
 
-    fn flags_of_all(&self, items: &[Id]) -> Flags {
-        items.iter().fold(Flags::NONE, |flags, &item| flags.with(self.flags(item)))
-    }
-
     /// Nodes when all sharing is unfolded, and nesting; both saturate.
+    #[inline]
     pub fn size_of(&self, id: Id) -> (u32, u16) {
         match self.node(id) {
-            Some(Node::Tuple { index }) => self.tuples.get(index as usize).map_or((1, 1), |it| (it.weight, it.depth)),
-            Some(Node::Box { index, .. }) => self.boxes.get(index as usize).map_or((1, 1), |it| (it.weight, it.depth)),
+            Some(Node::Tuple { index }) => {
+                self.tuples.get(index as usize).map_or((1, 1), |it| (it.sum.weight, it.sum.depth))
+            }
+            Some(Node::Box { index, .. }) => {
+                self.boxes.get(index as usize).map_or((1, 1), |it| (it.sum.weight, it.sum.depth))
+            }
             _ => (1, 0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Lists that grow in turn keep their own children, before and after values have moved.
+        #[test]
+        fn containers_that_grow_in_turn_keep_their_own_children(
+            steps in prop::collection::vec((0..5usize, 0..40u32, prop::bool::weighted(0.1)), 1..120),
+        ) {
+            let mut arena = Arena::new(1_000_000);
+            let mut lists: Vec<Id> = (0..5).map(|_| arena.new_box(Kind::List)).collect();
+            let mut expected = vec![Vec::new(); 5];
+            for (list, more, moves) in steps {
+                let children: Vec<Id> = (0..more).map(|n| Id::int(i64::from(n) + 100 * list as i64)).collect();
+                arena.extend(lists[list], &children);
+                expected[list].extend_from_slice(&children);
+                if moves {
+                    arena.new_box(Kind::Dict);
+                    let moved = arena.forget(&lists, std::iter::empty());
+                    lists.iter_mut().for_each(|list| *list = moved.new_place(*list));
+                }
+                for (list, children) in lists.iter().zip(&expected) {
+                    prop_assert_eq!(arena.children(*list), children.as_slice());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_container_keeps_so_many_children_and_says_that_there_are_more() {
+        let mut arena = Arena::new(1_000_000);
+        let list = arena.new_box(Kind::List);
+        for n in 0..CHILDREN_MAX as i64 + 10 {
+            assert!(arena.shared(list).is_some_and(|(_, list)| list.is_whole() == (n <= CHILDREN_MAX as i64)));
+            arena.extend(list, &[Id::int(n)]);
+        }
+        assert_eq!(arena.children(list).len(), CHILDREN_MAX);
+        assert!(arena.used() < 5 * CHILDREN_MAX as u64, "{}", arena.used());
     }
 }

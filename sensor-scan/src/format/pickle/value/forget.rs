@@ -23,7 +23,7 @@ impl Moved {
 impl Arena {
     /// Keeps what `shown` (the stack, bottom first) reaches within a budget, globals, the first texts of `memo`, and
     /// from all of it and the memo whatever is or holds more than plain data.
-    pub fn forget(&mut self, shown: &[Id], memo: &mut dyn Iterator<Item = Id>) -> Moved {
+    pub fn forget(&mut self, shown: &[Id], memo: impl Iterator<Item = Id>) -> Moved {
         let mut keep = vec![false; self.nodes.len()];
         let mut queue = Vec::new();
         let mut budget = SHOWN_MAX.min(self.max as usize / 4);
@@ -32,21 +32,21 @@ impl Arena {
             self.reach(&mut keep, &mut queue, &mut budget);
         }
         let (mut none, mut texts) = (0, TEXTS_MAX.min(self.max as usize / 8));
-        for id in memo {
-            let text = matches!(self.node(id), Some(Node::Text { .. } | Node::Owned { .. }));
-            if text && texts > 0 {
-                texts -= 1;
-                if let Some(slot) = id.node().and_then(|index| keep.get_mut(index)) {
+        memo.for_each(|id| match self.node(id) {
+            Some(Node::Text { .. } | Node::Owned { .. }) => {
+                if texts > 0
+                    && let Some(slot) = id.node().and_then(|index| keep.get_mut(index))
+                {
+                    texts -= 1;
                     *slot = true;
                 }
-            } else if !text && self.matters(id) {
+            }
+            _ if self.matters(id) => {
                 queue.push(id);
                 self.reach(&mut keep, &mut queue, &mut none);
             }
-        }
-        for (node, slot) in self.nodes.iter().zip(&mut keep) {
-            *slot |= matches!(node, Node::Global { .. });
-        }
+            _ => {}
+        });
         self.compact(&keep)
     }
 
@@ -75,80 +75,67 @@ impl Arena {
         }
     }
 
-    /// Moves the kept nodes together, where they are; everything that named another one names [`Id::LOST`].
+    /// Moves the kept nodes and all globals together, where they are; everything that named another one names
+    /// [`Id::LOST`].
     ///
-    /// What a node is made of lies in the order of the nodes, so nothing is written over before it was read.
+    /// What a node is made of lies in the order of the nodes, so nothing is written over before it was read; the children
+    /// of containers do not, and move to a new list.
     fn compact(&mut self, keep: &[bool]) -> Moved {
         let mut moved = Moved(Vec::with_capacity(keep.len()));
-        let mut next = super::FIRST_NODE;
-        for &kept in keep {
-            moved.0.push(if kept { Id(next) } else { Id::LOST });
-            next += u32::from(kept);
-        }
         let mut kept = Kept::default();
-        self.used = 0;
         self.owned_bytes = 0;
-        for at in (0..keep.len()).filter(|at| keep.get(*at) == Some(&true)) {
+        for (at, &wanted) in keep.iter().enumerate() {
             let Some(&node) = self.nodes.get(at) else { break };
-            let (node, cost) = match node {
-                Node::Text { .. } | Node::Global { .. } => (node, 0),
+            if !wanted && !matches!(node, Node::Global { .. }) {
+                moved.0.push(Id::LOST);
+                continue;
+            }
+            let node = match node {
+                Node::Text { .. } | Node::Global { .. } => node,
                 Node::Owned { text, index } => {
                     let index = down(&mut self.owned, index, &mut kept.owned);
                     self.owned_bytes += self.owned(index).len() + 16;
-                    (Node::Owned { text, index }, 1)
+                    Node::Owned { text, index }
                 }
-                Node::Tuple { index } => {
-                    let index = down(&mut self.tuples, index, &mut kept.tuples);
-                    (Node::Tuple { index }, self.move_items(index, &mut kept.items, &moved) + 1)
-                }
-                Node::Box { kind, index } => {
-                    let index = down(&mut self.boxes, index, &mut kept.boxes);
-                    let children = self.boxes.get_mut(index as usize).map(|shared| &mut shared.children);
-                    let mut cost = 2;
-                    for child in children.into_iter().flatten() {
-                        *child = moved.new_place(*child);
-                        cost += 1;
-                    }
-                    (Node::Box { kind, index }, cost)
-                }
-                Node::Object { index } => {
-                    let index = down(&mut self.objects, index, &mut kept.objects);
-                    if let Some(object) = self.objects.get_mut(index as usize) {
-                        for part in [&mut object.callee, &mut object.args, &mut object.state] {
-                            *part = moved.new_place(*part);
-                        }
-                    }
-                    (Node::Object { index }, 1)
-                }
+                Node::Tuple { index } => Node::Tuple { index: down(&mut self.tuples, index, &mut kept.tuples) },
+                Node::Box { kind, index } => Node::Box { kind, index: down(&mut self.boxes, index, &mut kept.boxes) },
+                Node::Object { index } => Node::Object { index: down(&mut self.objects, index, &mut kept.objects) },
             };
             if let Some(place) = self.nodes.get_mut(kept.nodes) {
                 *place = node;
             }
+            moved.0.push(Id(kept.nodes as u32 + super::FIRST_NODE));
             kept.nodes += 1;
-            self.used += 1 + cost;
         }
         self.nodes.truncate(kept.nodes);
         self.tuples.truncate(kept.tuples);
-        self.items.truncate(kept.items);
         self.boxes.truncate(kept.boxes);
         self.objects.truncate(kept.objects);
         self.owned.truncate(kept.owned);
+        self.move_items(&moved);
+        for object in &mut self.objects {
+            for part in [&mut object.callee, &mut object.args, &mut object.state] {
+                *part = moved.new_place(*part);
+            }
+        }
+        let containers = self.tuples.len() + 2 * self.boxes.len();
+        self.used = (self.nodes.len() + containers + self.items.len() + self.objects.len() + self.owned.len()) as u64;
         moved
     }
 
-    /// Moves the items of a tuple to place `next`, and says how many they are.
-    fn move_items(&mut self, tuple: u32, next: &mut usize, moved: &Moved) -> u64 {
-        let Some(tuple) = self.tuples.get_mut(tuple as usize) else { return 0 };
-        let from = tuple.start as usize;
-        tuple.start = *next as u32;
-        for at in from..from + tuple.len as usize {
-            let Some(&item) = self.items.get(at) else { break };
-            if let Some(place) = self.items.get_mut(*next) {
-                *place = moved.new_place(item);
+    /// Moves the children of all containers to a list of their own.
+    fn move_items(&mut self, moved: &Moved) {
+        let before = std::mem::take(&mut self.items);
+        let spans = self.tuples.iter_mut().map(|tuple| (&mut tuple.span, None));
+        let spans = spans.chain(self.boxes.iter_mut().map(|shared| (&mut shared.span, Some(&mut shared.room))));
+        for (span, room) in spans {
+            let children = before.get(span.range()).unwrap_or_default();
+            span.start = self.items.len() as u32;
+            self.items.extend(children.iter().map(|&child| moved.new_place(child)));
+            if let Some(room) = room {
+                *room = span.len;
             }
-            *next += 1;
         }
-        u64::from(tuple.len)
     }
 }
 
@@ -157,7 +144,6 @@ impl Arena {
 struct Kept {
     nodes: usize,
     tuples: usize,
-    items: usize,
     boxes: usize,
     objects: usize,
     owned: usize,
@@ -193,7 +179,7 @@ mod tests {
         let argument = text(&mut arena, 2);
         let shown = arena.tuple(&[argument]);
 
-        let moved = arena.forget(&[shown], &mut [plain, holder, result].into_iter());
+        let moved = arena.forget(&[shown], [plain, holder, result].into_iter());
         assert_eq!(moved.new_place(plain), Id::LOST, "data that only the memo has");
         let shown = moved.new_place(shown);
         assert!(matches!(arena.node(arena.children(shown)[0]), Some(Node::Text { start: 2, .. })));
@@ -209,7 +195,7 @@ mod tests {
     fn names_in_the_memo_stay() {
         let mut arena = Arena::new(1_000);
         let name = arena.text(Text::Str, Range { start: 7, len: 2 });
-        let moved = arena.forget(&[], &mut [name].into_iter());
+        let moved = arena.forget(&[], [name].into_iter());
         assert!(matches!(arena.node(moved.new_place(name)), Some(Node::Text { start: 7, .. })));
     }
 }
