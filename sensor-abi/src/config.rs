@@ -37,6 +37,9 @@ offsets! {
     fdt_max_fds: "fdtable"."max_fds";
     fdt_fd: "fdtable"."fd";
     fdt_open_fds: "fdtable"."open_fds";
+    files_fdtab: "files_struct"."fdtab";
+    files_open_fds: "files_struct"."open_fds_init";
+    files_fd_array: "files_struct"."fd_array";
     file_mode: "file"."f_mode";
     file_flags: "file"."f_flags";
     file_inode: "file"."f_inode";

@@ -14,7 +14,7 @@ use sensor_abi::record::reason;
 
 use super::receive::got;
 use crate::emit;
-use crate::field::{Address, Checked, Direct, Reach, config, field, member, read};
+use crate::field::{Address, Checked, Direct, Reach, config, field, member, offset, read};
 use crate::maps::{INHERITED, count, lose};
 use crate::repeat::{self, repeat};
 use crate::{file, judge, mark, program, task};
@@ -50,7 +50,11 @@ fn inherits(bprm: Address) -> Option<()> {
         return None;
     }
     let mut walk = if config!(has_known_task) != 0 {
-        Walk::of::<Direct>(task::current_known())?
+        let task = task::current_known();
+        if has_streams_only(task).is_some() {
+            return None;
+        }
+        Walk::of::<Direct>(task)?
     } else {
         Walk::of::<Checked>(task::current())?
     };
@@ -64,6 +68,29 @@ fn inherits(bprm: Address) -> Option<()> {
     }
     if walk.models != 0 {
         let _ = INHERITED.insert(task::current_tid(), walk.found, 0);
+    }
+    Some(())
+}
+
+/// Descriptors that almost every program is started with: standard input, output and error.
+const STANDARD: u32 = 3;
+
+/// Nothing but those is open, and no file that has content: that needs no walk. Only in a table that is still the first,
+/// inside `files_struct`, which the verifier knows.
+#[inline(always)]
+fn has_streams_only(task: Address) -> Option<()> {
+    let files: Address = member!(Direct, task, task_files, Address)?;
+    let table: Address = member!(Direct, files, files_fdt, Address)?;
+    let open = member!(Direct, files, files_open_fds, u64)?;
+    if table != files.wrapping_add(offset!(files_fdtab) as usize) || open >> STANDARD != 0 {
+        return None;
+    }
+    for fd in 0..STANDARD {
+        let file: Address = Direct::read(files, offset!(files_fd_array) + 8 * fd)?;
+        let inode: Address = member!(Direct, file, file_inode, Address)?;
+        if file::is_regular::<Direct>(inode) {
+            return None;
+        }
     }
     Some(())
 }
@@ -95,6 +122,8 @@ struct Walk {
     found: u32,
     /// How many were met; after the second nothing is looked at: counted.
     models: u32,
+    /// The file of the descriptor before: standard input, output and error are mostly one.
+    last: u64,
 }
 
 impl Walk {
@@ -112,13 +141,14 @@ impl Walk {
             bits: 0,
             found: 0,
             models: 0,
+            last: 0,
         })
     }
 
     /// Where the loop is unrolled, each turn has to begin alike, or the verifier follows every way through all of them.
     #[inline(always)]
     fn forget(&mut self) {
-        for number in [&mut self.next, &mut self.base, &mut self.bits] {
+        for number in [&mut self.next, &mut self.base, &mut self.bits, &mut self.last] {
             *number = emit::forget(*number);
         }
         self.found = emit::forget(u64::from(self.found)) as u32;
@@ -144,7 +174,12 @@ unsafe extern "C" fn step(_: u32, walk: *mut c_void) -> c_long {
     }
     let fd = walk.base + u64::from(walk.bits.trailing_zeros());
     walk.bits &= walk.bits - 1;
-    if is_model(walk.descriptors, fd as u32 & 0xffff).is_some() {
+    let Some(file) = read::<Address>(walk.descriptors, (fd as u32 & 0xffff) * 8) else { return repeat::GO_ON };
+    if file as u64 == walk.last {
+        return repeat::GO_ON;
+    }
+    walk.last = file as u64;
+    if is_model(file).is_some() {
         walk.models += 1;
         if walk.models > 1 {
             return repeat::STOP;
@@ -155,8 +190,7 @@ unsafe extern "C" fn step(_: u32, walk: *mut c_void) -> c_long {
 }
 
 #[inline(always)]
-fn is_model(descriptors: Address, fd: u32) -> Option<()> {
-    let file: Address = read(descriptors, fd * 8)?;
+fn is_model(file: Address) -> Option<()> {
     if file.is_null() {
         return None;
     }

@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::options::Mode;
 use crate::config::settings::{Flags, Settings};
 use crate::health::{Instance, ReadyFile};
+use crate::heap;
 use crate::policy::Policy;
 use crate::sink::Shape;
 use crate::watch::load::plan::BestRung;
@@ -94,6 +95,7 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 fn start(args: Args) -> anyhow::Result<ExitCode> {
+    heap::share();
     let flags = Flags {
         config: args.config,
         rules: args.rules,

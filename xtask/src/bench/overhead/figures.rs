@@ -87,6 +87,24 @@ impl Figures {
         }
     }
 
+    /// What the kernel counts of each program, for one operation. The way to a program and back is not in it.
+    pub fn print_programs(&self) {
+        println!("\n{:<14} {:<16} {:>9} {:>13}", "operation", "program", "runs", "instructions");
+        for operation in self.answer["ops_programs"].as_array().into_iter().flatten() {
+            let times = operation["times"].as_f64().unwrap_or(1.0);
+            for program in operation["programs"].as_array().into_iter().flatten() {
+                let each = |key: &str| program[key].as_f64().unwrap_or(0.0) / times;
+                println!(
+                    "{:<14} {:<16} {:>9.2} {:>13.0}",
+                    operation["name"].as_str().unwrap_or_default(),
+                    program["name"].as_str().unwrap_or_default(),
+                    each("runs"),
+                    each("instructions")
+                );
+            }
+        }
+    }
+
     fn json(&self) -> Map<String, Value> {
         let milliseconds = |instructions: i64| instructions / 1_000_000;
         let mut all = Map::new();

@@ -35,6 +35,9 @@ pub struct Options {
     /// Only this rung of the ladder
     #[arg(long, value_enum)]
     rung: Option<Rung>,
+    /// Show which kernel programs ran in each operation of a process that carries nothing, and what they spent
+    #[arg(long)]
+    programs: bool,
     /// Write the figures to a file as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -99,6 +102,9 @@ pub fn run(options: &Options) -> Result<()> {
         let answer = machine::measure(&kernel, &programs, rung.flags(), limit)?;
         let figures = Figures::new(&kernel.release, rung, answer)?;
         figures.print(&baseline);
+        if options.programs {
+            figures.print_programs();
+        }
         all.push(figures);
     }
     if let Some(file) = &options.json {

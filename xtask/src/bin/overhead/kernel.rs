@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Instructions that this machine has executed.
 ///
@@ -64,5 +64,53 @@ pub fn run_alone(alone: bool) -> io::Result<()> {
     match unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A loaded kernel program.
+pub struct Program {
+    pub id: u32,
+    pub name: String,
+    /// Counted while `kernel.bpf_stats_enabled` is 1.
+    pub runs: u64,
+    pub time_ns: u64,
+}
+
+/// Every loaded kernel program (bpf(2): BPF_PROG_GET_NEXT_ID, BPF_PROG_GET_FD_BY_ID, BPF_OBJ_GET_INFO_BY_FD).
+pub fn programs() -> io::Result<Vec<Program>> {
+    const PROG_GET_NEXT_ID: i32 = 11;
+    const PROG_GET_FD_BY_ID: i32 = 13;
+    const OBJ_GET_INFO_BY_FD: i32 = 15;
+    // include/uapi/linux/bpf.h: struct bpf_prog_info.
+    const NAME: std::ops::Range<usize> = 64..80;
+    const RUN_TIME_NS: usize = 192;
+    const RUN_CNT: usize = 200;
+    let mut all = Vec::new();
+    let mut id = 0u32;
+    loop {
+        let mut next = [id, 0, 0];
+        if bpf(PROG_GET_NEXT_ID, &mut next).is_err() {
+            return Ok(all);
+        }
+        id = next[1];
+        let Ok(fd) = bpf(PROG_GET_FD_BY_ID, &mut [id, 0, 0]) else { continue };
+        // SAFETY: a descriptor that the call has just made, which nobody else knows.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut info = [0u8; 256];
+        let at = info.as_mut_ptr() as u64;
+        bpf(OBJ_GET_INFO_BY_FD, &mut [fd.as_raw_fd() as u32, info.len() as u32, at as u32, (at >> 32) as u32])?;
+        let number =
+            |at: usize| info.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |it| u64::from_le_bytes(*it));
+        let name = info.get(NAME).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
+        let name = String::from_utf8_lossy(name).into_owned();
+        all.push(Program { id, name, runs: number(RUN_CNT), time_ns: number(RUN_TIME_NS) });
+    }
+}
+
+fn bpf<const N: usize>(command: i32, attributes: &mut [u32; N]) -> io::Result<i32> {
+    // SAFETY: a live structure of that size; what it points to is live, too, and as long as it says.
+    match unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes)) } {
+        -1 => Err(io::Error::last_os_error()),
+        answer => Ok(answer as i32),
     }
 }

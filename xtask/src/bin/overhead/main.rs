@@ -9,6 +9,7 @@
 mod child;
 mod kernel;
 mod operation;
+mod program;
 mod sensor;
 
 use std::fs::File;
@@ -63,6 +64,8 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
     let unmarked = operations(&bench, PLAIN)?;
     println!("by a loader");
     let marked = operations(&bench, MODEL)?;
+    println!("by program");
+    let programs = child::ask(|| program::of_operations(&bench))?;
     println!("what the sensor spends");
     let idle = spent(&sensor, || {
         sleep(SETTLE);
@@ -83,6 +86,7 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
     }
     Ok(json!({
         "ops": ops,
+        "ops_programs": programs,
         "daemon": {
             "single": single.json(), "burst": burst.json(), "folded": folded.json(),
             "idle_per_s": idle_per_s,

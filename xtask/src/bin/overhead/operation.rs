@@ -27,7 +27,7 @@ const READ_BYTES: usize = 512;
 
 /// Runs that are thrown away: caches and tables fill.
 const WARM_UP: usize = 5;
-const RUNS: usize = 41;
+pub const RUNS: usize = 41;
 /// What the sensor does about an operation, it does while the next one waits.
 const PAUSE: Duration = Duration::from_millis(5);
 
