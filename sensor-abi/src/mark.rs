@@ -156,6 +156,8 @@ pub mod suffix {
     pub const STRIP: u8 = 2;
     /// Surely no model: not even looked at where an interpreter opens it.
     pub const HARMLESS: u8 = 3;
+    /// Python's own programs: harmless, but where a hub's code is kept ([`crate::name::hub_folder`]).
+    pub const PROGRAM: u8 = 4;
 }
 
 const _: () = assert!(size_of::<Mark>() == 48 && size_of::<Artifact>() == 96 && size_of::<InodeInfo>() == 32);

@@ -112,9 +112,88 @@ const fn found(words: [u64; LIBRARY_BYTES / 8], first: u8, last: u8) -> u64 {
     found
 }
 
+/// What a folder's name says of the code below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubFolder {
+    None,
+    /// Transformers, Diffusers and ModelScope keep the code of models there that bring their own
+    /// (`HF_MODULES_CACHE`/`transformers_modules`).
+    Modules,
+    /// Torch keeps a hub in it.
+    Torch,
+    /// It is such a hub, if it lies in [`HubFolder::Torch`].
+    Hub,
+}
+
+/// Bytes of a folder's name by which [`hub_folder`] knows it.
+pub const HUB_FOLDER_BYTES: usize = 24;
+
+/// Could [`hub_folder`] know a name of this length? Almost none.
+#[inline(always)]
+pub const fn is_hub_folder_len(len: u32) -> bool {
+    matches!(len, 3 | 5 | 17 | 18 | 20)
+}
+
+/// What the folder is whose name begins with `words` (little-endian; what follows the name may be anything).
+#[inline(always)]
+pub const fn hub_folder(words: [u64; HUB_FOLDER_BYTES / 8], len: u32) -> HubFolder {
+    match len {
+        3 if is(words, *b"hub\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 3) => HubFolder::Hub,
+        5 if is(words, *b"torch\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 5) => HubFolder::Torch,
+        17 if is(words, *b"diffusers_modules\0\0\0\0\0\0\0", 17) => HubFolder::Modules,
+        18 if is(words, *b"modelscope_modules\0\0\0\0\0\0", 18) => HubFolder::Modules,
+        20 if is(words, *b"transformers_modules\0\0\0\0", 20) => HubFolder::Modules,
+        _ => HubFolder::None,
+    }
+}
+
+/// Are the first `len` bytes of `words` those of `name`, which is zero behind them?
+#[inline(always)]
+const fn is(words: [u64; HUB_FOLDER_BYTES / 8], name: [u8; HUB_FOLDER_BYTES], len: usize) -> bool {
+    let mut i = 0;
+    while i < words.len() {
+        let mut word = 0;
+        let mut byte = 8;
+        while byte > 0 {
+            byte -= 1;
+            word = word << 8 | name[8 * i + byte] as u64;
+        }
+        let taken = len.saturating_sub(8 * i);
+        let mask = if taken >= 8 { u64::MAX } else { (1 << (8 * taken)) - 1 };
+        if words[i] & mask != word {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_of_hubs_are_known_by_their_names_and_nothing_behind_them() {
+        let of = |name: &[u8], behind: u8| {
+            let mut bytes = [behind; HUB_FOLDER_BYTES];
+            bytes[..name.len()].copy_from_slice(name);
+            let word = |i: usize| u64::from_le_bytes(*bytes[8 * i..].first_chunk().unwrap());
+            let len = name.len() as u32;
+            if is_hub_folder_len(len) { hub_folder([word(0), word(1), word(2)], len) } else { HubFolder::None }
+        };
+        for behind in [0, b'x', 0xff] {
+            assert_eq!(of(b"hub", behind), HubFolder::Hub);
+            assert_eq!(of(b"torch", behind), HubFolder::Torch);
+            for name in [&b"transformers_modules"[..], b"diffusers_modules", b"modelscope_modules"] {
+                assert_eq!(of(name, behind), HubFolder::Modules);
+            }
+            for name in
+                [&b"Hub"[..], b"hubs", b"torcH", b"transformers_module", b"transformers_modulez", b"site-packages"]
+            {
+                assert_eq!(of(name, behind), HubFolder::None, "{}", name.escape_ascii());
+            }
+        }
+    }
 
     #[test]
     fn names_with_the_same_suffix_share_a_key() {

