@@ -13,7 +13,7 @@ use sensor_abi::mark::{class, role, verdict};
 
 pub use self::words::{Look, Put, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
-use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Model, Process, Role, TaskKey, Verdict};
+use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Model, Process, Role, Verdict};
 use crate::hub;
 use crate::waiting::WaitingRoom;
 
@@ -378,10 +378,10 @@ impl Correlator {
         self.waiting.stir_all();
     }
 
-    /// Acts that have waited enough. `lineage_known` says whether all is known of a process that can be.
-    pub fn due(&mut self, now_ns: u64, lineage_known: impl Fn(TaskKey) -> bool) -> Vec<Ready> {
+    /// Acts that have waited enough. `is_known` says whether all is known that can be of the processes that one is about.
+    pub fn due(&mut self, now_ns: u64, is_known: impl Fn(&Pending) -> bool) -> Vec<Ready> {
         let Self { waiting, models, .. } = self;
-        let left = waiting.leave(now_ns, |pending| is_settled(models, pending) && lineage_known(pending.header.task));
+        let left = waiting.leave(now_ns, |pending| is_settled(models, pending) && is_known(pending));
         left.into_iter().filter_map(|pending| self.settle(pending)).collect()
     }
 
