@@ -2,7 +2,7 @@
 
 use super::super::record::{Argv, Executable, LoadArtifact};
 use super::*;
-use crate::event::ModelFinding;
+use crate::event::{ModelFinding, TaskKey};
 
 const MODEL: InodeKey = InodeKey { dev: 1, generation: 0, ino: 7 };
 const TASK: TaskKey = TaskKey { tgid: 50, start_boottime_ns: 5 };

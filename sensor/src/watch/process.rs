@@ -430,8 +430,10 @@ mod tests {
             uid: Some(1000),
             script_is_roots: false,
         };
-        let mut another =
-            Processes { entries: processes.entries.clone(), latest: processes.latest.clone(), ..Processes::default() };
+        let mut another = Processes::default();
+        another.runs(&header(python, key(1, 0)), b"/usr/bin/python3", &argv(&["python3", "x.py"]));
+        another.forked(&header(python, key(1, 0)), child);
+        another.doubt(51);
         another.told(told(b"/usr/bin/python3"));
         assert!(another.is_told(51) && another.is_peer(&loader, 51), "a worker that was forked");
         processes.told(told(b"/usr/bin/vault"));
