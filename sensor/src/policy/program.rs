@@ -605,7 +605,7 @@ mod tests {
         ] {
             assert!(programs.is_reader(reader.as_bytes()), "{reader}");
         }
-        for manager in ["containerd", "containerd-shim-runc-v2", "kubelet", "sshd", "systemd"] {
+        for manager in ["containerd", "containerd-shim-runc-v2", "kubelet", "k3s", "sshd", "systemd"] {
             assert!(programs.is_manager(manager.as_bytes()), "{manager}");
         }
         let script = |exe: &str, argv: &[&str]| {
@@ -614,6 +614,8 @@ mod tests {
         };
         assert!(script("/usr/bin/python3.11", &["/usr/bin/python3", "/usr/bin/aws", "s3", "cp"]));
         assert!(script("/usr/bin/perl", &["/usr/bin/perl", "-w", "/usr/bin/shasum", "x"]));
+        let gcloud = "/usr/lib/google-cloud-sdk/lib/gcloud.py";
+        assert!(script("/usr/bin/python3.11", &["/usr/bin/python3", "-S", gcloud, "storage", "cp", "m.pt", "gs://x"]));
         assert!(script("/usr/bin/python3.13", &["/usr/bin/python3", "-sP", "/usr/bin/borg"]));
         assert!(!script("/usr/bin/python3.11", &["python3", "aws"]));
         assert!(!script("/usr/bin/python3.11", &["python3", "-c", "/usr/bin/aws"]));
