@@ -342,6 +342,14 @@ impl ActKind {
             Self::ModelOpen | Self::Exec { .. } | Self::Unix { .. } | Self::File { .. } | Self::System(_) => None,
         }
     }
+
+    /// Process id of whom it reaches into.
+    pub fn target(&self) -> Option<u32> {
+        match self {
+            Self::System(deed) if deed.kind == EventKind::Ptrace => deed.target,
+            _ => None,
+        }
+    }
 }
 
 /// Who the acting process is to the sensor (DESIGN 3).

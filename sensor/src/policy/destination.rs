@@ -232,9 +232,16 @@ mod tests {
     #[test]
     fn control_sockets_are_known_by_the_name_that_their_owner_gave_them() {
         let destinations = destinations();
-        for path in
-            ["/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/user/1000/bus"]
-        {
+        for path in [
+            "/run/docker.sock",
+            "/var/run/docker.sock",
+            "/run/containerd/containerd.sock",
+            "/run/user/1000/bus",
+            "/tmp/ssh-Xa1b2/agent.4711",
+            "/run/user/1000/gnupg/S.gpg-agent",
+            "/run/user/1000/gnupg/d.abc/S.gpg-agent.ssh",
+            "/tmp/tmux-1000/default",
+        ] {
             assert!(destinations.is_control(path.as_bytes()), "{path}");
         }
         for path in ["/run/nscd/socket", "/tmp/docker.sock.txt", "@/tmp/.X11-unix/X0", "/run/user/1000/pulse/native"] {

@@ -128,11 +128,18 @@ impl Files {
                 *self.names.entry(key).or_default() |= entry.what.bits() << shift;
             }
         }
+        let folders: Vec<String> = match entry.what {
+            What::Persistence => entry.path.iter().filter_map(|path| folder_of(path)).collect(),
+            _ => Vec::new(),
+        };
+        for (key, _) in folders.iter().filter_map(|folder| key(folder.rsplit('/').next()?)) {
+            *self.names.entry(key).or_default() |= entry.what.bits() << place::FILE;
+        }
         if self.names.len() > NAMES_MAX as usize {
             return Err(format!("more than {NAMES_MAX} names: leave some out"));
         }
-        let paths =
-            entry.path.iter().map(|path| path.strip_prefix('~').map_or(path.clone(), |rest| format!("/**{rest}")));
+        let paths = entry.path.iter().chain(&folders);
+        let paths = paths.map(|path| path.strip_prefix('~').map_or(path.clone(), |rest| format!("/**{rest}")));
         let group = Group {
             paths: globs(paths).map_err(|error| format!("{:?}: {error}", entry.id))?,
             never: globs(entry.never.into_iter()).map_err(|error| format!("{:?}: {error}", entry.id))?,
@@ -167,6 +174,14 @@ fn globs(texts: impl Iterator<Item = String>) -> Result<GlobSet, globset::Error>
         builder.add(glob_of(&text, true)?);
     }
     builder.build()
+}
+
+/// The folder of what `path` stands for, which can be put in place as a whole, by rename or as a link. `None` where it has
+/// no name of its own, or is everybody's (`/etc`, a home).
+fn folder_of(path: &str) -> Option<String> {
+    let (folder, _) = path.rsplit_once('/')?;
+    let (above, name) = folder.rsplit_once('/')?;
+    (!above.is_empty() && !name.contains(['*', '?'])).then(|| folder.to_owned())
 }
 
 /// The names that the kernel has to know for `path`, and where each stands: the most telling one.
@@ -257,6 +272,17 @@ mod tests {
             ("/home/a/.config/autostart/x.desktop", Write, Some("desktop-autostart")),
             ("/proc/77/mem", Write, Some("process-memory")),
             ("…/.ssh/id_rsa", Read, Some("ssh-key")),
+            // A whole folder is put in place.
+            ("/home/a/.ssh", Write, Some("ssh-access")),
+            ("/home/a/.ssh", Read, None),
+            ("/home/a/.config/systemd/user", Write, Some("systemd-unit")),
+            ("/etc/cron.d", Write, Some("cron")),
+            ("/etc", Write, None),
+            ("/home/a", Write, None),
+            ("/home/a/repo/.git/hooks/pre-commit", Write, Some("tool-startup")),
+            ("/home/a/repo/.git/hooks/pre-commit.sample", Write, None),
+            ("/home/a/.gitconfig", Write, Some("tool-startup")),
+            ("/home/a/repo/.git/config", Write, None),
         ];
         for (path, access, expected) in cases {
             assert_eq!(id(path, access).as_deref(), expected, "{path} {access:?}");
@@ -280,9 +306,12 @@ mod tests {
         let names = files.names();
         for entry in &file.file {
             for path in &entry.path {
-                let path = path.strip_prefix('~').map_or(path.clone(), |rest| format!("/home/a{rest}"));
-                let path = path.replace("**", "b/file").replace('*', "wild");
-                assert!(kernel_sends(&names, &path, entry.what.bits()), "{path}");
+                let real = |path: &str| path.strip_prefix('~').map_or(path.to_owned(), |rest| format!("/home/a{rest}"));
+                let file = real(path).replace("**", "b/file").replace('*', "wild");
+                assert!(kernel_sends(&names, &file, entry.what.bits()), "{path}");
+                if let Some(folder) = folder_of(path).filter(|_| entry.what == What::Persistence) {
+                    assert!(kernel_sends(&names, &real(&folder), access::WRITE), "{folder}");
+                }
             }
         }
         let ordinary = [

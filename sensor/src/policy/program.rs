@@ -181,7 +181,7 @@ impl Programs {
     /// What was started?
     pub fn kind(&self, started: Started<'_>) -> Kind {
         let name = name_of(started);
-        if !started.argv_truncated && self.ordinary.iter().any(|entry| entry.is(name, started)) {
+        if !started.argv_truncated && self.is_ordinary(name, started) {
             Kind::Ordinary
         } else if self.shells.is_match(path(name)) {
             Kind::Shell
@@ -194,6 +194,32 @@ impl Programs {
         } else {
             Kind::Unexpected
         }
+    }
+
+    /// Is it a framework's own tool? A script of the system's is what its name says, whoever interprets it; and so is what a
+    /// shell is given to start and nothing else: there it is seen again, as itself.
+    fn is_ordinary(&self, name: &[u8], started: Started<'_>) -> bool {
+        let is_listed = |name, started| self.ordinary.iter().any(|entry| entry.is(name, started));
+        if is_listed(name, started) {
+            return true;
+        }
+        let is_shell = self.shells.is_match(path(name));
+        if !self.system.is_match(path(started.exe)) || !(is_shell || self.interpreters.is_match(path(name))) {
+            return false;
+        }
+        if let [_, flag, command] = started.argv
+            && is_shell
+            && flag == b"-c"
+        {
+            let Some(words) = plain_words(command) else { return false };
+            let [first, ..] = &words[..] else { return false };
+            let exe = if first.contains(&b'/') { first.clone() } else { [&b"/usr/bin/"[..], first].concat() };
+            return is_listed(base_name(first), Started { exe: &exe, argv: &words, parent_exe: b"", ..started });
+        }
+        let Some(script) = script_of(started.argv) else { return false };
+        let [exe, ..] = script else { return false };
+        self.system.is_match(path(exe))
+            && is_listed(base_name(exe), Started { exe, argv: script, parent_exe: b"", ..started })
     }
 
     /// Is a program outside the system's folders called as a shell is? A copy of one, or of busybox, under another name.
@@ -217,16 +243,8 @@ impl Programs {
     /// with `#!` (fs/binfmt_script.c): the script's path stands behind at most one flag. Who owns it is the caller's to
     /// check.
     pub fn is_reader_script(&self, exe: &[u8], argv: &[Bytes]) -> bool {
-        let is_flag = |argument: &&Bytes| {
-            let letters = argument.strip_prefix(b"-").unwrap_or_default();
-            !letters.is_empty() && letters.iter().all(|letter| SCRIPT_FLAGS.contains(letter))
-        };
-        let script = match argv.get(1) {
-            Some(first) if is_flag(&first) => argv.get(2),
-            first => first,
-        };
         self.interpreters.is_match(path(base_name(exe)))
-            && script.is_some_and(|script| script.starts_with(b"/") && self.is_reader(script))
+            && script_of(argv).and_then(<[_]>::first).is_some_and(|script| self.is_reader(script))
     }
 
     /// Keys of the names of programs that open files for others, for the kernel's table.
@@ -315,6 +333,26 @@ fn argument_matches(pattern: &[u8], argument: &[u8]) -> bool {
 fn name_of<'a>(started: Started<'a>) -> &'a [u8] {
     let path = if started.exe.is_empty() { started.argv.first().map_or(&[][..], Vec::as_slice) } else { started.exe };
     base_name(path)
+}
+
+/// The script that an interpreter with these arguments was started for, and the script's own arguments.
+fn script_of(argv: &[Bytes]) -> Option<&[Bytes]> {
+    let is_flag = |argument: &Bytes| {
+        let letters = argument.strip_prefix(b"-").unwrap_or_default();
+        !letters.is_empty() && letters.iter().all(|letter| SCRIPT_FLAGS.contains(letter))
+    };
+    let script = argv.get(if is_flag(argv.get(1)?) { 2 } else { 1 }..)?;
+    script.first()?.starts_with(b"/").then_some(script)
+}
+
+/// The words of a shell command that is one program and its arguments, whose errors may be thrown away; `None` where a
+/// shell could see more in it.
+fn plain_words(command: &[u8]) -> Option<Vec<Bytes>> {
+    let endings = [&b" 2>/dev/null"[..], b" 2> /dev/null", b" 2>&1"];
+    let command = endings.iter().find_map(|ending| command.strip_suffix(*ending)).unwrap_or(command);
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b" ._/=,:@%+-".contains(byte);
+    let words = command.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).map(<[u8]>::to_vec);
+    command.iter().all(is_plain).then(|| words.collect())
 }
 
 /// Last component; the kernel's mark of a file that is gone is no part of the name.
@@ -445,6 +483,16 @@ mod tests {
             ("/usr/bin/git", &["git", "rev-parse", "HEAD"], python),
             ("/usr/bin/nvidia-smi", &["nvidia-smi", "--query-gpu=index,name", "--format=csv"], python),
             ("/usr/bin/ffmpeg", &["ffmpeg", "-nostdin", "-i", "/srv/a.mp3", "-f", "s16le", "-"], python),
+            // Scripts of the system's, by whatever interprets them.
+            ("/usr/bin/dash", &["/bin/sh", "/usr/bin/which", "nvcc"], python),
+            ("/usr/bin/dash", &["/bin/sh", "/usr/bin/lsb_release", "-a"], python),
+            ("/usr/bin/python3.11", &["/usr/bin/python3", "-Es", "/usr/bin/lsb_release", "-a"], python),
+            ("/usr/bin/cut", &["cut", "-c2-"], "/usr/bin/dash"),
+            // What a shell does no more than start.
+            ("/usr/bin/dash", &["/bin/sh", "-c", "git rev-parse --short HEAD"], python),
+            ("/usr/bin/bash", &["bash", "-c", "nvidia-smi --query-gpu=index,name --format=csv 2>/dev/null"], python),
+            ("/usr/bin/dash", &["sh", "-c", "/usr/bin/lscpu"], python),
+            ("/usr/bin/git", &["git", "diff", "--cached", "--abbrev=40", "--full-index", "--raw"], python),
         ];
         for (exe, argv, parent) in cases {
             assert_eq!(kind_of(exe, argv, parent), Kind::Ordinary, "{exe} {argv:?}");
@@ -459,6 +507,18 @@ mod tests {
             ("/usr/sbin/ldconfig", &["/sbin/ldconfig", "-f", "/tmp/x"], python, Kind::Unexpected),
             ("/usr/bin/dash", &["/bin/sh", "-c", "uname -p 2> /dev/null; id"], python, Kind::Shell),
             ("/usr/bin/dash", &["/bin/sh"], python, Kind::Shell),
+            ("/usr/bin/dash", &["/bin/sh", "/tmp/lsb_release", "-a"], python, Kind::Shell),
+            ("/usr/bin/dash", &["/bin/sh", "/usr/bin/../../tmp/which", "nvcc"], python, Kind::Shell),
+            ("/usr/bin/dash", &["/bin/sh", "/usr/bin/which", "bash"], python, Kind::Shell),
+            ("/tmp/python3", &["python3", "/usr/bin/lsb_release", "-a"], python, Kind::Interpreter),
+            ("/usr/bin/python3.11", &["python3", "-i", "/usr/bin/lsb_release", "-a"], python, Kind::Interpreter),
+            ("/usr/bin/dash", &["sh", "-c", "PATH=/tmp lscpu"], python, Kind::Shell),
+            ("/usr/bin/dash", &["sh", "-c", "/tmp/lscpu"], python, Kind::Shell),
+            ("/usr/bin/dash", &["sh", "-c", "lscpu\nid"], python, Kind::Shell),
+            ("/usr/bin/dash", &["sh", "-c", "lscpu $X"], python, Kind::Shell),
+            ("/usr/bin/dash", &["sh", "-c", "lscpu", "x"], python, Kind::Shell),
+            ("/usr/bin/dash", &["sh", "-c", ""], python, Kind::Shell),
+            ("/tmp/sh", &["sh", "-c", "lscpu"], python, Kind::Shell),
             ("/usr/bin/busybox", &["sh", "-c", "id"], python, Kind::Shell),
             ("/usr/bin/g++", &["g++", "-wrapper", "sh,-c,id", "/tmp/a.cpp"], python, Kind::Unexpected),
             ("/usr/bin/g++", &["g++", "-fplugin=/tmp/x.so", "/tmp/a.cpp"], python, Kind::Unexpected),
@@ -529,10 +589,23 @@ mod tests {
     #[test]
     fn readers_and_managers_are_known_by_name() {
         let programs = Programs::embedded().unwrap();
-        for reader in ["cp", "/usr/bin/sha256sum", "tar", "rsync", "git", "curl", "/usr/sbin/nginx", "cat"] {
+        for reader in [
+            "cp",
+            "/usr/bin/sha256sum",
+            "tar",
+            "rsync",
+            "git",
+            "curl",
+            "/usr/sbin/nginx",
+            "cat",
+            "/usr/bin/x86_64-linux-gnu-strings",
+            "base64",
+            "less",
+            "vim.basic",
+        ] {
             assert!(programs.is_reader(reader.as_bytes()), "{reader}");
         }
-        for manager in ["containerd", "containerd-shim-runc-v2", "kubelet", "sshd", "systemd"] {
+        for manager in ["containerd", "containerd-shim-runc-v2", "kubelet", "k3s", "sshd", "systemd"] {
             assert!(programs.is_manager(manager.as_bytes()), "{manager}");
         }
         let script = |exe: &str, argv: &[&str]| {
@@ -541,6 +614,8 @@ mod tests {
         };
         assert!(script("/usr/bin/python3.11", &["/usr/bin/python3", "/usr/bin/aws", "s3", "cp"]));
         assert!(script("/usr/bin/perl", &["/usr/bin/perl", "-w", "/usr/bin/shasum", "x"]));
+        let gcloud = "/usr/lib/google-cloud-sdk/lib/gcloud.py";
+        assert!(script("/usr/bin/python3.11", &["/usr/bin/python3", "-S", gcloud, "storage", "cp", "m.pt", "gs://x"]));
         assert!(script("/usr/bin/python3.13", &["/usr/bin/python3", "-sP", "/usr/bin/borg"]));
         assert!(!script("/usr/bin/python3.11", &["python3", "aws"]));
         assert!(!script("/usr/bin/python3.11", &["python3", "-c", "/usr/bin/aws"]));

@@ -3,6 +3,7 @@
 //! An act waits for the verdicts of its models, at most `scan_wait_ns`; then it leaves with what is known, and a late
 //! verdict follows it. An act none of whose files is a model is dropped: its mark was provisional.
 
+mod beyond;
 mod words;
 
 use std::collections::{HashMap, VecDeque};
@@ -11,9 +12,10 @@ use std::sync::Arc;
 use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{class, role, verdict};
 
+use self::beyond::Beyond;
 pub use self::words::{Look, Put, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
-use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Model, Process, Role, TaskKey, Verdict};
+use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Model, Process, Role, Verdict};
 use crate::hub;
 use crate::waiting::WaitingRoom;
 
@@ -108,6 +110,7 @@ pub struct Correlator {
     next_sight: u64,
     roles: HashMap<InodeKey, Role>,
     waiting: WaitingRoom<Sight, Pending>,
+    beyond: Beyond,
     pub sums: Sums,
     /// Models that were forgotten although an act had left without their verdict.
     pub verdicts_forgotten: u64,
@@ -122,6 +125,7 @@ impl Correlator {
             next_sight: 0,
             roles: HashMap::new(),
             waiting: WaitingRoom::new(WAITING_MAX),
+            beyond: Beyond::default(),
             sums: Sums::default(),
             verdicts_forgotten: 0,
         }
@@ -159,6 +163,8 @@ impl Correlator {
     /// the scanner has nothing else to do, or somebody who has one acts, or opens it again.
     pub fn opened(&mut self, open: &Open) -> Option<Wanted> {
         let sight = (open.inode, open.stamp);
+        let Self { models, beyond, .. } = self;
+        beyond.opened(open, |sight| is_bad(models, sight), |sight| is_fine(models, sight));
         if let Some(known) = self.models.get_mut(&sight) {
             known.named |= open.named;
             if known.model.path.is_empty() && !open.path.is_empty() {
@@ -338,8 +344,12 @@ impl Correlator {
 
     /// An act of a process that carries a load. Gives back the files that nobody has looked at: they had time until now,
     /// their open was not announced, or they were forgotten.
-    pub fn acted(&mut self, pending: Pending, now_ns: u64) -> Vec<Look> {
+    pub fn acted(&mut self, mut pending: Pending, now_ns: u64) -> Vec<Look> {
         let mut looks = Vec::new();
+        if pending.load.omitted > 0 {
+            let is_fine = |sight| is_fine(&self.models, sight);
+            self.beyond.put_back(&mut pending.load, pending.header.task, is_fine);
+        }
         let is_open = pending.kind == ActKind::ModelOpen;
         for artifact in &pending.load.artifacts {
             let sight = (artifact.inode, artifact.stamp);
@@ -378,10 +388,10 @@ impl Correlator {
         self.waiting.stir_all();
     }
 
-    /// Acts that have waited enough. `lineage_known` says whether all is known of a process that can be.
-    pub fn due(&mut self, now_ns: u64, lineage_known: impl Fn(TaskKey) -> bool) -> Vec<Ready> {
+    /// Acts that have waited enough. `is_known` says whether all is known that can be of the processes that one is about.
+    pub fn due(&mut self, now_ns: u64, is_known: impl Fn(&Pending) -> bool) -> Vec<Ready> {
         let Self { waiting, models, .. } = self;
-        let left = waiting.leave(now_ns, |pending| is_settled(models, pending) && lineage_known(pending.header.task));
+        let left = waiting.leave(now_ns, |pending| is_settled(models, pending) && is_known(pending));
         left.into_iter().filter_map(|pending| self.settle(pending)).collect()
     }
 
@@ -455,6 +465,18 @@ fn remembered(stamp: ContentStamp, known: &Known) -> Option<Remembered> {
         all_globals_safe: model.all_globals_safe,
         sha256: model.sha256.clone(),
     })
+}
+
+/// Was something found in it?
+fn is_bad(models: &HashMap<Sight, Known>, sight: Sight) -> bool {
+    let is_bad =
+        |known: &Known| matches!(known.model.verdict, Verdict::Malicious | Verdict::Suspicious | Verdict::Unscannable);
+    models.get(&sight).is_some_and(|known| !known.not_model && is_bad(known))
+}
+
+/// Is nothing bad known of it, and nothing to be learned any more?
+fn is_fine(models: &HashMap<Sight, Known>, sight: Sight) -> bool {
+    models.get(&sight).is_none_or(|known| known.progress == Progress::Done) && !is_bad(models, sight)
 }
 
 /// Is everything known of an act's files?

@@ -2,7 +2,7 @@
 
 use super::super::record::{Argv, Executable, LoadArtifact};
 use super::*;
-use crate::event::ModelFinding;
+use crate::event::{ModelFinding, TaskKey};
 
 const MODEL: InodeKey = InodeKey { dev: 1, generation: 0, ino: 7 };
 const TASK: TaskKey = TaskKey { tgid: 50, start_boottime_ns: 5 };
@@ -270,4 +270,59 @@ fn a_flood_of_acts_leaves_instead_of_growing() {
     }
     assert_eq!(correlator.due(21, |_| true).len(), 10);
     assert_eq!(correlator.waiting_len(), WAITING_MAX);
+}
+
+/// The file with inode number `ino`, opened at a time of its own.
+fn open_of(ino: u64) -> Open {
+    let inode = InodeKey { ino, ..MODEL };
+    Open { inode, header: header(ino), ..open() }
+}
+
+#[test]
+fn what_a_full_set_gave_up_is_put_back_if_it_is_bad_or_not_judged() {
+    let mut correlator = Correlator::new(WAIT);
+    let (bad, clean, waits, last) = (101, 102, 103, 104);
+    for ino in [bad, clean, waits, last] {
+        now(correlator.opened(&open_of(ino)));
+    }
+    for (ino, verdict) in [(bad, Verdict::Malicious), (clean, Verdict::Clean), (last, Verdict::Clean)] {
+        correlator.looked(InodeKey { ino, ..MODEL }, STAMP, judged(verdict));
+    }
+    let acts = |omitted, task: TaskKey| {
+        let mut act = connects(200);
+        act.header.task = task;
+        act.load.omitted = omitted;
+        act.load.artifacts[0].inode.ino = last;
+        act
+    };
+    let inodes = |correlator: &mut Correlator, act| {
+        correlator.acted(act, 200);
+        let ready = correlator.due(200 + WAIT, |_| true);
+        ready[0].artifacts.iter().map(|artifact| artifact.model.inode.ino).collect::<Vec<_>>()
+    };
+    assert_eq!(inodes(&mut correlator, acts(0, TASK)), [last], "it has lost nothing");
+    assert_eq!(inodes(&mut correlator, acts(3, TASK)), [last, bad, waits]);
+    let child = |start_boottime_ns| TaskKey { tgid: 51, start_boottime_ns };
+    assert_eq!(inodes(&mut correlator, acts(3, child(102))), [last, bad], "what was opened before it was made");
+    assert_eq!(inodes(&mut correlator, acts(3, child(90))), [last]);
+}
+
+#[test]
+fn the_bad_one_is_remembered_however_many_follow() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open_of(101));
+    correlator.looked(InodeKey { ino: 101, ..MODEL }, STAMP, judged(Verdict::Malicious));
+    for ino in 1_000..2_000 {
+        correlator.opened(&open_of(ino));
+        if ino % 2 == 0 {
+            correlator.looked(InodeKey { ino, ..MODEL }, STAMP, judged(Verdict::Clean));
+        }
+    }
+    let mut act = connects(3_000);
+    act.load.omitted = 990;
+    act.load.artifacts[0].inode.ino = 1_999;
+    correlator.acted(act, 3_000);
+    let ready = correlator.due(3_000 + WAIT, |_| true);
+    assert!(ready[0].artifacts.len() < 64);
+    assert!(ready[0].artifacts.iter().any(|artifact| artifact.model.verdict == Verdict::Malicious));
 }

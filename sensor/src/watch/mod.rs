@@ -263,7 +263,10 @@ impl Watch {
     /// Acts that have waited enough.
     pub fn due(&mut self) -> Vec<Act> {
         let Joined { processes, correlator, .. } = &mut self.joined;
-        let ready = correlator.due(boottime_ns(), |task| processes.is_known(task));
+        let is_known = |pending: &Pending| {
+            processes.is_known(pending.header.task) && pending.kind.target().is_none_or(|tgid| processes.is_told(tgid))
+        };
+        let ready = correlator.due(boottime_ns(), is_known);
         ready.into_iter().map(|ready| self.joined.act(ready)).collect()
     }
 
@@ -409,17 +412,10 @@ impl Joined {
                 }
             }
             Record::Act { header, load, act } => {
-                for mut kind in deed::kinds(act) {
-                    let counts = match &mut kind {
-                        ActKind::File { path, access } => (self.deciders.telling)(path, *access),
-                        ActKind::System(deed) => {
-                            let same = deed.target.is_some_and(|tgid| self.processes.is_peer(header.task, tgid));
-                            deed.peer = same && deed.op != "attach";
-                            true
-                        }
-                        _ => true,
-                    };
-                    if counts {
+                for kind in deed::kinds(act) {
+                    let asked = kind.target().and_then(|tgid| self.processes.doubt(tgid));
+                    self.asks.extend(asked.map(|tgid| Ask::Processes { cgroup: header.cgroup, pids: vec![tgid] }));
+                    if !matches!(&kind, ActKind::File { path, access } if !(self.deciders.telling)(path, *access)) {
                         self.acted(header.clone(), load.clone(), kind, Repeats::once(header.time_ns));
                     }
                 }
@@ -478,7 +474,11 @@ impl Joined {
     }
 
     fn act(&mut self, ready: Ready) -> Act {
-        let Ready { header, kind, mut role, mut artifacts, artifacts_omitted, repeats, mut process } = ready;
+        let Ready { header, mut kind, mut role, mut artifacts, artifacts_omitted, repeats, mut process } = ready;
+        if let ActKind::System(deed) = &mut kind {
+            let is_peer = deed.target.is_some_and(|tgid| self.processes.is_peer(&process, tgid));
+            deed.peer = is_peer && deed.op != "attach";
+        }
         if self.processes.were_only_read(&mut artifacts) {
             role = Role::Reader;
         }

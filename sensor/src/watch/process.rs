@@ -163,6 +163,7 @@ impl Processes {
         entry.exe = told.exe;
         entry.argv = told.argv;
         entry.told = true;
+        entry.inherits = false;
         let after = text_len(entry);
         self.account(before, after);
     }
@@ -213,11 +214,29 @@ impl Processes {
         wanted
     }
 
-    /// Does the process that last started under `tgid` run the very program that `task` runs, for the same user?
-    pub fn is_peer(&self, task: TaskKey, tgid: u32) -> bool {
-        let entry = |key: TaskKey| self.entries.get(&Id::from(key)).filter(|entry| !entry.exe.is_empty());
-        let other = self.latest.get(&tgid).copied().and_then(entry);
-        entry(task).zip(other).is_some_and(|(one, other)| one.exe == other.exe && one.uid == other.uid)
+    /// Process `tgid` is reached into: what it runs decides. Its number again, where that has to be asked: of one that was
+    /// made by a process without a load nobody said whether it runs another program since.
+    pub fn doubt(&mut self, tgid: u32) -> Option<u32> {
+        let entry = self.entries.get_mut(&Id::from(*self.latest.get(&tgid)?))?;
+        if !entry.inherits {
+            return None;
+        }
+        entry.told = false;
+        (!std::mem::replace(&mut entry.asked, true)).then_some(tgid)
+    }
+
+    /// Is everything known of the process that last started under `tgid` that can be?
+    pub fn is_told(&self, tgid: u32) -> bool {
+        let entry = self.latest.get(&tgid).and_then(|key| self.entries.get(&Id::from(*key)));
+        entry.is_none_or(|entry| !entry.inherits || entry.told)
+    }
+
+    /// Does the process that last started under `tgid` run the very program that `process` runs, for the same user? What
+    /// it was forked with is no proof.
+    pub fn is_peer(&self, process: &Process, tgid: u32) -> bool {
+        let other = self.latest.get(&tgid).and_then(|key| self.entries.get(&Id::from(*key)));
+        !process.exe.is_empty()
+            && other.is_some_and(|other| !other.inherits && other.exe == process.exe && other.uid == process.uid)
     }
 
     /// Is everything known of the chain of `task` that can be?
@@ -388,6 +407,37 @@ mod tests {
         });
         assert_eq!(processes.lineage(child, 1).process.argv.len(), 2);
         assert_eq!(processes.ask(child), [51, 1], "and it is asked for itself");
+    }
+
+    #[test]
+    fn what_a_process_was_forked_with_makes_it_nobodys_peer() {
+        let mut processes = Processes::default();
+        let (python, child) = (key(50, 5_000_000_007), key(51, 6_000_000_009));
+        processes.runs(&header(python, key(1, 0)), b"/usr/bin/python3", &argv(&["python3", "x.py"]));
+        processes.forked(&header(python, key(1, 0)), child);
+        let loader = processes.show(python);
+        assert!(processes.is_peer(&loader, 50));
+        assert!(!processes.is_peer(&loader, 51), "it may run something else by now");
+        assert!(processes.is_told(51));
+        assert_eq!((processes.doubt(50), processes.doubt(51), processes.doubt(51)), (None, Some(51), None));
+        assert!(!processes.is_told(51));
+        let told = |exe: &[u8]| Told {
+            tgid: 51,
+            start_ticks: 600,
+            parent_tgid: 50,
+            exe: exe.to_vec(),
+            argv: argv(&["x"]),
+            uid: Some(1000),
+            script_is_roots: false,
+        };
+        let mut another = Processes::default();
+        another.runs(&header(python, key(1, 0)), b"/usr/bin/python3", &argv(&["python3", "x.py"]));
+        another.forked(&header(python, key(1, 0)), child);
+        another.doubt(51);
+        another.told(told(b"/usr/bin/python3"));
+        assert!(another.is_told(51) && another.is_peer(&loader, 51), "a worker that was forked");
+        processes.told(told(b"/usr/bin/vault"));
+        assert!(processes.is_told(51) && !processes.is_peer(&loader, 51));
     }
 
     #[test]

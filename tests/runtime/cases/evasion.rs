@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::ways_in::Loud;
 use crate::alert::{Alert, Alerts};
 use crate::harness::Case;
 use crate::model::Content;
@@ -47,6 +48,22 @@ pub fn cases() -> Vec<Case> {
             Ok(move |alerts: &Alerts| still_loud(alerts, port))
         }));
     }
+    // Shards, one of which is bad: it is remembered, wherever it stands, also when none of them is open any more.
+    cases.push(Case::shared("evasion::one_shard_of_many", |room| {
+        let listener = room.tcp(PUBLIC4)?;
+        let port = listener.port();
+        let model = room.model("model-00012.pkl", Content::Payload("pass"))?;
+        for i in (0..30).filter(|i| *i != 12) {
+            room.model(&format!("model-{i:05}.pkl"), Content::CleanPickle)?;
+        }
+        let code = format!(
+            "[load(MODEL.replace('00012', f'{{i:05}}')) for i in range(30)]\nchild(lambda: tcp({PUBLIC4:?}, {port}))"
+        );
+        room.run_python(&code, &model)?;
+        listener.was_reached()?;
+        let loud = Loud { port, model: Some(model), in_load: Some(false) };
+        Ok(loud.judge())
+    }));
     // Threads that end together free what the process names once, not once each: the daemon keeps its mark.
     cases.push(Case::shared("evasion::many_threads_end_at_once", move |room| {
         let listener = room.tcp(PUBLIC4)?;

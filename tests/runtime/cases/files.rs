@@ -97,6 +97,22 @@ pub fn cases() -> Vec<Case> {
             })
         }));
     }
+    for (name, code) in [("rename", "os.rename('new', AT)"), ("symlink", "os.symlink(os.path.abspath('new'), AT)")] {
+        // With all that is in it.
+        cases.push(Case::shared(format!("files::put_a_folder_by_{name}"), move |room| {
+            let path = folder_for(room, ".ssh")?;
+            std::fs::create_dir(room.dir.join("new"))?;
+            std::fs::write(room.dir.join("new/authorized_keys"), "x")?;
+            let model = room.model("model.pkl", Content::Payload(&format!("import os\nAT = {path:?}\n{code}")))?;
+            room.run_python("load()", &model)?;
+            ensure!(std::fs::read(path.join("authorized_keys"))? == b"x", "it is not there");
+            let room = Trace::of(room);
+            Ok(move |alerts: &Alerts| {
+                let keys = secret("", "", "ssh-access", "T1098.004");
+                loud(of_file(alerts, &room, &path, "write")?, &keys)?.names(&model).map(|_| ())
+            })
+        }));
+    }
     cases.push(Case::shared("files::read_shadow", |room| {
         let model = room.model("model.pkl", Content::Payload("say(read=len(open('/etc/shadow', 'rb').read()))"))?;
         let truth = room.run_python("load()", &model)?;

@@ -63,6 +63,9 @@ pub fn cases() -> Vec<Case> {
             "ldconfig",
             "import subprocess\nsubprocess.run(['/sbin/ldconfig', '-p'], stdout=subprocess.DEVNULL)\n",
         ),
+        // Scripts of the system's, and what a shell is given to start and nothing else.
+        ordinary("which", "import subprocess\nsubprocess.run(['which', 'nvcc'])\n"),
+        ordinary("command_line", "os.system('uname -m')\nos.popen('lscpu 2>/dev/null').read()\n"),
         ordinary("find_library", "import ctypes.util\nctypes.util.find_library('m')\n"),
         ordinary("fork_workers", WORKERS_FORK),
         ordinary("spawn_workers", WORKERS_SPAWN),
@@ -156,7 +159,7 @@ sys.stdin.readline()
 }
 
 /// Programs that read models for a living.
-const READERS: [(&str, &str, &[&str]); 12] = [
+const READERS: [(&str, &str, &[&str]); 15] = [
     ("cp", "cp", &["MODEL", "copy.pkl"]),
     ("cat", "cat", &["MODEL"]),
     ("sha256sum", "sha256sum", &["MODEL"]),
@@ -169,6 +172,9 @@ const READERS: [(&str, &str, &[&str]); 12] = [
     ("scp", "scp", &["MODEL", "copied-too.pkl"]),
     ("openssl", "openssl", &["dgst", "-sha256", "MODEL"]),
     ("xz", "xz", &["-k", "MODEL"]),
+    ("base64", "base64", &["MODEL"]),
+    ("sort", "sort", &["MODEL"]),
+    ("strings", "strings", &["MODEL"]),
 ];
 
 /// As a data loader's: descriptors and results over unix sockets and pipes.

@@ -1,16 +1,18 @@
 //! A payload acts on the system itself: on other processes, mounts, the kernel, its privileges, its namespaces. The truth
 //! is the system's own: the other process saw it, the mount is there, the user is another.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::payload::Trace;
 use crate::actor::{Actor, Finished};
 use crate::alert::{Alert, Alerts};
-use crate::harness::Case;
+use crate::daemon::Daemon;
+use crate::harness::{CONFIG, Case};
 use crate::lab::Room;
 use crate::model::Content;
 
@@ -184,7 +186,58 @@ pub fn cases() -> Vec<Case> {
             of_kind(alerts, &room, "kmod")?.is("/event/op", "load")?.is("/event/path", module.to_str()).map(|_| ())
         })
     }));
+    cases.push(Case::alone("system::memory_of_whom_a_python_started", started_by_a_python));
     cases
+}
+
+/// A Python that loaded nothing starts another program: that runs what it runs, and not what its creator does. A loader
+/// that runs the creator's program and writes into it is no peer of it.
+fn started_by_a_python(room: &Room<'_>) -> Result<()> {
+    let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
+    let copy = another_python(room)?;
+    std::fs::write(room.dir.join("paths.pth"), "/nonexistent\n")?;
+    let start = format!(
+        "import site, subprocess\nsite.addsitedir({:?})\ngo()\nos.environ['PYTHONHOME'] = {:?}\n\
+         subprocess.run([{copy:?}, '-c', 'from acts import *\\n' + sys.argv[1]], check=True)",
+        room.dir,
+        home_of_python(room)?,
+    );
+    let mut victim = Actor::start(&mut room.python(&start, &[Path::new(VICTIM)]))?;
+    victim.wait_said("waiting")?;
+    // Behind it, so that by now it is known that the path file is no model.
+    let behind = room.model("behind.pkl", Content::Payload("pass"))?;
+    room.run_python("load()", &behind)?;
+    daemon.wait_for("a model that was opened later", |alert| {
+        alert.names(&behind).is_ok() && alert.text("/model/verdict") == "malicious"
+    })?;
+    victim.tell("go")?;
+    let said = victim.wait_said("victim")?;
+    let model = room.model("model.pkl", Content::CleanPickle)?;
+    let code = REACHES.iter().find(|reach| reach.name == "write_memory").context("the way")?.code.replace("; ", "\n  ");
+    let code = format!(
+        "{LIBC}\nPID, ADDRESS = {}, {}\nwith open(MODEL, 'rb') as file:\n  pickle.load(file)\n  {code}",
+        said["victim"], said["address"]
+    );
+    room.run_python(&code, &model)?;
+    victim.tell("what has become of it?")?;
+    let victim = victim.finish()?.succeeded()?;
+    ensure!(victim.what("secret")?["secret"] == "changed", "{victim:?}");
+    let stopped = daemon.stop(Signal::TERM)?;
+    let of_model = stopped.alerts.filter(|alert| alert.names(&model).is_ok());
+    let alert = of_kind(&of_model, &Trace::of(room), "ptrace")?;
+    alert.is("/event/target_pid", said["victim"].clone()).map(|_| ())
+}
+
+/// A copy of the interpreter: two processes of one program share memory in ordinary use.
+fn another_python(room: &Room<'_>) -> Result<PathBuf> {
+    let copy = room.dir.join("another-python");
+    // By a process of its own: whoever is forked from this one while it is written would keep it busy.
+    room.run(Command::new("cp").args([&room.lab.python, &copy]))?;
+    Ok(copy)
+}
+
+fn home_of_python<'a>(room: &Room<'a>) -> Result<&'a Path> {
+    room.lab.python.parent().and_then(Path::parent).context("the interpreter's home")
 }
 
 /// A payload acts; gives what it said.
@@ -197,18 +250,14 @@ fn pay(room: &Room<'_>, code: &str) -> Result<Finished> {
 fn reach_into(room: &Room<'_>, code: &str) -> Result<(Finished, Finished)> {
     let mut victim = Actor::start(&mut room.python(VICTIM, &[Path::new("/nothing")]))?;
     let said = victim.wait_said("victim")?;
-    // A copy of the interpreter: two processes of one program share memory in ordinary use.
-    let copy = room.dir.join("another-python");
-    // By a process of its own: whoever is forked from this one while it is written would keep it busy.
-    room.run(Command::new("cp").args([&room.lab.python, &copy]))?;
+    let copy = another_python(room)?;
     let code = format!("{LIBC}\nPID, ADDRESS = {}, {}\n{code}", said["victim"], said["address"]);
     let model = room.model("model.pkl", Content::Payload(&code))?;
     let like = room.python("load()", &[&model]);
     let mut command = Command::new(&copy);
     command.args(like.get_args()).current_dir(&room.dir);
     command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let home = room.lab.python.parent().and_then(Path::parent).context("the interpreter's home")?;
-    command.env("PYTHONHOME", home);
+    command.env("PYTHONHOME", home_of_python(room)?);
     let truth = room.run(&mut command)?;
     victim.tell("what has become of it?")?;
     Ok((victim.finish()?.succeeded()?, truth))
