@@ -53,6 +53,8 @@ def who():
             parent, ancestor = process(str(parent))
         except PermissionError:
             break
+        except (FileNotFoundError, ProcessLookupError):
+            return who()  # An ancestor ends just now; the next look finds who adopts its children.
         me["ancestors"].append(ancestor)
     return me
 

@@ -98,12 +98,7 @@ pub fn cases() -> Vec<Case> {
             let code = room.dir.join(place);
             std::fs::create_dir_all(code.parent().unwrap_or(&room.dir))?;
             let (host, port) = (listener.host(), listener.port());
-            std::fs::write(
-                &code,
-                format!(
-                    "import socket\nwith socket.create_connection(('{host}', {port})) as peer:\n  peer.sendall(b'x')\n"
-                ),
-            )?;
+            std::fs::write(&code, format!("import acts\nacts.tcp('{host}', {port})\n"))?;
             room.run_python(
                 "import importlib.util\nspec = importlib.util.spec_from_file_location('x', MODEL)\n\
                  spec.loader.exec_module(importlib.util.module_from_spec(spec))\n",

@@ -114,8 +114,15 @@ fn role(name: &[u8], member: Option<&[u8]>) -> Role {
         "unet_",
         "scheduling_",
     ];
-    const NAMES: &[&str] =
-        &["handler.py", "pipeline.py", "generate.py", "inference.py", "sitecustomize.py", "usercustomize.py"];
+    const NAMES: &[&str] = &[
+        "hubconf.py",
+        "handler.py",
+        "pipeline.py",
+        "generate.py",
+        "inference.py",
+        "sitecustomize.py",
+        "usercustomize.py",
+    ];
     let lower = String::from_utf8_lossy(file_name(name)).to_lowercase();
     // Who packs source with a model does it for the program that unpacks it, scripts and tests apart.
     let packed = member.is_some_and(|member| {

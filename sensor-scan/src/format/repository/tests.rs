@@ -154,6 +154,7 @@ fn what_other_configurations_make_loaders_do() {
             Severity::Medium,
         ),
         ("modeling_x.py", EVIL, "SNS-541", Severity::High),
+        ("hubconf.py", EVIL, "SNS-541", Severity::High),
         (
             "handler.py",
             "class EndpointHandler:\n  def __init__(self, path=''):\n    import os; os.system('touch x')\n",

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sensor_abi::identity::InodeKey as AbiInodeKey;
+use sensor_abi::name::is_hub_code;
 use tokio::sync::{Notify, mpsc};
 
 use crate::event::{ContentClass, ModelFinding, Verdict};
-use crate::hub;
 use crate::watch::record::Argv;
 use crate::watch::{Look, TICK_NS, Told, Word};
 use crate::worker::child::locate::is_network;
@@ -56,14 +56,14 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
             // Where the loader may have read other bytes than the scanner, its good word is worth nothing; its bad one is.
             let unsure = read.changed || read.remote || !job.cacheable;
             // A cached program is one that was imported before, and looked at then.
-            if hub::is_code(&job.path) && job.path.ends_with(COMPILED) {
+            if is_hub_code(&job.path) && job.path.ends_with(COMPILED) {
                 let title = "not read: it is compiled Python, and the scanner reads its source".to_owned();
                 let finding = ModelFinding { id: "SNS-903".into(), severity: "info".into(), title };
                 return (Word::NotRead { finding }, None);
             }
             let class = match read.report.content {
                 // A program is no model's content, but this one is what the model runs.
-                Content::NotModel | Content::Unknown if hub::is_code(&job.path) => ContentClass::Code,
+                Content::NotModel | Content::Unknown if is_hub_code(&job.path) => ContentClass::Code,
                 Content::Code => ContentClass::Code,
                 Content::Data => ContentClass::Data,
                 // Nothing but its content could have said so, and doesn't.
