@@ -87,6 +87,16 @@ pub fn cases() -> Vec<Case> {
         std::fs::create_dir_all(&blobs)?;
         store(room, &blobs.join("0123456789abcdef".repeat(4)))
     }));
+    // What isn't a program is judged as what it is, whatever it is called.
+    cases.push(Case::shared("ways_in::pickle_called_like_a_hubs_program", |room| {
+        let folder = room.dir.join("transformers_modules");
+        std::fs::create_dir(&folder)?;
+        let (listener, model) = (room.tcp(PUBLIC4)?, folder.join("x.pyc"));
+        room.write_at(&model, Content::Payload(&format!("tcp({})", listener.python())))?;
+        room.run_python("load()", &model)?;
+        listener.was_reached()?;
+        Ok(Loud { port: listener.port(), model: Some(model), in_load: Some(true) }.judge())
+    }));
     // The code that a model brings along is a program of the hub's, whether or not weights follow. It is read and closed
     // before it runs.
     for (name, place) in [

@@ -55,15 +55,17 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
         Answer::Read(read) => {
             // Where the loader may have read other bytes than the scanner, its good word is worth nothing; its bad one is.
             let unsure = read.changed || read.remote || !job.cacheable;
-            // A cached program is one that was imported before, and looked at then.
-            if is_hub_code(&job.path) && job.path.ends_with(COMPILED) {
-                let title = "not read: it is compiled Python, and the scanner reads its source".to_owned();
-                let finding = ModelFinding { id: "SNS-903".into(), severity: "info".into(), title };
-                return (Word::NotRead { finding }, None);
-            }
             let class = match read.report.content {
-                // A program is no model's content, but this one is what the model runs.
-                Content::NotModel | Content::Unknown if is_hub_code(&job.path) => ContentClass::Code,
+                // A program is no model's content, but this one is what the model runs. A compiled one was imported before,
+                // and its source looked at then; what isn't a program at all is judged as what it is.
+                Content::NotModel | Content::Unknown if is_hub_code(&job.path) => {
+                    if job.path.ends_with(COMPILED) {
+                        let title = "not read: it is compiled Python, and the scanner reads its source".to_owned();
+                        let finding = ModelFinding { id: "SNS-903".into(), severity: "info".into(), title };
+                        return (Word::NotRead { finding }, None);
+                    }
+                    ContentClass::Code
+                }
                 Content::Code => ContentClass::Code,
                 Content::Data => ContentClass::Data,
                 // Nothing but its content could have said so, and doesn't.
