@@ -3,7 +3,6 @@
 //! Text that isn't UTF-8 is lossy in its own field and exact in a `*_b64` sibling, present only then.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use crate::event::{
     Access, Action, Basis, Bytes, ContentClass, EventKind, Family, Model, ModelFinding, Process, Proto, Severity,
     Verdict,
 };
+use crate::table::Map;
 
 /// `schema` of every alert.
 pub const SCHEMA: &str = "sensor.alert/1";
@@ -58,7 +58,7 @@ pub struct Alert {
     /// Always null, likewise.
     pub k8s: Option<()>,
     pub incident: Incident,
-    pub timeline: Vec<Told>,
+    pub timeline: Vec<Shared<Moment>>,
     /// Moments that gave way to later ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline_omitted: Option<u64>,
@@ -270,11 +270,11 @@ pub const REMEMBERED_MAX: usize = 64;
 
 /// The latest parts, by name, with what each was made from.
 #[derive(Debug)]
-pub struct Remembered<Key, From, Part>(HashMap<Key, (Arc<From>, Shared<Part>)>);
+pub struct Remembered<Key, From, Part>(Map<Key, (Arc<From>, Shared<Part>)>);
 
 impl<Key, From, Part> Default for Remembered<Key, From, Part> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(Map::default())
     }
 }
 
@@ -292,19 +292,6 @@ impl<Key: Eq + Hash, From: PartialEq, Part: Serialize> Remembered<Key, From, Par
         }
         self.0.insert(key, (Arc::clone(from), part.clone()));
         part
-    }
-}
-
-/// A moment, and its JSON: every later alert of its story tells it again.
-#[derive(Debug, Clone)]
-pub struct Told {
-    pub moment: Moment,
-    pub json: Arc<RawValue>,
-}
-
-impl Serialize for Told {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.json.serialize(serializer)
     }
 }
 

@@ -40,8 +40,8 @@ struct SafeStrings;
 impl Formatter for SafeStrings {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
-        // Almost all text is plain: one look at its bytes. (Every character that deceives is longer than one of them.)
-        if rest.is_ascii() && !rest.as_bytes().contains(&0x7f) {
+        // Almost all text is plain, and short: one look at its bytes. (Every character that deceives is longer than one.)
+        if rest.bytes().fold(true, |plain, byte| plain & (byte < 0x7f)) {
             return CompactFormatter.write_string_fragment(writer, rest);
         }
         while let Some(at) = rest.find(|character| character == '\u{7f}' || deceives(character)) {

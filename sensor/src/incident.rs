@@ -3,7 +3,6 @@
 //! A line is due when an incident opens, when its severity rises, at each deny or kill, at counts 10, 100, 1000 …, and
 //! after a minute with a new count. Nothing is folded without its count. Knows nothing of rules, alerts or sinks.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use crate::event::{Act, ActKind, Action, Destination, EventKind, Family, InodeKey, Loss, Model, Severity, TaskKey};
+use crate::table::Map;
 
 /// Incidents that are open at the same time. Full: the sixteenth that was quiet for longest gives way.
 pub const INCIDENTS_MAX: usize = 4096;
@@ -22,6 +22,8 @@ pub const ACTS_PER_INCIDENT_MAX: usize = 8;
 pub const REPEAT_AFTER_NS: u64 = 60 * 1_000_000_000;
 /// An incident that nothing was added to for so long is over, ns; what comes later is a new one.
 pub const QUIET_NS_MAX: u64 = 3600 * 1_000_000_000;
+/// How often those that are over are looked for, ns.
+pub const SWEEP_EVERY_NS: u64 = 60 * 1_000_000_000;
 
 /// What an incident is about, beside origin and rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -150,12 +152,13 @@ struct Incident {
 /// Open incidents.
 #[derive(Debug, Default)]
 pub struct Incidents {
-    open: HashMap<Key, Incident>,
-    per_origin_rule: HashMap<(Option<TaskKey>, Arc<str>), u32>,
+    open: Map<Key, Incident>,
+    per_origin_rule: Map<(Option<TaskKey>, Arc<str>), u32>,
     /// Makes ids differ between hosts and boots.
     salt: u128,
     turn: u64,
     evicted: u64,
+    swept_ns: u64,
 }
 
 impl Incidents {
@@ -239,7 +242,10 @@ impl Incidents {
                 lines.push(incident.line(key, false, now_ns));
             }
         }
-        self.remove(|incident| now_ns.saturating_sub(incident.last_seen_ns) >= QUIET_NS_MAX);
+        if now_ns.saturating_sub(self.swept_ns) >= SWEEP_EVERY_NS {
+            self.swept_ns = now_ns;
+            self.remove(|incident| now_ns.saturating_sub(incident.last_seen_ns) >= QUIET_NS_MAX);
+        }
         lines
     }
 
