@@ -30,9 +30,14 @@ pub fn terminal(bytes: &[u8]) -> String {
 /// Serialises `value` as JSON whose strings hold nothing that deceives: it is written as `\uNNNN`, the same value, safe
 /// to look at. (Control characters are escaped by every JSON writer but for DEL and C1.)
 pub fn json<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(4096);
-    value.serialize(&mut Serializer::with_formatter(&mut out, SafeStrings))?;
+    let mut out = Vec::with_capacity(128);
+    json_behind(&mut out, value)?;
     Ok(out)
+}
+
+/// [`json`], behind what is there already.
+pub fn json_behind<T: Serialize>(out: &mut Vec<u8>, value: &T) -> serde_json::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(out, SafeStrings))
 }
 
 struct SafeStrings;

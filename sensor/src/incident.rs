@@ -159,6 +159,8 @@ pub struct Incidents {
     turn: u64,
     evicted: u64,
     swept_ns: u64,
+    /// Before then no new count has to be told.
+    repeats_due_ns: u64,
 }
 
 impl Incidents {
@@ -195,6 +197,8 @@ impl Incidents {
             || now_ns.saturating_sub(incident.told_ns) >= REPEAT_AFTER_NS;
         if due {
             lines.push(incident.line(&key, false, now_ns));
+        } else {
+            self.repeats_due_ns = self.repeats_due_ns.min(incident.told_ns.saturating_add(REPEAT_AFTER_NS));
         }
         lines
     }
@@ -237,9 +241,15 @@ impl Incidents {
     /// What has waited long enough: new counts; incidents that are over are forgotten.
     pub fn tick(&mut self, now_ns: u64) -> Vec<Line> {
         let mut lines = Vec::new();
-        for (key, incident) in &mut self.open {
-            if incident.count > incident.told_count && now_ns.saturating_sub(incident.told_ns) >= REPEAT_AFTER_NS {
-                lines.push(incident.line(key, false, now_ns));
+        if now_ns >= self.repeats_due_ns {
+            self.repeats_due_ns = u64::MAX;
+            for (key, incident) in self.open.iter_mut().filter(|(_, incident)| incident.count > incident.told_count) {
+                let due_ns = incident.told_ns.saturating_add(REPEAT_AFTER_NS);
+                if now_ns >= due_ns {
+                    lines.push(incident.line(key, false, now_ns));
+                } else {
+                    self.repeats_due_ns = self.repeats_due_ns.min(due_ns);
+                }
             }
         }
         if now_ns.saturating_sub(self.swept_ns) >= SWEEP_EVERY_NS {

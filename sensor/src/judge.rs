@@ -222,8 +222,8 @@ impl Judge {
             process,
             model,
             models_omitted,
-            container: None,
-            k8s: None,
+            container: (),
+            k8s: (),
             incident: alert::Incident {
                 id: line.incident_id.clone(),
                 count: line.count,
