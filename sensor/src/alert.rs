@@ -208,7 +208,7 @@ pub struct AlertModel {
 }
 
 /// The incident that this line belongs to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Incident {
     pub id: String,
     pub count: u64,

@@ -108,7 +108,7 @@ impl Judge {
     /// Something wasn't seen.
     pub fn loss(&mut self, loss: Loss, now_ns: u64) -> Vec<Alert> {
         let lines = self.see_loss(&loss, now_ns);
-        lines.iter().map(|line| self.alert(line)).collect()
+        lines.into_iter().map(|line| self.alert(line)).collect()
     }
 
     /// What time alone makes due: counts after a minute. Call it about once a second. `now_unix_ns`: wall clock.
@@ -123,7 +123,7 @@ impl Judge {
     /// The counts that no line has told: at the end of the program.
     pub fn drain(&mut self, now_ns: u64) -> Vec<Alert> {
         let lines = self.incidents.drain(now_ns);
-        lines.iter().map(|line| self.alert(line)).collect()
+        lines.into_iter().map(|line| self.alert(line)).collect()
     }
 
     /// What the operator should know about the rules (exceptions that are over), each once; for the log. Ask at the
@@ -193,10 +193,10 @@ impl Judge {
                 lines.extend(self.see_loss(&Loss { time_unix_ns, reason, cgroup: None, count }, now_ns));
             }
         }
-        lines.iter().map(|line| self.alert(line)).collect()
+        lines.into_iter().map(|line| self.alert(line)).collect()
     }
 
-    fn alert(&mut self, line: &Line) -> Alert {
+    fn alert(&mut self, line: Line) -> Alert {
         let (event, process, model) = match &line.subject {
             Subject::Act { act, decides } => self.parts(act, *decides),
             Subject::Loss { reason, cgroup } => {
@@ -210,12 +210,15 @@ impl Judge {
             Subject::Loss { .. } => (line.last_seen_unix_ns, None),
         };
         let story = line.origin.and_then(|origin| self.timelines.story(origin));
+        let time = alert::time(time_unix_ns);
+        // Most lines are about one act.
+        let same_or_own = |unix_ns: i128| if unix_ns == time_unix_ns { time.clone() } else { alert::time(unix_ns) };
+        let (first_seen, last_seen) = (same_or_own(line.first_seen_unix_ns), same_or_own(line.last_seen_unix_ns));
         Alert {
             schema: alert::SCHEMA,
-            id: line.id.clone(),
-            time: alert::time(time_unix_ns),
+            time,
             severity: line.severity,
-            rule: self.rule(line),
+            rule: self.rule(&line),
             action: line.action,
             update: line.update.then_some(true),
             event,
@@ -224,12 +227,8 @@ impl Judge {
             models_omitted,
             container: (),
             k8s: (),
-            incident: alert::Incident {
-                id: line.incident_id.clone(),
-                count: line.count,
-                first_seen: alert::time(line.first_seen_unix_ns),
-                last_seen: alert::time(line.last_seen_unix_ns),
-            },
+            id: line.id,
+            incident: alert::Incident { id: line.incident_id, count: line.count, first_seen, last_seen },
             timeline: story.map(moments).unwrap_or_default(),
             timeline_omitted: story.map(|story| story.omitted).filter(|omitted| *omitted > 0),
             host: self.host.clone(),

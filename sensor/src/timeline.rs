@@ -41,6 +41,7 @@ pub struct Told(OnceCell<Shared<alert::Moment>>);
 
 impl Told {
     /// What was told before, or what `tell` says now.
+    #[inline]
     pub fn get_or_tell(&self, tell: impl FnOnce() -> alert::Moment) -> Shared<alert::Moment> {
         self.0.get_or_init(|| Shared::new(tell())).clone()
     }

@@ -89,13 +89,16 @@ impl<K: Eq + Hash + Clone, T> WaitingRoom<K, T> {
                 left.extend(self.remove(ticket));
             }
         }
-        for (ticket, guest) in std::mem::take(&mut self.arrived) {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        for (ticket, guest) in arrived.drain(..) {
             if can(&guest.item) {
                 left.push(guest.item);
             } else {
                 self.seat(ticket, guest);
             }
         }
+        // Their list is kept: the next will come.
+        self.arrived = arrived;
         left.extend(self.overdue(now_ns));
         left.extend(self.excess());
         left
