@@ -3,6 +3,7 @@
 //! A line is due when an incident opens, when its severity rises, at each deny or kill, at counts 10, 100, 1000 …, and
 //! after a minute with a new count. Nothing is folded without its count. Knows nothing of rules, alerts or sinks.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,6 +25,9 @@ pub const REPEAT_AFTER_NS: u64 = 60 * 1_000_000_000;
 pub const QUIET_NS_MAX: u64 = 3600 * 1_000_000_000;
 /// How often those that are over are looked for, ns.
 pub const SWEEP_EVERY_NS: u64 = 60 * 1_000_000_000;
+
+/// Length of an incident's id: 128 bits in hexadecimal.
+const ID_BYTES: usize = 32;
 
 /// What an incident is about, beside origin and rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -347,7 +351,10 @@ impl Incidents {
     /// tells this run of the sensor from others, and the turn, which tells incidents of one run apart.
     fn id_of(&self, time_unix_ns: i128) -> String {
         let own = (time_unix_ns as u128 & u128::from(u64::MAX)) << 64 | u128::from(self.turn);
-        format!("{:032x}", self.salt ^ own)
+        let mut id = String::with_capacity(ID_BYTES);
+        // Writing to a String cannot fail.
+        let _ = write!(id, "{:032x}", self.salt ^ own);
+        id
     }
 }
 
@@ -356,8 +363,10 @@ impl Incident {
         self.lines += 1;
         self.told_count = self.count;
         self.told_ns = now_ns;
+        let mut id = String::with_capacity(ID_BYTES + 4);
+        let _ = write!(id, "{}-{}", self.id, self.lines);
         Line {
-            id: format!("{}-{}", self.id, self.lines),
+            id,
             incident_id: self.id.clone(),
             origin: key.origin,
             rule: Arc::clone(&key.rule),

@@ -12,10 +12,10 @@ use crate::table::Map;
 
 /// Loads that are told at the same time.
 pub const STORIES_MAX: usize = 1024;
-/// Moments of one story.
-pub const MOMENTS_MAX: usize = 48;
+/// Moments of one story: an alert with all of them is a line of about 4 KiB, which every log shipper takes.
+pub const MOMENTS_MAX: usize = 32;
 /// Of them, the first ones that never give way.
-pub const MOMENTS_FIRST: usize = 16;
+pub const MOMENTS_FIRST: usize = 12;
 /// Bytes of one text in a moment; an alert's own event has the whole.
 pub const MOMENT_TEXT_BYTES_MAX: usize = 256;
 /// How often stories that are over are looked for, ns.

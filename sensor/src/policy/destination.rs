@@ -64,26 +64,25 @@ pub struct Destinations {
     resolvers: Vec<IpAddr>,
 }
 
-/// All addresses from one to another: a network, of which this is asked for every destination.
+/// All addresses from one to another, as numbers: a network, of which this is asked for every destination.
 #[derive(Debug, Clone, Copy)]
 struct Range {
-    first: IpAddr,
-    last: IpAddr,
+    is_v4: bool,
+    first: u128,
+    last: u128,
 }
 
 impl From<IpNet> for Range {
     fn from(net: IpNet) -> Self {
-        Self { first: net.network(), last: net.broadcast() }
+        let (is_v4, first) = number(net.network());
+        Self { is_v4, first, last: number(net.broadcast()).1 }
     }
 }
 
-impl Range {
-    fn has(&self, ip: IpAddr) -> bool {
-        match (self.first, self.last, ip) {
-            (IpAddr::V4(first), IpAddr::V4(last), IpAddr::V4(ip)) => first <= ip && ip <= last,
-            (IpAddr::V6(first), IpAddr::V6(last), IpAddr::V6(ip)) => first <= ip && ip <= last,
-            _ => false,
-        }
+fn number(ip: IpAddr) -> (bool, u128) {
+    match ip {
+        IpAddr::V4(ip) => (true, ip.to_bits().into()),
+        IpAddr::V6(ip) => (false, ip.to_bits()),
     }
 }
 
@@ -126,7 +125,9 @@ impl Destinations {
     /// Class of an address; the first that holds it.
     pub fn class_of(&self, ip: IpAddr) -> Class {
         let ip = embedded_v4(ip);
-        let within = |ranges: &[Range]| ranges.iter().any(|range| range.has(ip));
+        let (is_v4, number) = number(ip);
+        let has = |range: &Range| range.is_v4 == is_v4 && range.first <= number && number <= range.last;
+        let within = |ranges: &[Range]| ranges.iter().any(has);
         if self.metadata.contains(&ip) {
             Class::Metadata
         } else if within(&self.loopback) {

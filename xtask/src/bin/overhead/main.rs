@@ -27,6 +27,8 @@ use sensor::{ALERTS, Sensor, Spent};
 
 /// Longer than the sensor needs for anything that it still has to do: time that passes idle costs nothing here.
 const SETTLE: Duration = Duration::from_secs(3);
+/// What the sensor does by itself it does once in some seconds.
+const IDLE: Duration = Duration::from_secs(60);
 /// For each event: the sensor has said all that it has to say of one before the next comes.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -68,10 +70,10 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
     let programs = child::ask(|| program::of_operations(&bench))?;
     println!("what the sensor spends");
     let idle = spent(&sensor, || {
-        sleep(SETTLE);
+        sleep(IDLE);
         Ok(())
     })?;
-    let sensor = Watched { idle_per_s: idle.all / SETTLE.as_secs(), sensor };
+    let sensor = Watched { idle_per_s: idle.all / IDLE.as_secs(), sensor };
     let single = alerts(&sensor, 1)?;
     let burst = alerts(&sensor, BURST)?;
     let folded = loader(&sensor, 0, EVENTS, BURST)?;
