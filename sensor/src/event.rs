@@ -26,18 +26,6 @@ pub struct InodeKey {
     pub ino: u64,
 }
 
-impl From<sensor_abi::identity::InodeKey> for InodeKey {
-    fn from(key: sensor_abi::identity::InodeKey) -> Self {
-        Self { dev: key.dev, generation: key.generation, ino: key.ino }
-    }
-}
-
-impl From<InodeKey> for sensor_abi::identity::InodeKey {
-    fn from(key: InodeKey) -> Self {
-        Self { ino: key.ino, dev: key.dev, generation: key.generation }
-    }
-}
-
 /// Bytes from the kernel or a file system: hostile, not necessarily UTF-8.
 pub type Bytes = Vec<u8>;
 

@@ -4,6 +4,7 @@
 //! verdict follows it. An act none of whose files is a model is dropped: its mark was provisional.
 
 mod beyond;
+mod known;
 mod words;
 
 use std::collections::{HashMap, VecDeque};
@@ -13,6 +14,7 @@ use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{class, role, verdict};
 
 use self::beyond::Beyond;
+use self::known::{Aside, Known, Progress, Sight, is_bad, is_fine, is_kind_unknown, remembered, worth};
 pub use self::words::{Look, Put, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
 use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Model, Process, Role, Verdict};
@@ -31,45 +33,6 @@ const OPENS_MAX: usize = 64;
 /// Where the table of models is full, the one of so many of the oldest that is the least loss gives way: a data set of a
 /// hundred thousand arrays doesn't make the model forgotten that is trained on them.
 const OLDEST_MAX: usize = 16;
-
-/// How far the look at a file has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Progress {
-    /// Nobody was asked yet.
-    Put,
-    Asked,
-    /// Its kind is known, its verdict isn't.
-    Sniffed,
-    Done,
-}
-
-/// One content of one file.
-type Sight = (InodeKey, ContentStamp);
-
-#[derive(Debug)]
-struct Known {
-    model: Arc<Model>,
-    progress: Progress,
-    not_model: bool,
-    /// Its name or place says that it may be a model: where the content can't be read, that counts.
-    named: bool,
-    /// An act left before the verdict came.
-    missed: bool,
-    /// Somebody who has it acted, and waits for its verdict.
-    acted: bool,
-    /// Of [`Progress::Put`].
-    put: Option<Box<Aside>>,
-}
-
-/// A file that has time.
-#[derive(Debug)]
-struct Aside {
-    look: Look,
-    /// Opens of it, at most [`OPENS_MAX`]: they are told when it is looked at.
-    opens: Vec<Pending>,
-    /// See [`Put::is_owed`].
-    is_owed: bool,
-}
 
 /// An act before it is known what its models are.
 #[derive(Debug, Clone)]
@@ -489,50 +452,6 @@ impl Correlator {
         self.sums.acts_provisional += u64::from(provisional);
         Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, repeats, process })
     }
-}
-
-fn remembered(stamp: ContentStamp, known: &Known) -> Option<Remembered> {
-    let model = &known.model;
-    (!known.not_model && known.progress > Progress::Asked).then(|| Remembered {
-        inode: model.inode,
-        stamp,
-        path: model.path.clone(),
-        format: model.format.clone(),
-        class: model.class,
-        verdict: model.verdict,
-        findings: model.findings.clone(),
-        all_globals_safe: model.all_globals_safe,
-        sha256: model.sha256.clone(),
-    })
-}
-
-/// How much of a loss it would be to forget a model: least one that nothing can come of.
-fn worth(known: &Known) -> u8 {
-    let is_data = known.model.class == ContentClass::Data && known.model.verdict == Verdict::Clean;
-    match known.progress {
-        Progress::Done if known.not_model || is_data => 0,
-        _ if found_bad(known) => 2,
-        _ => 1,
-    }
-}
-
-/// Does nobody know yet what kind of file it is?
-fn is_kind_unknown(known: &Known) -> bool {
-    known.progress <= Progress::Asked && known.model.format.is_none()
-}
-
-fn found_bad(known: &Known) -> bool {
-    !known.not_model && matches!(known.model.verdict, Verdict::Malicious | Verdict::Suspicious | Verdict::Unscannable)
-}
-
-/// Was something found in it?
-fn is_bad(models: &HashMap<Sight, Known>, sight: Sight) -> bool {
-    models.get(&sight).is_some_and(found_bad)
-}
-
-/// Is nothing bad known of it, and nothing to be learned any more?
-fn is_fine(models: &HashMap<Sight, Known>, sight: Sight) -> bool {
-    models.get(&sight).is_none_or(|known| known.progress == Progress::Done) && !is_bad(models, sight)
 }
 
 /// Is everything known of an act's files?
