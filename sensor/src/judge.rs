@@ -175,7 +175,7 @@ impl Judge {
         if loss.count == 0 {
             return lines;
         }
-        for (rule, severity) in self.policy.judge_loss() {
+        for (rule, severity) in self.policy.judge_loss(loss.reason) {
             let sighting = incident::sighting_of_loss(loss, rule.id.as_str().into(), severity);
             lines.extend(self.incidents.see(sighting, now_ns));
         }

@@ -334,9 +334,10 @@ impl Policy {
         }
     }
 
-    /// The rules about loss, and how loud each is.
-    pub fn judge_loss(&self) -> Vec<(Arc<Rule>, Severity)> {
-        let table = self.table.cell(Row::Code, severity::Column::Later, Effect::Loss, false);
+    /// The rules about loss, and how loud each is for such a reason.
+    pub fn judge_loss(&self, reason: &str) -> Vec<(Arc<Rule>, Severity)> {
+        let effect = if reason == UNTOUCHED { Effect::LossUntouched } else { Effect::Loss };
+        let table = self.table.cell(Row::Code, severity::Column::Later, effect, false);
         self.rules
             .iter()
             .filter(|rule| rule.what.contains(&EventKind::Loss))
@@ -344,6 +345,9 @@ impl Policy {
             .collect()
     }
 }
+
+/// The loss of files that nobody acted on: [`sensor_abi::counter::Counter::CandidateRate`].
+const UNTOUCHED: &str = "candidate_rate";
 
 /// What an act on the system is to the severity table.
 fn effect_of(deed: &Deed) -> Option<Effect> {

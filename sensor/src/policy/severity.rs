@@ -79,10 +79,12 @@ pub enum Effect {
     Import,
     Tamper,
     Loss,
+    /// Files were opened faster than they may be looked at, and nobody acted on them.
+    LossUntouched,
 }
 
 impl Effect {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 29] = [
         Self::Shell,
         Self::Interpreter,
         Self::Program,
@@ -111,6 +113,7 @@ impl Effect {
         Self::Import,
         Self::Tamper,
         Self::Loss,
+        Self::LossUntouched,
     ];
 }
 

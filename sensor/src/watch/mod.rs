@@ -230,7 +230,7 @@ impl Watch {
     fn tell_roles(&mut self) {
         for (exe, role) in self.joined.roles.drain(..) {
             let code = if role == Role::Reader { role::READER } else { role::LOADER };
-            if let Err(error) = self.kernel.set_role(abi_inode(exe), code) {
+            if let Err(error) = self.kernel.set_role(exe.into(), code) {
                 tracing::warn!(%error, "a role could not be told to the kernel");
             }
         }
@@ -238,7 +238,9 @@ impl Watch {
 
     /// What others have to be asked because of the records taken so far.
     pub fn asks(&mut self) -> Vec<Ask> {
-        std::mem::take(&mut self.joined.asks)
+        let mut asks = std::mem::take(&mut self.joined.asks);
+        asks.retain(|ask| !matches!(ask, Ask::Look(Wanted::Now(look)) if self.was_told(look)));
+        asks
     }
 
     /// The process worker's word.
@@ -471,7 +473,7 @@ impl Joined {
         let process = self.processes.show(header.task);
         let now_ns = header.time_ns;
         let looks = self.correlator.acted(Pending { header, kind, load, repeats, process }, now_ns);
-        self.asks.extend(looks.into_iter().map(|look| Ask::Look(Wanted::Now(look))));
+        self.asks.extend(looks.into_iter().map(|look| Ask::Look(Wanted::Urgent(look))));
     }
 
     fn act(&mut self, ready: Ready) -> Act {
@@ -511,8 +513,4 @@ impl Joined {
         self.lineages.insert(key, Arc::clone(&lineage));
         lineage
     }
-}
-
-fn abi_inode(key: InodeKey) -> sensor_abi::identity::InodeKey {
-    sensor_abi::identity::InodeKey { ino: key.ino, dev: key.dev, generation: key.generation }
 }

@@ -251,6 +251,18 @@ pub enum Record {
     },
 }
 
+impl From<sensor_abi::identity::InodeKey> for InodeKey {
+    fn from(key: sensor_abi::identity::InodeKey) -> Self {
+        Self { dev: key.dev, generation: key.generation, ino: key.ino }
+    }
+}
+
+impl From<InodeKey> for sensor_abi::identity::InodeKey {
+    fn from(key: InodeKey) -> Self {
+        Self { ino: key.ino, dev: key.dev, generation: key.generation }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

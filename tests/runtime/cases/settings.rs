@@ -74,7 +74,7 @@ pub fn cases() -> Vec<Case> {
             let losses = stopped.alerts.kind("loss");
             let losses = losses.filter(|alert| alert.text("/event/reason") == "candidate_rate");
             let loss = losses.last("files were opened faster than they may be looked at")?;
-            loss.is("/severity", "medium")?.is("/process", serde_json::Value::Null)?;
+            loss.is("/severity", "low")?.is("/process", serde_json::Value::Null)?;
             ensure!(loss.at("/event/count").as_u64().is_some_and(|count| count > 0), "no count:\n{}", loss.line);
             Ok(())
         }),
