@@ -43,6 +43,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         }
         kind::EXEC => exec(bytes),
         kind::EXIT => Ok(Record::Exit { header: header(&head) }),
+        kind::UNMARK => Ok(Record::Unmark { header: header(&head) }),
         kind::CONNECT => net_record(bytes, Doing::Connect),
         kind::SEND => net_record(bytes, Doing::Send),
         kind::BIND => net_record(bytes, Doing::Bind),

@@ -391,6 +391,7 @@ impl Joined {
                 self.network.exited(header.task);
                 self.processes.exited(&header);
             }
+            Record::Unmark { header } => self.processes.changed(&header),
             Record::Net { doing, header, load, net, repeats } => self.networked(doing, header, load, net, repeats),
             Record::Accept { header, load, net, peer } => {
                 let Some(at) = destination(net) else { return };

@@ -194,6 +194,10 @@ pub enum Record {
     Exit {
         header: Header,
     },
+    /// It runs another program, and carries no load any more.
+    Unmark {
+        header: Header,
+    },
     Net {
         doing: Doing,
         header: Header,
