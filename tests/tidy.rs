@@ -73,7 +73,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch::deed", &["event", "watch::record"]),
     ("watch::dns", &[]),
     // Parts of `watch/mod.rs` of their own: they wire the rooms of looks and of sockets.
-    ("watch::looks", &["event", "watch", "watch::abi_inode", "watch::boottime_ns", "watch::correlate"]),
+    ("watch::looks", &["event", "watch", "watch::boottime_ns", "watch::correlate"]),
     ("watch::sockets", &["event", "watch", "watch::dns", "watch::network", "watch::record"]),
     ("watch::network", &["event", "watch::record"]),
     ("watch::process", &["event", "watch::record"]),

@@ -30,6 +30,8 @@ pub mod kind {
     pub const EXEC: u16 = 3;
     /// The last thread of a marked process is gone: header only.
     pub const EXIT: u16 = 4;
+    /// A process that had a mark runs another program, which carries no load: header only.
+    pub const UNMARK: u16 = 7;
     /// connect(2) of a marked process: [`super::Net`].
     pub const CONNECT: u16 = 5;
     /// A datagram of a marked process: [`super::Net`].

@@ -105,6 +105,24 @@ pub extern "C" fn sensor_counts(id: u64) -> u64 {
     0
 }
 
+/// Does any artifact of the set have the name or the place of a model?
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_names_model(id: u64) -> u64 {
+    let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
+    for i in 0..LOAD_SET_ARTIFACTS_MAX {
+        // SAFETY: a live map value; the index is below the length.
+        let (named, len) = unsafe { ((*set).artifacts[i & ARTIFACT_MASK].named, (*set).count) };
+        if i as u32 >= len {
+            break;
+        }
+        if named != 0 {
+            return 1;
+        }
+    }
+    0
+}
+
 /// What [`add`] did.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Added {

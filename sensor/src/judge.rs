@@ -174,7 +174,7 @@ impl Judge {
         if loss.count == 0 {
             return lines;
         }
-        for (rule, severity) in self.policy.judge_loss() {
+        for (rule, severity) in self.policy.judge_loss(loss.reason) {
             let sighting = incident::sighting_of_loss(loss, rule.id.as_str().into(), severity);
             lines.extend(self.incidents.see(sighting, now_ns));
         }
@@ -206,7 +206,7 @@ impl Judge {
             }
         };
         let (time_unix_ns, models_omitted) = match &line.subject {
-            Subject::Act { act, .. } => (act.time_unix_ns, Some(act.artifacts_omitted).filter(|omitted| *omitted > 0)),
+            Subject::Act { act, .. } => (line.time_unix_ns, Some(act.artifacts_omitted).filter(|omitted| *omitted > 0)),
             Subject::Loss { .. } => (line.last_seen_unix_ns, None),
         };
         let story = line.origin.and_then(|origin| self.timelines.story(origin));

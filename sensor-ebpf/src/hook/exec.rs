@@ -10,8 +10,9 @@ use aya_ebpf::macros::{btf_tracepoint, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use sensor_abi::act::call;
 use sensor_abi::counter::Counter;
+use sensor_abi::identity::TaskKey;
 use sensor_abi::mark::role;
-use sensor_abi::record::{EXE_BYTES_MAX, Exec, kind};
+use sensor_abi::record::{EXE_BYTES_MAX, Exec, Header, kind};
 
 use crate::act::{self, Path};
 use crate::emit::{self, Area};
@@ -69,10 +70,7 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
         role::READER => {
             // SAFETY: as above; read before it is removed.
             let set = unsafe { (*mark).set };
-            if mark::remove(key.tgid) {
-                mark::unref(set);
-            }
-            return None;
+            return unmarked(current, key, set);
         }
         _ => {}
     }
@@ -91,10 +89,7 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     if mark::sensor_counts(id) == 0 {
         // Nothing that was opened is a model, as the path files of every Python: what the program is will be said with its
         // first load, which has to find no mark for that.
-        if mark::remove(key.tgid) {
-            mark::unref(id);
-        }
-        return None;
+        return unmarked(current, key, id);
     }
     let file: Address = needed(field!(bprm, bprm_file, Address))?;
     let inode: Address = needed(field!(file, file_inode, Address))?;
@@ -123,6 +118,20 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     }
     area.send(&RING_PRIORITY, end);
     gained(before?, file)
+}
+
+/// The new program carries nothing of what the one before opened. What userspace knows of that one is no longer true.
+#[inline(always)]
+fn unmarked(current: Address, key: TaskKey, set: u64) -> Option<()> {
+    if !mark::remove(key.tgid) {
+        return None;
+    }
+    mark::unref(set);
+    let area = Area::claim()?;
+    // SAFETY: the area is larger than the record.
+    unsafe { task::write_header::<Checked>(area.record::<Header>(), kind::UNMARK, current, key) };
+    area.send(&RING_PRIORITY, size_of::<Header>() as u64);
+    None
 }
 
 /// Effective user and permitted capabilities.

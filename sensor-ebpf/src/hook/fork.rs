@@ -37,16 +37,20 @@ fn forked(child: Address) -> Option<()> {
         program::set_python(child_tgid);
     }
     let (parent, creator, creator_key) = mark::find_current()?;
-    if child_tgid == tgid {
-        // SAFETY: `parent` is a live map value.
-        let set = unsafe { (*parent).set };
-        return window::threaded(child, window::held(creator, set, creator_key.start_boottime_ns));
-    }
     // SAFETY: `parent` is a live map value.
     match unsafe { mark::role_of(parent) } {
         role::READER => return None,
         role::OWN => return own_child(child),
         _ => {}
+    }
+    // SAFETY: as above.
+    let set = unsafe { (*parent).set };
+    // Nothing that it opened is a model, as the path files of every Python: a child has nothing to inherit.
+    if mark::sensor_counts(set) == 0 {
+        return None;
+    }
+    if child_tgid == tgid {
+        return window::threaded(child, window::held(creator, set, creator_key.start_boottime_ns));
     }
     let child_key = needed(task::key_of::<Checked>(child))?;
     // A thread of the creator may be changing its set: the child's share is counted before anybody can free it.

@@ -219,7 +219,7 @@ fn load<R: Reach>(opened: &Opened) -> Option<News> {
     let named = opened.reason != reason::UNKNOWN_NAME;
     // Over its rate a cgroup's file is marked and not announced: what it does later still is. One that nothing but its
     // content could accuse waits for another open.
-    let limited = !known && !allowed(inode, stamp, named, opened.is_current);
+    let limited = !known && !allowed(inode, stamp, named, opened);
     if limited && !named {
         return None;
     }
@@ -265,11 +265,12 @@ const UNNAMED_SHARE: u64 = 4;
 const UNNAMED: u64 = 1 << 63;
 
 /// May this inode be sent as a candidate now? Remembers that it was. What is found at the start (not of the current
-/// process) comes once, in one second, and is no cgroup's doing.
+/// process) comes once, in one second, and is no cgroup's doing. What makes a process a loader is sent at any rate: it
+/// comes once a process, and processes have a price of their own.
 #[inline(always)]
-fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool, is_current: bool) -> bool {
+fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool, opened: &Opened) -> bool {
     let limit = u64::from(config!(candidates_per_s));
-    if limit != 0 && is_current {
+    if limit != 0 && opened.is_current {
         let limit = if named { limit } else { limit.div_ceil(UNNAMED_SHARE) };
         let cgroup = task::current_cgroup() | if named { 0 } else { UNNAMED };
         let second = task::now_ns() / 1_000_000_000;
@@ -281,7 +282,7 @@ fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool, is_current: bool) 
                     (*rate).count = 0;
                 }
                 (*rate).count += 1;
-                if (*rate).count > limit {
+                if (*rate).count > limit && !(named && is_first(&opened.key)) {
                     if named {
                         lose(Counter::CandidateRate);
                     } else {
@@ -305,6 +306,13 @@ fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool, is_current: bool) 
         lose(Counter::InodesFull);
     }
     true
+}
+
+/// Has the process nothing yet that is called like a model?
+#[inline(always)]
+fn is_first(key: &TaskKey) -> bool {
+    // SAFETY: a live map value.
+    mark::find(key).is_none_or(|mark| mark::sensor_names_model(unsafe { (*mark).set }) == 0)
 }
 
 #[inline(always)]

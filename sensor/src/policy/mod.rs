@@ -230,7 +230,9 @@ impl Policy {
         match &act.kind {
             ActKind::ModelOpen => none,
             ActKind::Exec { exe, argv, argv_truncated } => {
-                let parent_exe = act.lineage.ancestors.first().map_or(&[][..], |parent| &parent.exe);
+                // A shell only carries out what it was given.
+                let mut above = act.lineage.ancestors.iter().map(|ancestor| &ancestor.exe[..]);
+                let parent_exe = above.find(|exe| !self.programs.is_system_shell(exe)).unwrap_or_default();
                 let program = self.programs.kind(Started { exe, argv, argv_truncated: *argv_truncated, parent_exe });
                 Sight { kind: EventKind::Exec, effect: Some(program.effect()), program: Some(program), ..none }
             }
@@ -334,9 +336,10 @@ impl Policy {
         }
     }
 
-    /// The rules about loss, and how loud each is.
-    pub fn judge_loss(&self) -> Vec<(Arc<Rule>, Severity)> {
-        let table = self.table.cell(Row::Code, severity::Column::Later, Effect::Loss, false);
+    /// The rules about loss, and how loud each is for such a reason.
+    pub fn judge_loss(&self, reason: &str) -> Vec<(Arc<Rule>, Severity)> {
+        let effect = if reason == UNTOUCHED { Effect::LossUntouched } else { Effect::Loss };
+        let table = self.table.cell(Row::Code, severity::Column::Later, effect, false);
         self.rules
             .iter()
             .filter(|rule| rule.what.contains(&EventKind::Loss))
@@ -344,6 +347,9 @@ impl Policy {
             .collect()
     }
 }
+
+/// The loss of files that nobody acted on: [`sensor_abi::counter::Counter::CandidateRate`].
+const UNTOUCHED: &str = "candidate_rate";
 
 /// What an act on the system is to the severity table.
 fn effect_of(deed: &Deed) -> Option<Effect> {

@@ -53,6 +53,7 @@ pub enum Effect {
     Interpreter,
     Program,
     Ordinary,
+    Usual,
     Public,
     Private,
     Cluster,
@@ -79,14 +80,17 @@ pub enum Effect {
     Import,
     Tamper,
     Loss,
+    /// Files were opened faster than they may be looked at, and nobody acted on them.
+    LossUntouched,
 }
 
 impl Effect {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 30] = [
         Self::Shell,
         Self::Interpreter,
         Self::Program,
         Self::Ordinary,
+        Self::Usual,
         Self::Public,
         Self::Private,
         Self::Cluster,
@@ -111,6 +115,7 @@ impl Effect {
         Self::Import,
         Self::Tamper,
         Self::Loss,
+        Self::LossUntouched,
     ];
 }
 

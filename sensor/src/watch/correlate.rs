@@ -4,6 +4,7 @@
 //! verdict follows it. An act none of whose files is a model is dropped: its mark was provisional.
 
 mod beyond;
+mod known;
 mod words;
 
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{class, role, verdict};
 
 use self::beyond::Beyond;
+use self::known::{Aside, Known, Progress, Sight, is_bad, is_fine, is_kind_unknown, remembered, worth};
 pub use self::words::{Look, Put, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
 use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Lineage, Model, Role, Verdict};
@@ -29,41 +31,9 @@ const WAITING_MAX: usize = 4_096;
 
 /// Opens of one file that wait with it; others leave with what is known.
 const OPENS_MAX: usize = 64;
-
-/// How far the look at a file has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Progress {
-    /// Nobody was asked yet.
-    Put,
-    Asked,
-    /// Its kind is known, its verdict isn't.
-    Sniffed,
-    Done,
-}
-
-/// One content of one file.
-type Sight = (InodeKey, ContentStamp);
-
-#[derive(Debug)]
-struct Known {
-    model: Arc<Model>,
-    progress: Progress,
-    not_model: bool,
-    /// Its name or place says that it may be a model: where the content can't be read, that counts.
-    named: bool,
-    /// An act left before the verdict came.
-    missed: bool,
-    /// Of [`Progress::Put`].
-    put: Option<Box<Aside>>,
-}
-
-/// A file that has time.
-#[derive(Debug)]
-struct Aside {
-    look: Look,
-    /// Opens of it, at most [`OPENS_MAX`]: they are told when it is looked at.
-    opens: Vec<Pending>,
-}
+/// Where the table of models is full, the one of so many of the oldest that is the least loss gives way: a data set of a
+/// hundred thousand arrays doesn't make the model forgotten that is trained on them.
+const OLDEST_MAX: usize = 16;
 
 /// An act before it is known what its models are.
 #[derive(Debug, Clone)]
@@ -194,15 +164,33 @@ impl Correlator {
             fs_magic: open.fs_magic,
             named: open.named,
         };
-        if open.found { self.put(look).map(Wanted::Sometime) } else { Some(Wanted::Now(look)) }
+        if open.found { self.put(look, false).map(Wanted::Sometime) } else { Some(Wanted::Now(look)) }
+    }
+
+    /// There is no place for this look now: it has time, and opens of its file wait with it. `None` where somebody who has
+    /// the file acted: then it hasn't.
+    pub fn put_off(&mut self, look: Look) -> Option<Put> {
+        let sight = (look.inode, look.stamp);
+        self.models.get(&sight).filter(|known| !known.acted)?;
+        let is_owed = look.named;
+        let put = self.put(look, is_owed)?;
+        let mut opens = self.waiting.take(&sight);
+        for open in opens.split_off(opens.len().min(OPENS_MAX)) {
+            let deadline_ns = open.header.time_ns.saturating_add(self.scan_wait_ns);
+            self.waiting.enter(open.header.cgroup, deadline_ns, vec![sight], open);
+        }
+        if let Some(aside) = self.models.get_mut(&sight).and_then(|known| known.put.as_mut()) {
+            aside.opens = opens;
+        }
+        Some(put)
     }
 
     /// A look that has time.
-    pub fn put(&mut self, look: Look) -> Option<Put> {
-        let put = Put { inode: look.inode, stamp: look.stamp, tgid: look.opener };
+    fn put(&mut self, look: Look, is_owed: bool) -> Option<Put> {
+        let put = Put { inode: look.inode, stamp: look.stamp, turn: look.turn(), is_owed };
         let known = self.models.get_mut(&(look.inode, look.stamp))?;
         known.progress = Progress::Put;
-        known.put = Some(Box::new(Aside { look, opens: Vec::new() }));
+        known.put = Some(Box::new(Aside { look, opens: Vec::new(), is_owed }));
         Some(put)
     }
 
@@ -215,7 +203,7 @@ impl Correlator {
     fn ask(&mut self, sight: Sight, now_ns: u64) -> Option<Look> {
         let known = self.models.get_mut(&sight).filter(|known| known.progress == Progress::Put)?;
         known.progress = Progress::Asked;
-        let Aside { look, opens } = *known.put.take()?;
+        let Aside { look, opens, .. } = *known.put.take()?;
         for open in opens {
             self.waiting.enter(open.header.cgroup, now_ns.saturating_add(self.scan_wait_ns), vec![sight], open);
         }
@@ -223,12 +211,7 @@ impl Correlator {
     }
 
     fn remember(&mut self, sight: Sight, path: &[u8], named: bool) {
-        while self.models.len() >= MODELS_MAX {
-            let Some(oldest) = self.models_order.pop_front() else { break };
-            if self.models.remove(&oldest).is_some_and(|known| known.missed) {
-                self.verdicts_forgotten += 1;
-            }
-        }
+        while self.models.len() >= MODELS_MAX && self.forget_one() {}
         let (inode, stamp) = sight;
         let (repo, revision) = hub::identity(path).map_or((None, None), |(repo, revision)| (Some(repo), revision));
         self.next_sight += 1;
@@ -246,10 +229,25 @@ impl Correlator {
             revision,
             all_globals_safe: false,
         });
-        let known = Known { model, progress: Progress::Asked, not_model: false, named, missed: false, put: None };
+        let progress = Progress::Asked;
+        let known = Known { model, progress, not_model: false, named, missed: false, acted: false, put: None };
         if self.models.insert(sight, known).is_none() {
             self.models_order.push_back(sight);
         }
+    }
+
+    /// Makes room for a model. What is spared for its worth comes again when the others were.
+    fn forget_one(&mut self) -> bool {
+        let worth = |sight: &Sight| self.models.get(sight).map_or(0, worth);
+        let oldest = self.models_order.iter().take(OLDEST_MAX).enumerate();
+        let Some((index, _)) = oldest.min_by_key(|(index, sight)| (worth(sight), *index)) else { return false };
+        self.models_order.rotate_left(index);
+        let Some(sight) = self.models_order.pop_front() else { return false };
+        let is_owed = |known: &Known| known.put.as_ref().is_some_and(|aside| aside.is_owed);
+        if self.models.remove(&sight).is_some_and(|known| known.missed || is_owed(&known)) {
+            self.verdicts_forgotten += 1;
+        }
+        true
     }
 
     /// What an earlier sensor found out.
@@ -283,7 +281,7 @@ impl Correlator {
     pub fn looked(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<(Tell, Option<Arc<Model>>)> {
         let known = self.models.get_mut(&(inode, stamp))?;
         self.waiting.stir(&(inode, stamp));
-        let was_unknown = known.progress <= Progress::Asked;
+        let was_unknown = is_kind_unknown(known);
         let model = Arc::make_mut(&mut known.model);
         match word {
             Word::Sniffed { class, format } => {
@@ -339,6 +337,7 @@ impl Correlator {
         let late = known.missed && !known.not_model && (done || was_unknown);
         if done {
             known.missed = false;
+            known.acted = false;
         }
         Some((tell, late.then(|| Arc::clone(&known.model))))
     }
@@ -377,6 +376,9 @@ impl Correlator {
                     fs_magic: 0,
                     named: artifact.named,
                 });
+            }
+            if let Some(known) = self.models.get_mut(&sight) {
+                known.acted |= !is_open && known.progress != Progress::Done;
             }
         }
         let sights = pending.load.artifacts.iter().map(|artifact| (artifact.inode, artifact.stamp)).collect();
@@ -420,7 +422,7 @@ impl Correlator {
             if known.progress != Progress::Done {
                 known.missed = true;
                 before_verdict = true;
-                if known.progress <= Progress::Asked {
+                if is_kind_unknown(known) {
                     // Not even its kind is known: a name alone makes no accusation.
                     provisional = true;
                     Arc::make_mut(&mut model).class = ContentClass::Data;
@@ -451,33 +453,6 @@ impl Correlator {
         self.sums.acts_provisional += u64::from(provisional);
         Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, repeats, who })
     }
-}
-
-fn remembered(stamp: ContentStamp, known: &Known) -> Option<Remembered> {
-    let model = &known.model;
-    (!known.not_model && known.progress > Progress::Asked).then(|| Remembered {
-        inode: model.inode,
-        stamp,
-        path: model.path.clone(),
-        format: model.format.clone(),
-        class: model.class,
-        verdict: model.verdict,
-        findings: model.findings.clone(),
-        all_globals_safe: model.all_globals_safe,
-        sha256: model.sha256.clone(),
-    })
-}
-
-/// Was something found in it?
-fn is_bad(models: &Map<Sight, Known>, sight: Sight) -> bool {
-    let is_bad =
-        |known: &Known| matches!(known.model.verdict, Verdict::Malicious | Verdict::Suspicious | Verdict::Unscannable);
-    models.get(&sight).is_some_and(|known| !known.not_model && is_bad(known))
-}
-
-/// Is nothing bad known of it, and nothing to be learned any more?
-fn is_fine(models: &Map<Sight, Known>, sight: Sight) -> bool {
-    models.get(&sight).is_none_or(|known| known.progress == Progress::Done) && !is_bad(models, sight)
 }
 
 /// Is everything known of an act's files?

@@ -130,8 +130,65 @@ fn whoever_acts_or_opens_it_again_ends_the_time_of_what_was_there_before() {
 fn a_look_that_found_no_place_has_time() {
     let mut correlator = Correlator::new(WAIT);
     let look = now(correlator.opened(&Open { named: false, ..open() }));
-    let put = correlator.put(look.clone()).expect("it is remembered");
-    assert_eq!(correlator.take(&put, 20), Some(look));
+    correlator.acted(act(10), 10);
+    let put = correlator.put_off(look.clone()).expect("it is remembered");
+    assert!(!put.is_owed, "it makes no claim to be a model");
+    assert!(correlator.due(10 + 2 * WAIT, |_| true).is_empty(), "its open waits with it");
+    assert_eq!(correlator.take(&put, 2_000), Some(look));
+    correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
+    assert_eq!(correlator.due(2_001, |_| true)[0].artifacts[0].model.verdict, Verdict::Malicious);
+    assert_eq!(correlator.sums.acts_before_verdict, 0);
+}
+
+#[test]
+fn what_was_put_off_is_asked_for_at_once_where_somebody_acts_and_then_has_no_time() {
+    let mut correlator = Correlator::new(WAIT);
+    let look = now(correlator.opened(&open()));
+    correlator.acted(act(10), 10);
+    let put = correlator.put_off(look.clone()).expect("nobody acted");
+    assert!(put.is_owed);
+    assert_eq!(correlator.acted(connects(20), 20), std::slice::from_ref(&look));
+    assert_eq!(correlator.take(&put, 21), None);
+    assert_eq!(correlator.put_off(look), None, "somebody waits for it");
+    assert!(correlator.due(21, |_| true).is_empty());
+    correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
+    let kinds: Vec<ActKind> = correlator.due(22, |_| true).into_iter().map(|ready| ready.kind).collect();
+    assert_eq!(kinds, [ActKind::ModelOpen, connects(20).kind]);
+}
+
+#[test]
+fn what_is_known_of_a_files_kind_counts_also_when_the_rest_is_put_off() {
+    let mut correlator = Correlator::new(WAIT);
+    let look = now(correlator.opened(&open()));
+    correlator.looked(MODEL, STAMP, Word::Sniffed { class: ContentClass::Code, format: Some("pickle".into()) });
+    correlator.put_off(look);
+    correlator.acted(connects(20), 20);
+    let ready = correlator.due(20 + WAIT, |_| true);
+    assert_eq!(ready[0].artifacts[0].model.class, ContentClass::Code, "no name, but its content says so");
+}
+
+#[test]
+fn a_data_set_makes_nothing_forgotten_that_matters() {
+    let mut correlator = Correlator::new(WAIT);
+    let data = Word::Judged {
+        class: ContentClass::Data,
+        format: Some("npy".into()),
+        verdict: Verdict::Clean,
+        findings: vec![],
+        all_globals_safe: true,
+        sha256: None,
+    };
+    correlator.opened(&open());
+    correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
+    for ino in 1_000..1_000 + 3 * MODELS_MAX as u64 {
+        let array = Open { inode: InodeKey { ino, ..MODEL }, ..open() };
+        assert!(correlator.opened(&array).is_some());
+        correlator.looked(array.inode, STAMP, data.clone());
+    }
+    assert_eq!(correlator.models_len(), MODELS_MAX);
+    assert_eq!(correlator.known(MODEL, STAMP).map(|known| known.verdict), Some(Verdict::Malicious));
+    assert_eq!(correlator.models_order.len(), MODELS_MAX);
+    assert_eq!(correlator.verdicts_forgotten, 0);
 }
 
 #[test]

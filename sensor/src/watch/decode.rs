@@ -11,7 +11,7 @@ use thiserror::Error;
 use zerocopy::FromBytes;
 
 use super::record::{Act, Argv, Doing, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
-use crate::event::{Bytes, InodeKey, TaskKey};
+use crate::event::{Bytes, TaskKey};
 
 /// Bytes that are no record. Counted, never fatal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -43,6 +43,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         }
         kind::EXEC => exec(bytes),
         kind::EXIT => Ok(Record::Exit { header: header(&head) }),
+        kind::UNMARK => Ok(Record::Unmark { header: header(&head) }),
         kind::CONNECT => net_record(bytes, Doing::Connect),
         kind::SEND => net_record(bytes, Doing::Send),
         kind::BIND => net_record(bytes, Doing::Bind),
@@ -111,11 +112,11 @@ fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
     let (argv, _) = split(rest, fixed.argv_len)?;
     Ok(Record::Open(Box::new(Open {
         header: header(&fixed.header),
-        inode: inode(fixed.inode),
+        inode: fixed.inode.into(),
         stamp: fixed.stamp,
         path: join(path, fixed.truncated & 1 != 0),
         exe: Executable {
-            inode: inode(fixed.exe),
+            inode: fixed.exe.into(),
             path: join(exe, fixed.truncated & 2 != 0),
             fs_magic: fixed.exe_fs_magic,
             uid: fixed.exe_uid,
@@ -143,7 +144,7 @@ fn exec(bytes: &[u8]) -> Result<Record, DecodeError> {
     Ok(Record::Exec {
         header: header(&fixed.header),
         load,
-        exe: inode(fixed.exe),
+        exe: fixed.exe.into(),
         path: join(exe, fixed.truncated & 2 != 0),
         argv: Argv::split(argv, fixed.truncated & 4 != 0),
     })
@@ -203,10 +204,6 @@ fn task(raw: sensor_abi::identity::TaskKey) -> TaskKey {
     TaskKey { tgid: raw.tgid, start_boottime_ns: raw.start_boottime_ns }
 }
 
-fn inode(raw: sensor_abi::identity::InodeKey) -> InodeKey {
-    InodeKey { dev: raw.dev, generation: raw.generation, ino: raw.ino }
-}
-
 /// The load behind a fixed part, and what follows it.
 fn load<'a>(fixed: &raw::Load, rest: &'a [u8]) -> Result<(Load, &'a [u8]), DecodeError> {
     let count = fixed.count as usize;
@@ -219,7 +216,7 @@ fn load<'a>(fixed: &raw::Load, rest: &'a [u8]) -> Result<(Load, &'a [u8]), Decod
         let (artifact, behind) = sensor_abi::mark::Artifact::read_from_prefix(rest).map_err(|_| DecodeError::Short)?;
         rest = behind;
         artifacts.push(LoadArtifact {
-            inode: inode(artifact.inode),
+            inode: artifact.inode.into(),
             stamp: artifact.stamp,
             opener: task(artifact.opener),
             opened_ns: artifact.opened_ns,
@@ -230,7 +227,7 @@ fn load<'a>(fixed: &raw::Load, rest: &'a [u8]) -> Result<(Load, &'a [u8]), Decod
             cut: fixed.cut != 0,
         });
     }
-    Ok((Load { exe: inode(fixed.exe), role: fixed.role, artifacts, omitted: fixed.omitted }, rest))
+    Ok((Load { exe: fixed.exe.into(), role: fixed.role, artifacts, omitted: fixed.omitted }, rest))
 }
 
 fn net(fixed: &raw::Net) -> Net {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use sensor_abi::identity::ContentStamp;
-use sensor_abi::mark::InodeInfo;
+use sensor_abi::mark::{InodeInfo, class, verdict};
 
 use super::correlate::{Look, Put, Tell, Word};
-use super::{Watch, abi_inode, boottime_ns};
-use crate::event::{InodeKey, Model};
+use super::{Watch, boottime_ns};
+use crate::event::{ContentClass, InodeKey, Model, Verdict};
 
 impl Watch {
     /// The scanner's word on a file. Gives the model back where an act left before its verdict.
@@ -15,7 +15,7 @@ impl Watch {
         let (tell, late) = self.joined.correlator.looked(inode, stamp, word)?;
         let Tell { inode, stamp, class, verdict, named } = tell;
         let info = InodeInfo { stamp, class, verdict, named: u8::from(named), reserved: [0; 5] };
-        if let Err(error) = self.kernel.set_inode(abi_inode(inode), info) {
+        if let Err(error) = self.kernel.set_inode(inode.into(), info) {
             tracing::warn!(%error, "a verdict could not be told to the kernel");
         }
         let Self { memory, joined, .. } = self;
@@ -33,8 +33,30 @@ impl Watch {
         self.joined.correlator.take(put, boottime_ns())
     }
 
-    /// There is no place for this look now: it can wait.
-    pub fn put(&mut self, look: Look) -> Option<Put> {
-        self.joined.correlator.put(look)
+    /// There is no place for this look now. Gives it back as one that can wait, where it can.
+    pub fn put_off(&mut self, look: Look) -> Option<Put> {
+        self.joined.correlator.put_off(look)
+    }
+
+    /// A file that was opened again, and forgotten here since the kernel was told that nothing can come of it, is not looked
+    /// at once more: there are data sets of more files than are remembered here, and each is read once in every round.
+    pub(super) fn was_told(&mut self, look: &Look) -> bool {
+        let info = self.kernel.inode(look.inode.into());
+        let is_harmless = |info: InodeInfo| {
+            (info.stamp, info.class, info.verdict) == (look.stamp, class::DATA, verdict::CLEAN) && look.cacheable
+        };
+        if !info.is_some_and(is_harmless) {
+            return false;
+        }
+        let word = Word::Judged {
+            class: ContentClass::Data,
+            format: None,
+            verdict: Verdict::Clean,
+            findings: Vec::new(),
+            all_globals_safe: true,
+            sha256: None,
+        };
+        self.joined.correlator.looked(look.inode, look.stamp, word);
+        true
     }
 }

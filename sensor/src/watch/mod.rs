@@ -224,7 +224,7 @@ impl Watch {
     fn tell_roles(&mut self) {
         for (exe, role) in self.joined.roles.drain(..) {
             let code = if role == Role::Reader { role::READER } else { role::LOADER };
-            if let Err(error) = self.kernel.set_role(abi_inode(exe), code) {
+            if let Err(error) = self.kernel.set_role(exe.into(), code) {
                 tracing::warn!(%error, "a role could not be told to the kernel");
             }
         }
@@ -232,7 +232,9 @@ impl Watch {
 
     /// What others have to be asked because of the records taken so far.
     pub fn asks(&mut self) -> Vec<Ask> {
-        std::mem::take(&mut self.joined.asks)
+        let mut asks = std::mem::take(&mut self.joined.asks);
+        asks.retain(|ask| !matches!(ask, Ask::Look(Wanted::Now(look)) if self.was_told(look)));
+        asks
     }
 
     /// The process worker's word.
@@ -384,6 +386,7 @@ impl Joined {
                 self.network.exited(header.task);
                 self.processes.exited(&header);
             }
+            Record::Unmark { header } => self.processes.changed(&header),
             Record::Net { doing, header, load, net, repeats } => self.networked(doing, header, load, net, repeats),
             Record::Accept { header, load, net, peer } => {
                 let Some(at) = destination(net) else { return };
@@ -465,7 +468,7 @@ impl Joined {
         let who = self.processes.lineage(header.task, header.cgroup);
         let now_ns = header.time_ns;
         let looks = self.correlator.acted(Pending { header, kind, load, repeats, who }, now_ns);
-        self.asks.extend(looks.into_iter().map(|look| Ask::Look(Wanted::Now(look))));
+        self.asks.extend(looks.into_iter().map(|look| Ask::Look(Wanted::Urgent(look))));
     }
 
     fn act(&mut self, ready: Ready) -> Act {
@@ -500,8 +503,4 @@ impl Joined {
         let (process, ancestors) = (process.clone(), latest.ancestors.clone());
         Arc::new(Lineage { process, ancestors, cgroup_id: latest.cgroup_id })
     }
-}
-
-fn abi_inode(key: InodeKey) -> sensor_abi::identity::InodeKey {
-    sensor_abi::identity::InodeKey { ino: key.ino, dev: key.dev, generation: key.generation }
 }

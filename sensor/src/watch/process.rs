@@ -156,6 +156,18 @@ impl Processes {
         self.account(before, after);
     }
 
+    /// The acting process runs another program, and nobody said which: what it ran before is no longer true. It is asked
+    /// for when somebody has to know.
+    pub fn changed(&mut self, header: &Header) {
+        self.seen(header);
+        let entry = self.entry(header.task);
+        let before = text_len(entry);
+        *entry = Entry { key: entry.key, parent: entry.parent, uid: entry.uid, ..unknown(header.task) };
+        let after = text_len(entry);
+        self.views.changed();
+        self.account(before, after);
+    }
+
     /// The process is gone: it is the first to give way, behind those that went before it.
     pub fn exited(&mut self, header: &Header) {
         let id = Id::from(header.task);
@@ -251,16 +263,21 @@ impl Processes {
         wanted
     }
 
-    /// Process `tgid` is reached into: what it runs decides. Its number again, where that has to be asked: of one that was
-    /// made by a process without a load nobody said whether it runs another program since.
+    /// Process `tgid` is reached into: what it runs decides. Its number again, where that has to be asked: of one that
+    /// nobody has heard of, or that was made by a process without a load, nobody said what it runs by now.
     pub fn doubt(&mut self, tgid: u32) -> Option<u32> {
-        let entry = self.entries.get_mut(&Id::from(*self.latest.get(&tgid)?))?;
+        let is_new = !self.latest.contains_key(&tgid);
+        // When it started is not known yet; whatever is told of it is later.
+        let key = *self.latest.entry(tgid).or_insert(TaskKey { tgid, start_boottime_ns: 0 });
+        let entry = self.entry(key);
+        entry.inherits |= is_new;
         if !entry.inherits {
             return None;
         }
         entry.told = false;
+        let is_first = !std::mem::replace(&mut entry.asked, true);
         self.views.changed();
-        (!std::mem::replace(&mut entry.asked, true)).then_some(tgid)
+        is_first.then_some(tgid)
     }
 
     /// Is everything known of the process that last started under `tgid` that can be?
@@ -484,6 +501,36 @@ mod tests {
         assert!(another.is_told(51) && another.is_peer(&loader, 51), "a worker that was forked");
         processes.told(told(b"/usr/bin/vault"));
         assert!(processes.is_told(51) && !processes.is_peer(&loader, 51));
+    }
+
+    #[test]
+    fn who_is_unheard_of_is_asked_for_before_it_is_a_peer_or_none() {
+        let mut processes = Processes::default();
+        let python = key(50, 5_000_000_007);
+        processes.runs(&header(python, key(1, 0)), b"/usr/bin/python3", &argv(&["python3", "x.py"]));
+        let loader = processes.lineage(python, 1).process.clone();
+        assert_eq!((processes.doubt(77), processes.doubt(77)), (Some(77), None));
+        assert!(!processes.is_told(77) && !processes.is_peer(&loader, 77));
+        let (exe, argv) = (b"/usr/bin/python3".to_vec(), argv(&["python3"]));
+        let uid = Some(1000);
+        processes.told(Told { tgid: 77, start_ticks: 400, parent_tgid: 1, exe, argv, uid, script_is_roots: false });
+        assert!(processes.is_told(77) && processes.is_peer(&loader, 77));
+        processes.doubt(78);
+        processes.gone(78);
+        assert!(processes.is_told(78), "there is no answer to wait for");
+    }
+
+    #[test]
+    fn another_program_that_nobody_named_is_asked_for() {
+        let mut processes = Processes::default();
+        let python = key(50, 5_000_000_007);
+        processes.runs(&header(python, key(40, 0)), b"/usr/bin/python3", &argv(&["python3", "x.py"]));
+        assert!(processes.is_known(python, 1) || processes.ask(python, 1) == [40]);
+        processes.changed(&header(python, key(40, 0)));
+        let lineage = processes.lineage(python, 1);
+        assert!(lineage.process.exe.is_empty() && lineage.process.argv.is_empty());
+        assert!(processes.ask(python, 1).contains(&50));
+        assert_eq!(processes.lineage(python, 1).ancestors[0].key.tgid, 40);
     }
 
     #[test]

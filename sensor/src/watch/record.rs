@@ -194,6 +194,10 @@ pub enum Record {
     Exit {
         header: Header,
     },
+    /// It runs another program, and carries no load any more.
+    Unmark {
+        header: Header,
+    },
     Net {
         doing: Doing,
         header: Header,
@@ -245,6 +249,18 @@ pub enum Record {
         load: Load,
         act: Act,
     },
+}
+
+impl From<sensor_abi::identity::InodeKey> for InodeKey {
+    fn from(key: sensor_abi::identity::InodeKey) -> Self {
+        Self { dev: key.dev, generation: key.generation, ino: key.ino }
+    }
+}
+
+impl From<InodeKey> for sensor_abi::identity::InodeKey {
+    fn from(key: InodeKey) -> Self {
+        Self { ino: key.ino, dev: key.dev, generation: key.generation }
+    }
 }
 
 #[cfg(test)]

@@ -84,6 +84,8 @@ pub struct Job {
     pub fs_magic: u64,
     /// Its name or place says that it may be a model. Given back with the answer.
     pub named: bool,
+    /// Somebody who has it acted: it goes before others of its cgroup.
+    pub urgent: bool,
 }
 
 /// What came of a [`Job`].
@@ -242,7 +244,6 @@ pub struct ScanPool {
     events: mpsc::UnboundedReceiver<Event>,
     answers: mpsc::UnboundedSender<Event>,
     lanes: Vec<JoinHandle<()>>,
-    overflows: u64,
 }
 
 impl ScanPool {
@@ -271,7 +272,7 @@ impl ScanPool {
             tokio::spawn(Lane::new(config, Arc::clone(&shared), answers.clone()).run())
         });
         let lanes = lanes.into();
-        Self { shared, events, answers, lanes, overflows: 0 }
+        Self { shared, events, answers, lanes }
     }
 
     /// Waits until somebody stands ready for the first look.
@@ -280,8 +281,7 @@ impl ScanPool {
     }
 
     /// Takes a file in. Every job has exactly one [`Outcome`], at once for those that are known already
-    /// ([`Read::cached`]) or have no place ([`NotRead::Overflow`], counted
-    /// where they claim to be models).
+    /// ([`Read::cached`]) or have no place ([`NotRead::Overflow`]).
     pub fn submit(&mut self, job: Job) {
         if job.cacheable {
             let key = Key { identity: job.inode.into(), stamp: job.stamp.into(), mode: job.mode };
@@ -291,10 +291,12 @@ impl ScanPool {
             }
         }
         let lane = self.shared.line(job.line);
-        let displaced = lock(&lane.queue).push(job.cgroup, job);
+        let displaced = match job.urgent {
+            true => lock(&lane.queue).push_urgent(job.cgroup, job),
+            false => lock(&lane.queue).push(job.cgroup, job),
+        };
         lane.bell.notify_one();
         if let Some(job) = displaced {
-            self.overflows += u64::from(job.named);
             self.settle(job, Answer::NotRead(NotRead::Overflow));
         }
     }
@@ -322,11 +324,6 @@ impl ScanPool {
                 None => std::future::pending().await,
             }
         }
-    }
-
-    /// Files that claim to be models and had no place in a queue, since the start.
-    pub fn overflows(&self) -> u64 {
-        self.overflows
     }
 
     /// How far the last children could lock themselves in; `None` before the first were started.

@@ -16,11 +16,32 @@ pub struct QueueLimits {
 #[derive(Debug)]
 pub struct FairQueue<T> {
     limits: QueueLimits,
-    waiting: HashMap<u64, VecDeque<T>>,
+    waiting: HashMap<u64, Waiting<T>>,
     /// Every cgroup that has something waiting, once; the front is served next.
     turn: VecDeque<u64>,
     slow: VecDeque<u64>,
     len: usize,
+}
+
+/// What one cgroup has waiting.
+#[derive(Debug)]
+struct Waiting<T> {
+    items: VecDeque<T>,
+    /// So many of them, at the front, are urgent.
+    urgent: usize,
+}
+
+impl<T> Waiting<T> {
+    fn first(&mut self) -> Option<T> {
+        self.urgent = self.urgent.saturating_sub(1);
+        self.items.pop_front()
+    }
+
+    fn last(&mut self) -> Option<T> {
+        let item = self.items.pop_back();
+        self.urgent = self.urgent.min(self.items.len());
+        item
+    }
 }
 
 impl<T> FairQueue<T> {
@@ -32,23 +53,43 @@ impl<T> FairQueue<T> {
     /// the whole queue is full, the newest entry of the cgroup that has most.
     #[must_use]
     pub fn push(&mut self, cgroup: u64, item: T) -> Option<T> {
-        let own = self.waiting.get(&cgroup).map_or(0, VecDeque::len);
-        if own >= self.limits.per_cgroup_max {
-            return Some(item);
-        }
+        self.enter(cgroup, item, false)
+    }
+
+    /// Queues `item` before all of its cgroup's that aren't urgent; where the cgroup has too much waiting, the newest of
+    /// those has no place.
+    #[must_use]
+    pub fn push_urgent(&mut self, cgroup: u64, item: T) -> Option<T> {
+        self.enter(cgroup, item, true)
+    }
+
+    fn enter(&mut self, cgroup: u64, item: T, urgent: bool) -> Option<T> {
+        let own = self.waiting.get(&cgroup).map_or(0, |waiting| waiting.items.len());
+        let displaces = self.waiting.get(&cgroup).is_some_and(|waiting| urgent && waiting.urgent < own);
         let mut displaced = None;
-        if self.len >= self.limits.total_max {
-            let longest =
-                self.waiting.iter().max_by_key(|(_, items)| items.len()).map(|(id, items)| (*id, items.len()));
-            match longest {
-                Some((id, len)) if len > own + 1 => displaced = self.take(id, VecDeque::pop_back),
+        if own >= self.limits.per_cgroup_max {
+            if !displaces {
+                return Some(item);
+            }
+            displaced = self.take(cgroup, Waiting::last);
+        } else if self.len >= self.limits.total_max {
+            let lens = self.waiting.iter().map(|(id, waiting)| (*id, waiting.items.len()));
+            match lens.max_by_key(|(_, len)| *len) {
+                Some((id, len)) if len > own + 1 => displaced = self.take(id, Waiting::last),
+                _ if displaces => displaced = self.take(cgroup, Waiting::last),
                 _ => return Some(item),
             }
         }
-        if own == 0 {
+        if !self.waiting.contains_key(&cgroup) {
             self.turn.push_back(cgroup);
         }
-        self.waiting.entry(cgroup).or_default().push_back(item);
+        let waiting = self.waiting.entry(cgroup).or_insert_with(|| Waiting { items: VecDeque::new(), urgent: 0 });
+        if urgent {
+            waiting.items.insert(waiting.urgent, item);
+            waiting.urgent += 1;
+        } else {
+            waiting.items.push_back(item);
+        }
         self.len += 1;
         displaced
     }
@@ -64,22 +105,22 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// The oldest entry of the cgroup whose turn it is.
+    /// The first entry of the cgroup whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
         let next = self.turn.iter().position(|id| !self.slow.contains(id)).unwrap_or(0);
         let cgroup = self.turn.remove(next)?;
-        let item = self.take(cgroup, VecDeque::pop_front);
+        let item = self.take(cgroup, Waiting::first);
         if self.waiting.contains_key(&cgroup) {
             self.turn.push_back(cgroup);
         }
         item
     }
 
-    fn take(&mut self, cgroup: u64, end: fn(&mut VecDeque<T>) -> Option<T>) -> Option<T> {
-        let items = self.waiting.get_mut(&cgroup)?;
-        let item = end(items)?;
+    fn take(&mut self, cgroup: u64, end: fn(&mut Waiting<T>) -> Option<T>) -> Option<T> {
+        let waiting = self.waiting.get_mut(&cgroup)?;
+        let item = end(waiting)?;
         self.len -= 1;
-        if items.is_empty() {
+        if waiting.items.is_empty() {
             self.waiting.remove(&cgroup);
             self.turn.retain(|id| *id != cgroup);
         }
@@ -143,5 +184,23 @@ mod tests {
         assert_eq!(queue.push(1, (1, 4)), Some((1, 4)), "but not for itself");
         assert_eq!(queue.len, 4);
         assert_eq!(drain(&mut queue), [(1, 0), (2, 0), (3, 0), (1, 1)]);
+    }
+
+    #[test]
+    fn what_is_urgent_goes_before_its_cgroups_others_and_nobody_elses() {
+        let mut queue = queue(3, 5);
+        for n in 0..3 {
+            assert_eq!(queue.push(1, (1, n)), None);
+        }
+        assert_eq!((queue.push(2, (2, 0)), queue.push(2, (2, 1))), (None, None));
+        assert_eq!(queue.push_urgent(1, (1, 10)), Some((1, 2)), "its cgroup is full");
+        assert_eq!(queue.push_urgent(2, (2, 10)), Some((2, 1)), "all is full, and nobody has more to give");
+        assert_eq!(queue.push_urgent(1, (1, 11)), Some((1, 1)));
+        assert_eq!(queue.push_urgent(1, (1, 12)), Some((1, 0)));
+        assert_eq!(queue.push_urgent(1, (1, 13)), Some((1, 13)), "all of them are urgent");
+        assert_eq!(queue.pop(), Some((1, 10)));
+        assert_eq!(queue.push_urgent(1, (1, 14)), None);
+        assert_eq!(drain(&mut queue), [(2, 10), (1, 11), (2, 0), (1, 12), (1, 14)]);
+        assert!(queue.waiting.is_empty() && queue.turn.is_empty());
     }
 }

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use crate::actor::Actor;
 use crate::alert::Alerts;
+use crate::cgroup::Cgroup;
 use crate::daemon::Daemon;
 use crate::harness::{CONFIG, Case};
 use crate::lab::Room;
@@ -66,6 +67,8 @@ pub fn cases() -> Vec<Case> {
         // Scripts of the system's, and what a shell is given to start and nothing else.
         ordinary("which", "import subprocess\nsubprocess.run(['which', 'nvcc'])\n"),
         ordinary("command_line", "os.system('uname -m')\nos.popen('lscpu 2>/dev/null').read()\n"),
+        // What people's own programs start. (Whether there is a pip doesn't matter: its start is the act.)
+        ordinary("usual_tools", USUAL),
         ordinary("find_library", "import ctypes.util\nctypes.util.find_library('m')\n"),
         ordinary("fork_workers", WORKERS_FORK),
         ordinary("spawn_workers", WORKERS_SPAWN),
@@ -99,6 +102,7 @@ pub fn cases() -> Vec<Case> {
         }),
     ];
     cases.push(Case::alone("quiet::reader_script", reader_script));
+    cases.push(Case::alone("quiet::a_data_set_of_small_files", data_set));
     for (name, program, arguments) in READERS {
         cases.push(Case::shared(format!("quiet::reader_{name}"), move |room| {
             let model = room.model("model.pkl", Content::Shell("true"))?;
@@ -114,6 +118,54 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// Small pickles that are opened at once: more than a cgroup's place in the scanner's queue.
+const SHARDS: usize = 250;
+/// Arrays that are read as fast as they can be: more than a cgroup may have looked at in a second.
+const ARRAYS: usize = 3_000;
+
+/// A training loop's data: small files, as many and as fast as there are. What is bad among them is found all the same.
+fn data_set(room: &Room<'_>) -> Result<()> {
+    let listener = room.tcp(LOOPBACK4)?;
+    let (shards, arrays) = (room.dir.join("shards"), room.dir.join("arrays"));
+    let files = [(&shards, "pkl", Content::CleanPickle, SHARDS), (&arrays, "npy", Content::Array, ARRAYS)];
+    for (folder, suffix, content, count) in files {
+        std::fs::create_dir(folder)?;
+        let content = std::fs::read(room.model(&format!("one.{suffix}"), content)?)?;
+        for number in 0..count {
+            std::fs::write(folder.join(format!("{number:05}.{suffix}")), &content)?;
+        }
+    }
+    let bad = shards.join("zzz.pkl");
+    room.write_at(&bad, Content::Payload("pass"))?;
+    let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
+    let cgroup = Cgroup::new("data-set")?;
+    let read = "
+for folder in ('shards', 'arrays'):
+  for name in sorted(os.listdir(folder)):
+    with open(os.path.join(folder, name), 'rb') as file:
+      file.read()
+";
+    // (It reads the bad one and runs nothing of it.)
+    let code = format!("{}{read}go()\ntcp({})", cgroup.join(), listener.python());
+    let mut actor = Actor::start(&mut room.python(&code, &[&room.dir]))?;
+    actor.wait_said("waiting")?;
+    daemon.wait_for("the open of a malicious file among many", |alert| {
+        alert.text("/event/kind") == "model_open" && alert.text("/model/path") == bad.to_str().unwrap_or_default()
+    })?;
+    actor.tell("go on")?;
+    actor.finish()?.succeeded()?;
+    listener.was_reached()?;
+    let (id, port) = (cgroup.id()?, listener.port());
+    let alerts = daemon.stop(Signal::TERM)?.alerts;
+    let lost =
+        alerts.filter(|alert| alert.text("/event/cgroup") == id || alert.text("/event/reason") == "scan_queue_full");
+    lost.none_above("low", "files that nobody acts on were read")?;
+    alerts
+        .about(&room.dir.display().to_string(), &[port])
+        .filter(|alert| alert.text("/model/verdict") != "malicious")
+        .none_above("low", "nothing but the bad file is worth a word")
 }
 
 /// A script that is called like a tool which reads models: root's is one, anybody else's is a loader.
@@ -176,6 +228,14 @@ const READERS: [(&str, &str, &[&str]); 15] = [
     ("sort", "sort", &["MODEL"]),
     ("strings", "strings", &["MODEL"]),
 ];
+
+const USUAL: &str = "
+import subprocess
+for line in (['df', '-h'], ['free', '-m'], ['ps', 'aux'], [sys.executable, '-m', 'pip', 'list']):
+  subprocess.run(line, stdout=subprocess.DEVNULL)
+os.system(sys.executable + ' -m pip list')
+os.system('df -h > /dev/null')
+";
 
 /// As a data loader's: descriptors and results over unix sockets and pipes.
 const WORKERS_FORK: &str = "

@@ -103,19 +103,21 @@ const MARKS: u32 = 64;
 /// Children of the loader that live at once.
 const LIVING: u32 = 200;
 
-/// A Python that only opened its path files, as each does at its start, starts another, which loads: that one is named.
+/// A Python that only opened its path files, as each does at its start, becomes another program, which starts one that
+/// loads: each is named as what it is then.
 fn after_path_files(room: &Room<'_>) -> Result<()> {
     let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
     let listener = room.tcp(PUBLIC4)?;
     std::fs::write(room.dir.join("paths.pth"), "/nonexistent\n")?;
     let model = room.model("model.pkl", Content::Payload(&format!("tcp({})", listener.python())))?;
     let code = format!(
-        "
-import site, subprocess
+        r#"
+import site
 site.addsitedir({:?})
 go()
-subprocess.run([sys.executable, '-c', 'from acts import *\\nload()', MODEL], check=True)
-",
+start = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'from acts import *\\nload()', sys.argv[1]], check=True)"
+os.execv(sys.executable, [sys.executable, '-c', start, MODEL])
+"#,
         room.dir
     );
     let mut starter = Actor::start(&mut room.python(&code, &[&model]))?;

@@ -54,6 +54,7 @@ pub fn job(file: &File, path: &Path) -> Job {
         cacheable: true,
         fs_magic: 0,
         named: true,
+        urgent: false,
     }
 }
 

@@ -1,35 +1,39 @@
 //! Files to look at that nobody waits for: the scanner gets them one by one, beside its work for those who wait.
 //!
 //! Whoever imported a big library has hundreds of files open and mapped when the sensor comes, each of which could be a
-//! model. In the queues of loads that happen now they would leave no place, and delay what has to be read before its
-//! process ends.
+//! model; a training loop reads its data faster than anybody looks at it. In the queues of loads that happen now they
+//! would leave no place, and delay what has to be read before its process ends. Which file it was is known: its process
+//! may be gone by the time that it is looked at, the file seldom is. Whoever acts on one has it looked at at once.
 
-use crate::event::InodeKey;
 use crate::watch::{Look, Put};
 use crate::worker::pool::{Answer, Outcome};
 use crate::worker::queue::{FairQueue, QueueLimits};
 use crate::worker::wire::NotRead;
 
-/// Files that can wait: in all, and of one process. For one that finds no place here, nobody is asked until somebody who
-/// has it acts.
+/// Files that can wait: in all, and of one cgroup (of those found at the start, one process). For one that finds no place
+/// here, nobody is asked until somebody who has it acts, or opens it again.
 const PUTS: QueueLimits = QueueLimits { per_cgroup_max: 4_096, total_max: 8_192 };
 
-/// What can wait, until the scanner has nothing else to do: one file at a time, processes take turns.
+/// What can wait, until the scanner has nothing else to do: one file at a time, and each cgroup in its turn.
 #[derive(Debug)]
 pub struct Backlog {
     queue: FairQueue<Put>,
     busy: bool,
-    /// Files that found no place.
+    /// Files that found no place, without a claim to be looked at.
     pub postponed: u64,
+    /// Files that found no place and had one ([`Put::is_owed`]).
+    pub owed: u64,
 }
 
 impl Backlog {
     pub fn new() -> Self {
-        Self { queue: FairQueue::new(PUTS), busy: false, postponed: 0 }
+        Self { queue: FairQueue::new(PUTS), busy: false, postponed: 0, owed: 0 }
     }
 
     pub fn push(&mut self, put: Put) {
-        self.postponed += u64::from(self.queue.push(u64::from(put.tgid), put).is_some());
+        if let Some(displaced) = self.queue.push(put.turn, put) {
+            *if displaced.is_owed { &mut self.owed } else { &mut self.postponed } += 1;
+        }
     }
 
     /// The next one, where none is being looked at.
@@ -42,19 +46,18 @@ impl Backlog {
         look
     }
 
-    /// Nothing more is to be done for a file of process `tgid`. Who has files that take too long is served last.
-    pub fn done(&mut self, tgid: u32, too_long: bool) {
+    /// Nothing more is to be done for a file of whoever took this `turn`. Who has files that take too long is served last.
+    pub fn done(&mut self, turn: u64, too_long: bool) {
         self.busy = false;
-        self.queue.set_slow(u64::from(tgid), too_long);
+        self.queue.set_slow(turn, too_long);
     }
 }
 
-/// What had no place in the scanner's queue, and makes no claim to be a model: it can wait, too. (What makes one has its
-/// answer: it was not read, and that is said.)
-pub fn put_off(outcome: &Outcome) -> Option<Look> {
+/// What had no place in the scanner's queue.
+pub fn displaced(outcome: &Outcome) -> Option<Look> {
     let Outcome { job, answer } = outcome;
-    (*answer == Answer::NotRead(NotRead::Overflow) && !job.named).then(|| Look {
-        inode: InodeKey { dev: job.inode.dev, generation: job.inode.generation, ino: job.inode.ino },
+    (*answer == Answer::NotRead(NotRead::Overflow)).then(|| Look {
+        inode: job.inode.into(),
         stamp: job.stamp,
         path: job.path.clone(),
         opener: job.pid,
@@ -71,10 +74,11 @@ mod tests {
     use sensor_abi::identity::ContentStamp;
 
     use super::*;
+    use crate::event::InodeKey;
 
-    fn put(tgid: u32, ino: u64) -> Put {
+    fn put(turn: u64, ino: u64) -> Put {
         let stamp = ContentStamp { size: 1, ctime_s: 0, ctime_ns: 0, reserved: 0 };
-        Put { inode: InodeKey { dev: 1, generation: 0, ino }, stamp, tgid }
+        Put { inode: InodeKey { dev: 1, generation: 0, ino }, stamp, turn, is_owed: false }
     }
 
     fn look(put: Put) -> Look {
@@ -82,9 +86,9 @@ mod tests {
             inode: put.inode,
             stamp: put.stamp,
             path: Vec::new(),
-            opener: put.tgid,
+            opener: 7,
             fd: None,
-            cgroup: 0,
+            cgroup: put.turn,
             cacheable: true,
             fs_magic: 0,
             named: false,
@@ -92,11 +96,11 @@ mod tests {
     }
 
     fn outcome(look: Look, answer: Answer) -> Outcome {
-        Outcome { job: super::super::looks::first(look, 1, crate::worker::pool::Line::Background), answer }
+        Outcome { job: super::super::looks::first(look, 1, crate::worker::pool::Line::Background, false), answer }
     }
 
     #[test]
-    fn one_file_at_a_time_and_processes_take_turns() {
+    fn one_file_at_a_time_and_cgroups_take_turns() {
         let mut backlog = Backlog::new();
         for ino in 0..3 {
             backlog.push(put(1, ino));
@@ -106,7 +110,7 @@ mod tests {
         while let Some(next) = backlog.next(|put| Some(look(put))) {
             assert_eq!(backlog.next(|put| Some(look(put))), None, "one is being looked at");
             order.push(next.inode.ino);
-            backlog.done(next.opener, false);
+            backlog.done(next.turn(), false);
         }
         assert_eq!(order, [0, 9, 1, 2]);
     }
@@ -129,21 +133,32 @@ mod tests {
             backlog.push(put(2, 10 + ino));
         }
         let first = backlog.next(|put| Some(look(put))).unwrap();
-        backlog.done(first.opener, true);
+        backlog.done(first.turn(), true);
         let mut order = Vec::new();
         while let Some(next) = backlog.next(|put| Some(look(put))) {
-            order.push(next.opener);
+            order.push(next.turn());
             backlog.done(2, false);
         }
         assert_eq!(order, [2, 2, 2, 1, 1]);
     }
 
     #[test]
-    fn what_finds_no_place_and_claims_nothing_can_wait() {
-        let unnamed = look(put(1, 1));
-        assert_eq!(put_off(&outcome(unnamed.clone(), Answer::NotRead(NotRead::Overflow))), Some(unnamed.clone()));
-        assert_eq!(put_off(&outcome(unnamed.clone(), Answer::NotRead(NotRead::Gone))), None);
-        let named = Look { named: true, ..unnamed };
-        assert_eq!(put_off(&outcome(named, Answer::NotRead(NotRead::Overflow))), None, "this one's answer is said");
+    fn what_finds_no_place_is_asked_for_again_as_it_was() {
+        let named = Look { named: true, ..look(put(3, 1)) };
+        assert_eq!(displaced(&outcome(named.clone(), Answer::NotRead(NotRead::Overflow))), Some(named.clone()));
+        assert_eq!(displaced(&outcome(named, Answer::NotRead(NotRead::Gone))), None);
+    }
+
+    #[test]
+    fn what_is_owed_and_finds_no_place_here_is_a_loss() {
+        let mut backlog = Backlog::new();
+        for ino in 0..PUTS.per_cgroup_max as u64 {
+            backlog.push(Put { is_owed: true, ..put(1, ino) });
+        }
+        assert_eq!((backlog.owed, backlog.postponed), (0, 0));
+        backlog.push(Put { is_owed: true, ..put(1, 5_000) });
+        backlog.push(put(1, 5_001));
+        backlog.push(Put { is_owed: true, ..put(2, 5_002) });
+        assert_eq!((backlog.owed, backlog.postponed), (1, 1), "another cgroup has its own place");
     }
 }

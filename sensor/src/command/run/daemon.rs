@@ -70,7 +70,9 @@ struct Daemon {
     alerts: u64,
     scans: u64,
     looks: u64,
-    overflows_told: u64,
+    /// Files that claim to be models, that somebody acted on, and that found no place with the scanner.
+    unread: u64,
+    unread_told: u64,
 }
 
 pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
@@ -122,7 +124,8 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
         alerts: 0,
         scans: 0,
         looks: 0,
-        overflows_told: 0,
+        unread: 0,
+        unread_told: 0,
     };
     let _ = tokio::time::timeout(STAND_READY_MAX, daemon.pool.stand_ready()).await;
     if let Some(ready) = &ready {
@@ -217,7 +220,8 @@ impl Daemon {
         let more = self.watch.take();
         for ask in self.watch.asks() {
             match ask {
-                Ask::Look(Wanted::Now(look)) => self.look(look, Line::First),
+                Ask::Look(Wanted::Now(look)) => self.look(look, Line::First, false),
+                Ask::Look(Wanted::Urgent(look)) => self.look(look, Line::First, true),
                 Ask::Look(Wanted::Sometime(put)) => self.backlog.push(put),
                 Ask::Processes { cgroup, pids } => {
                     for pid in self.processes.ask(cgroup, pids) {
@@ -228,16 +232,16 @@ impl Daemon {
             }
         }
         if let Some(look) = self.backlog.next(|put| self.watch.take_put(&put)) {
-            self.look(look, Line::Background);
+            self.look(look, Line::Background, false);
         }
         let acts = self.watch.due();
         self.judge_all(acts);
         more
     }
 
-    fn look(&mut self, look: Look, line: Line) {
+    fn look(&mut self, look: Look, line: Line, urgent: bool) {
         self.looks += 1;
-        self.pool.submit(looks::first(look, self.looks, line));
+        self.pool.submit(looks::first(look, self.looks, line, urgent));
     }
 
     fn judge_all(&mut self, acts: Vec<crate::event::Act>) {
@@ -248,21 +252,23 @@ impl Daemon {
     }
 
     fn looked(&mut self, outcome: Outcome) {
-        if let Some(put) = backlog::put_off(&outcome).and_then(|look| self.watch.put(look)) {
-            return self.backlog.push(put);
+        if let Some(look) = backlog::displaced(&outcome) {
+            match self.watch.put_off(look) {
+                Some(put) => return self.backlog.push(put),
+                None => self.unread += u64::from(outcome.job.named),
+            }
         }
         let Outcome { job, answer } = &outcome;
-        let had_time = (job.line == Line::Background).then(|| (job.pid, *answer == Answer::NotRead(NotRead::TimedOut)));
-        let inode = job.inode;
-        let inode = crate::event::InodeKey { dev: inode.dev, generation: inode.generation, ino: inode.ino };
-        let stamp = job.stamp;
+        let turn = if job.cgroup == 0 { u64::from(job.pid) } else { job.cgroup };
+        let had_time = (job.line == Line::Background).then(|| (turn, *answer == Answer::NotRead(NotRead::TimedOut)));
+        let (inode, stamp) = (job.inode.into(), job.stamp);
         let (word, next) = looks::word(outcome);
         if let Some(job) = next {
             self.pool.submit(job);
         } else {
             self.scans += 1;
-            if let Some((tgid, too_long)) = had_time {
-                self.backlog.done(tgid, too_long);
+            if let Some((turn, too_long)) = had_time {
+                self.backlog.done(turn, too_long);
             }
         }
         if let Some(model) = self.watch.word(inode, stamp, word) {
@@ -291,16 +297,20 @@ impl Daemon {
 
     fn say_losses(&mut self) {
         let mut losses = self.watch.losses();
-        let overflows = self.pool.overflows();
-        if overflows > self.overflows_told {
-            let count = overflows - self.overflows_told;
+        let count = self.unread() - self.unread_told;
+        if count > 0 {
             losses.push(Loss { time_unix_ns: unix_ns(), reason: "scan_queue_full", cgroup: None, count });
-            self.overflows_told = overflows;
+            self.unread_told += count;
         }
         for loss in losses {
             let alerts = self.judge.loss(loss, boottime_ns());
             self.deliver(alerts);
         }
+    }
+
+    /// Files that claim to be models, and found no place with the scanner nor in the backlog.
+    fn unread(&self) -> u64 {
+        self.unread + self.backlog.owed
     }
 
     fn deliver(&mut self, alerts: Vec<Alert>) {
@@ -339,8 +349,8 @@ impl Daemon {
 
     fn status(&self) -> Status<'_> {
         let mut losses = self.watch.loss_sums();
-        if self.pool.overflows() > 0 {
-            losses.insert("scan_queue_full", self.pool.overflows());
+        if self.unread() > 0 {
+            losses.insert("scan_queue_full", self.unread());
         }
         if self.backlog.postponed > 0 {
             losses.insert("look_postponed", self.backlog.postponed);

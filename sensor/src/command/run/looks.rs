@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sensor_abi::identity::InodeKey as AbiInodeKey;
 use sensor_abi::name::is_hub_code;
 use tokio::sync::{Notify, mpsc};
 
@@ -31,7 +30,7 @@ const PROCESSES_MAX: Duration = Duration::from_secs(5);
 const SMALL_BYTES: u64 = 64 << 10;
 
 /// The first look at a file: which format is it?
-pub fn first(look: Look, tag: u64, line: Line) -> Job {
+pub fn first(look: Look, tag: u64, line: Line, urgent: bool) -> Job {
     Job {
         tag,
         mode: if look.stamp.size <= SMALL_BYTES { Mode::Full } else { Mode::Sniff },
@@ -40,11 +39,12 @@ pub fn first(look: Look, tag: u64, line: Line) -> Job {
         pid: look.opener,
         fd: look.fd,
         path: look.path,
-        inode: AbiInodeKey { ino: look.inode.ino, dev: look.inode.dev, generation: look.inode.generation },
+        inode: look.inode.into(),
         stamp: look.stamp,
         cacheable: look.cacheable,
         fs_magic: look.fs_magic,
         named: look.named,
+        urgent,
     }
 }
 

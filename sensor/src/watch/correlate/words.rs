@@ -22,10 +22,21 @@ pub struct Look {
     pub named: bool,
 }
 
+impl Look {
+    /// Who takes turns with others: its cgroup; of what was found at the start, whose is not known, the process. (Where the
+    /// two numbers meet, two of them share a turn.)
+    pub fn turn(&self) -> u64 {
+        if self.cgroup == 0 { u64::from(self.opener) } else { self.cgroup }
+    }
+}
+
 /// What is to be looked at, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
+    /// It was opened.
     Now(Look),
+    /// Somebody who has it acted, and the act waits for it.
+    Urgent(Look),
     /// When nobody waits for anything else ([`super::Correlator::take`]).
     Sometime(Put),
 }
@@ -35,8 +46,11 @@ pub enum Wanted {
 pub struct Put {
     pub inode: InodeKey,
     pub stamp: ContentStamp,
-    /// Who has it.
-    pub tgid: u32,
+    /// Whose turn it takes: [`Look::turn`].
+    pub turn: u64,
+    /// It was opened while the sensor watched, and its name or place says that it may be a model: that nobody looks at it
+    /// is a loss.
+    pub is_owed: bool,
 }
 
 /// The scanner's word, as far as it goes.

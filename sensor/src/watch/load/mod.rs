@@ -343,6 +343,12 @@ impl Kernel {
         Ok(taken)
     }
 
+    /// What the kernel knows of an inode's content.
+    pub fn inode(&self, key: InodeKey) -> Option<InodeInfo> {
+        let info = self.inodes.get(&bytes(&key), 0).ok()?;
+        InodeInfo::read_from_bytes(&info).ok()
+    }
+
     /// Tells the kernel what an inode's content is.
     pub fn set_inode(&mut self, key: InodeKey, info: InodeInfo) -> Result<(), aya::maps::MapError> {
         // Before the entry: a hook that finds nothing here doesn't look for it.

@@ -1,0 +1,93 @@
+//! What is known of one content of one file.
+
+use std::sync::Arc;
+
+use sensor_abi::identity::ContentStamp;
+
+use super::{Look, Pending};
+use crate::event::{ContentClass, InodeKey, Model, Verdict};
+use crate::table::Map;
+use crate::watch::record::Remembered;
+
+/// How far the look at a file has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// Nobody was asked yet.
+    Put,
+    Asked,
+    /// Its kind is known, its verdict isn't.
+    Sniffed,
+    Done,
+}
+
+/// One content of one file.
+pub type Sight = (InodeKey, ContentStamp);
+
+#[derive(Debug)]
+pub struct Known {
+    pub model: Arc<Model>,
+    pub progress: Progress,
+    pub not_model: bool,
+    /// Its name or place says that it may be a model: where the content can't be read, that counts.
+    pub named: bool,
+    /// An act left before the verdict came.
+    pub missed: bool,
+    /// Somebody who has it acted, and waits for its verdict.
+    pub acted: bool,
+    /// Of [`Progress::Put`].
+    pub put: Option<Box<Aside>>,
+}
+
+/// A file that has time.
+#[derive(Debug)]
+pub struct Aside {
+    pub look: Look,
+    /// Opens of it, at most [`super::OPENS_MAX`]: they are told when it is looked at.
+    pub opens: Vec<Pending>,
+    /// See [`super::Put::is_owed`].
+    pub is_owed: bool,
+}
+
+pub fn remembered(stamp: ContentStamp, known: &Known) -> Option<Remembered> {
+    let model = &known.model;
+    (!known.not_model && known.progress > Progress::Asked).then(|| Remembered {
+        inode: model.inode,
+        stamp,
+        path: model.path.clone(),
+        format: model.format.clone(),
+        class: model.class,
+        verdict: model.verdict,
+        findings: model.findings.clone(),
+        all_globals_safe: model.all_globals_safe,
+        sha256: model.sha256.clone(),
+    })
+}
+
+/// How much of a loss it would be to forget a model: least one that nothing can come of.
+pub fn worth(known: &Known) -> u8 {
+    let is_data = known.model.class == ContentClass::Data && known.model.verdict == Verdict::Clean;
+    match known.progress {
+        Progress::Done if known.not_model || is_data => 0,
+        _ if found_bad(known) => 2,
+        _ => 1,
+    }
+}
+
+/// Does nobody know yet what kind of file it is?
+pub fn is_kind_unknown(known: &Known) -> bool {
+    known.progress <= Progress::Asked && known.model.format.is_none()
+}
+
+pub fn found_bad(known: &Known) -> bool {
+    !known.not_model && matches!(known.model.verdict, Verdict::Malicious | Verdict::Suspicious | Verdict::Unscannable)
+}
+
+/// Was something found in it?
+pub fn is_bad(models: &Map<Sight, Known>, sight: Sight) -> bool {
+    models.get(&sight).is_some_and(found_bad)
+}
+
+/// Is nothing bad known of it, and nothing to be learned any more?
+pub fn is_fine(models: &Map<Sight, Known>, sight: Sight) -> bool {
+    models.get(&sight).is_none_or(|known| known.progress == Progress::Done) && !is_bad(models, sight)
+}
