@@ -260,6 +260,10 @@ impl Processes {
                 wanted.push(id.tgid);
             }
         }
+        if !wanted.is_empty() {
+            // Some of them may have had no entry.
+            self.views.changed();
+        }
         wanted
     }
 

@@ -4,6 +4,7 @@
 mod attach;
 mod batch;
 pub mod btf;
+mod folds;
 mod hooks;
 mod network;
 pub mod pin;
@@ -28,7 +29,6 @@ use sensor_abi::config::{ARGUMENTS_MAX, Config};
 use sensor_abi::counter::{COUNTERS, Counter, LOSS, LossKey};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, class, inode_slot, verdict};
-use sensor_abi::record::{Fold, FoldKey, Net};
 use thiserror::Error;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -72,7 +72,6 @@ const CANDIDATES_PER_S: u32 = 200;
 
 /// Entries of the tables that are read at most: a walk of a table that changes meanwhile may begin again.
 const LOSSES_MAX: usize = 2_048;
-const FOLDS_MAX: usize = 1_024;
 
 /// Where `struct pt_regs` keeps the arguments of a function, bytes (arch/x86/include/asm/ptrace.h; the order of System V:
 /// rdi, rsi, rdx, rcx, r8, r9).
@@ -319,28 +318,7 @@ impl Kernel {
 
     /// Takes the folds whose first act was before `before_ns` out of the table; those that counted something.
     pub fn take_folds(&mut self, before_ns: u64) -> std::io::Result<Vec<Vec<u8>>> {
-        const KEY: usize = size_of::<FoldKey>();
-        let map = self.folds.fd().as_fd();
-        let (mut taken, mut over, mut from) = (Vec::new(), Vec::new(), None);
-        loop {
-            let entries = batch::entries::<KEY, { size_of::<Fold>() }>(map, from)?;
-            for (key, bytes) in entries.keys.iter().zip(&entries.values) {
-                let Ok((fixed, _)) = Net::read_from_prefix(bytes) else { continue };
-                if fixed.header.time_ns < before_ns {
-                    over.push(*key);
-                    if fixed.times > 0 {
-                        taken.push(bytes.to_vec());
-                    }
-                }
-            }
-            from = entries.next;
-            if from.is_none() || over.len() >= FOLDS_MAX {
-                break;
-            }
-        }
-        // Nobody adds to them, and nobody but this takes them out.
-        batch::remove(map, &over)?;
-        Ok(taken)
+        folds::take(&self.folds, before_ns)
     }
 
     /// What the kernel knows of an inode's content.
