@@ -143,6 +143,15 @@ impl Correlator {
             // While somebody can change it, a verdict is as old as the look was; what could not be read is tried again.
             let again = open.writers != 0 || known.model.verdict == Verdict::NotRead;
             match known.progress {
+                // There was no place for it before: it keeps the one that it has now. Who has it now is easier to ask.
+                Progress::Put if known.put.as_ref().is_some_and(|aside| aside.is_owed) && !open.found => {
+                    if let Some(aside) = &mut known.put {
+                        aside.look.opener = open.header.task.tgid;
+                        aside.look.fd = open.fd;
+                        aside.look.cacheable &= open.writers == 0;
+                    }
+                    return None;
+                }
                 Progress::Put if !open.found => {
                     self.ask(sight, open.header.time_ns);
                 }
@@ -182,6 +191,13 @@ impl Correlator {
             aside.opens = opens;
         }
         Some(put)
+    }
+
+    /// There is no place even for a file that can wait: it is looked at when somebody who has it acts, or opens it again.
+    pub fn dropped(&mut self, put: &Put) {
+        if let Some(aside) = self.models.get_mut(&(put.inode, put.stamp)).and_then(|known| known.put.as_mut()) {
+            aside.is_owed = false;
+        }
     }
 
     /// A look that has time.
@@ -356,7 +372,11 @@ impl Correlator {
                 match &mut known.put {
                     // (An open says itself whether its file has time.)
                     Some(aside) if is_open && aside.opens.len() < OPENS_MAX => {
-                        aside.opens.push(pending);
+                        let same = |open: &&mut Pending| open.header.task == pending.header.task;
+                        match aside.opens.iter_mut().find(same) {
+                            Some(known) => known.repeats.times += pending.repeats.times,
+                            None => aside.opens.push(pending),
+                        }
                         return looks;
                     }
                     Some(_) if !is_open => looks.extend(self.ask(sight, now_ns)),

@@ -93,7 +93,9 @@ fn what_was_there_before_has_time_and_its_open_with_it() {
     let put = sometime(correlator.opened(&Open { found: true, ..open() }));
     assert!(correlator.acted(act(10), 10).is_empty());
     assert_eq!(correlator.opened(&Open { found: true, ..open() }), None, "another process has it, too");
-    assert!(correlator.acted(act(10), 10).is_empty());
+    let other = TaskKey { tgid: 51, ..TASK };
+    assert!(correlator.acted(Pending { header: Header { task: other, ..header(10) }, ..act(10) }, 10).is_empty());
+    assert!(correlator.acted(act(10), 10).is_empty(), "the same again is counted");
     assert!(correlator.due(10 + 2 * WAIT, |_| true).is_empty(), "nobody was asked yet");
     let look = correlator.take(&put, 2_000).expect("nobody asked meanwhile");
     assert_eq!((look.fd, look.cacheable), (Some(3), true));
@@ -101,7 +103,7 @@ fn what_was_there_before_has_time_and_its_open_with_it() {
     assert!(correlator.due(2_000, |_| true).is_empty());
     correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
     let ready = correlator.due(2_001, |_| true);
-    assert_eq!(ready.len(), 2);
+    assert_eq!(ready.iter().map(|ready| ready.repeats.times).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(ready[0].artifacts[0].model.verdict, Verdict::Malicious);
     assert_eq!(correlator.sums.acts_before_verdict, 0);
 }
@@ -137,6 +139,19 @@ fn a_look_that_found_no_place_has_time() {
     correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
     assert_eq!(correlator.due(2_001, |_| true)[0].artifacts[0].model.verdict, Verdict::Malicious);
     assert_eq!(correlator.sums.acts_before_verdict, 0);
+}
+
+#[test]
+fn what_has_a_place_to_wait_keeps_it_when_it_is_opened_again() {
+    let mut correlator = Correlator::new(WAIT);
+    let look = now(correlator.opened(&open()));
+    let put = correlator.put_off(look).expect("nobody acted");
+    assert_eq!(correlator.opened(&Open { fd: Some(8), ..open() }), None);
+    assert_eq!(correlator.take(&put, 20).and_then(|look| look.fd), Some(8), "it is asked of who has it now");
+    let look = now(correlator.opened(&Open { writers: 1, inode: InodeKey { ino: 8, ..MODEL }, ..open() }));
+    let put = correlator.put_off(look).expect("nobody acted");
+    correlator.dropped(&put);
+    assert!(correlator.opened(&Open { inode: put.inode, ..open() }).is_some(), "without a place it is asked for again");
 }
 
 #[test]

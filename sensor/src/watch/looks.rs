@@ -38,6 +38,11 @@ impl Watch {
         self.joined.correlator.put_off(look)
     }
 
+    /// There is no place for what can wait, either.
+    pub fn dropped(&mut self, put: &Put) {
+        self.joined.correlator.dropped(put);
+    }
+
     /// A file that was opened again, and forgotten here since the kernel was told that nothing can come of it, is not looked
     /// at once more: there are data sets of more files than are remembered here, and each is read once in every round.
     pub(super) fn was_told(&mut self, look: &Look) -> bool {
