@@ -175,11 +175,13 @@ impl Correlator {
         if open.found { self.put(look, false).map(Wanted::Sometime) } else { Some(Wanted::Now(look)) }
     }
 
-    /// There is no place for this look now: it has time, and opens of its file wait with it. `None` where somebody who has
-    /// the file acted: then it hasn't.
-    pub fn put_off(&mut self, look: Look) -> Option<Put> {
+    /// There is no place for this look now: it has time, and opens of its file wait with it; or, where somebody who has the
+    /// file acted meanwhile, it is urgent. `None` where the file was forgotten.
+    pub fn put_off(&mut self, look: Look) -> Option<Wanted> {
         let sight = (look.inode, look.stamp);
-        self.models.get(&sight).filter(|known| !known.acted)?;
+        if self.models.get(&sight)?.acted {
+            return Some(Wanted::Urgent(look));
+        }
         let is_owed = look.named;
         let put = self.put(look, is_owed)?;
         let mut opens = self.waiting.take(&sight);
@@ -190,7 +192,7 @@ impl Correlator {
         if let Some(aside) = self.models.get_mut(&sight).and_then(|known| known.put.as_mut()) {
             aside.opens = opens;
         }
-        Some(put)
+        Some(Wanted::Sometime(put))
     }
 
     /// There is no place even for a file that can wait: it is looked at when somebody who has it acts, or opens it again.

@@ -223,8 +223,10 @@ impl Daemon {
     fn looked(&mut self, outcome: Outcome) {
         if let Some(look) = backlog::displaced(&outcome) {
             match self.watch.put_off(look) {
-                Some(put) => return self.later(put),
-                None => self.unread += u64::from(outcome.job.named),
+                Some(Wanted::Sometime(put)) => return self.later(put),
+                Some(Wanted::Urgent(look)) if !outcome.job.urgent => return self.look(look, Line::First, true),
+                Some(_) => self.unread += u64::from(outcome.job.named),
+                None => {}
             }
         }
         let Outcome { job, answer } = &outcome;
