@@ -172,14 +172,18 @@ impl Correlator {
             fs_magic: open.fs_magic,
             named: open.named,
         };
-        if open.found { self.put(look, false).map(Wanted::Sometime) } else { Some(Wanted::Now(look)) }
+        match open.found {
+            true => self.put(look, false).map(Wanted::Sometime),
+            false if look.is_in_memory() => Some(Wanted::Urgent(look)),
+            false => Some(Wanted::Now(look)),
+        }
     }
 
     /// There is no place for this look now: it has time, and opens of its file wait with it; or, where somebody who has the
-    /// file acted meanwhile, it is urgent. `None` where the file was forgotten.
+    /// file acted meanwhile or it has no file system, it is urgent. `None` where the file was forgotten.
     pub fn put_off(&mut self, look: Look) -> Option<Wanted> {
         let sight = (look.inode, look.stamp);
-        if self.models.get(&sight)?.acted {
+        if self.models.get(&sight)?.acted || look.is_in_memory() {
             return Some(Wanted::Urgent(look));
         }
         let is_owed = look.named;

@@ -155,6 +155,14 @@ fn what_has_a_place_to_wait_keeps_it_when_it_is_opened_again() {
 }
 
 #[test]
+fn what_is_in_memory_alone_has_no_time() {
+    let mut correlator = Correlator::new(WAIT);
+    let wanted = correlator.opened(&Open { path: b"/memfd:x".to_vec(), named: false, ..open() });
+    let Some(Wanted::Urgent(look)) = wanted else { panic!("{wanted:?}") };
+    assert_eq!(correlator.put_off(look.clone()), Some(Wanted::Urgent(look)));
+}
+
+#[test]
 fn what_was_put_off_is_asked_for_at_once_where_somebody_acts_and_then_has_no_time() {
     let mut correlator = Correlator::new(WAIT);
     let look = now(correlator.opened(&open()));
