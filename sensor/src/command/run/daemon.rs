@@ -25,7 +25,7 @@ use crate::sink::{Output, Sink, file, stdout};
 use crate::watch::load::plan::BestRung;
 use crate::watch::load::{Tables, Wishes};
 use crate::watch::record::Executable;
-use crate::watch::{Ask, Decide, Deciders, Keeping, Look, Wanted, Watch, boottime_ns};
+use crate::watch::{Ask, Decide, Deciders, Keeping, Look, Put, Wanted, Watch, boottime_ns};
 use crate::worker::child::locate::is_local;
 use crate::worker::pool::{Answer, Line, Outcome, PoolConfig, ScanPool};
 use crate::worker::wire::NotRead;
@@ -222,7 +222,7 @@ impl Daemon {
             match ask {
                 Ask::Look(Wanted::Now(look)) => self.look(look, Line::First, false),
                 Ask::Look(Wanted::Urgent(look)) => self.look(look, Line::First, true),
-                Ask::Look(Wanted::Sometime(put)) => self.backlog.push(put),
+                Ask::Look(Wanted::Sometime(put)) => self.later(put),
                 Ask::Processes { cgroup, pids } => {
                     for pid in self.processes.ask(cgroup, pids) {
                         // No place to ask in: it is shown as far as it is known.
@@ -237,6 +237,12 @@ impl Daemon {
         let acts = self.watch.due();
         self.judge_all(acts);
         more
+    }
+
+    fn later(&mut self, put: Put) {
+        if let Some(displaced) = self.backlog.push(put) {
+            self.watch.dropped(&displaced);
+        }
     }
 
     fn look(&mut self, look: Look, line: Line, urgent: bool) {
@@ -254,8 +260,10 @@ impl Daemon {
     fn looked(&mut self, outcome: Outcome) {
         if let Some(look) = backlog::displaced(&outcome) {
             match self.watch.put_off(look) {
-                Some(put) => return self.backlog.push(put),
-                None => self.unread += u64::from(outcome.job.named),
+                Some(Wanted::Sometime(put)) => return self.later(put),
+                Some(Wanted::Urgent(look)) if !outcome.job.urgent => return self.look(look, Line::First, true),
+                Some(_) => self.unread += u64::from(outcome.job.named),
+                None => {}
             }
         }
         let Outcome { job, answer } = &outcome;
