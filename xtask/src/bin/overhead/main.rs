@@ -15,7 +15,7 @@ mod sensor;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, UdpSocket};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ use sensor::{ALERTS, Sensor, Spent};
 
 /// Longer than the sensor needs for anything that it still has to do: time that passes idle costs nothing here.
 const SETTLE: Duration = Duration::from_secs(3);
-/// What the sensor does by itself it does once in some seconds.
-const IDLE: Duration = Duration::from_secs(60);
+/// Looks at a sensor that has nothing to do, each as long as [`SETTLE`]: some things it does once in many seconds.
+const IDLE_TIMES: usize = 21;
 /// For each event: the sensor has said all that it has to say of one before the next comes.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -40,8 +40,13 @@ const EVENTS: u32 = LOADERS * DESTINATIONS;
 const BURST: u32 = 100;
 
 fn main() -> ExitCode {
-    let flags: Vec<String> = std::env::args().skip(1).collect();
-    match measure(&flags.iter().map(String::as_str).collect::<Vec<_>>()) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let figures = match words.as_slice() {
+        [OPERATIONS_ONLY, held] => holding(held).map(Value::from),
+        flags => measure(flags),
+    };
+    match figures {
         Ok(figures) => {
             println!("{figures}");
             ExitCode::SUCCESS
@@ -57,23 +62,29 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
     let bench = Bench::new()?;
     println!("without the sensor");
     // The first round is thrown away: the kernel's own caches fill.
-    operations(&bench, PLAIN)?;
-    let base = operations(&bench, MODEL)?;
+    operations(PLAIN)?;
+    let base = operations(MODEL)?;
     println!("beside the sensor");
     let sensor = Sensor::start(flags)?;
     sleep(SETTLE);
     let (idle_kib, kept) = (sensor.anonymous_kib()?, sensor.kept()?);
-    let unmarked = operations(&bench, PLAIN)?;
+    let unmarked = operations(PLAIN)?;
     println!("by a loader");
-    let marked = operations(&bench, MODEL)?;
+    let marked = operations(MODEL)?;
     println!("by program");
     let programs = child::ask(|| program::of_operations(&bench))?;
     println!("what the sensor spends");
-    let idle = spent(&sensor, || {
-        sleep(IDLE);
-        Ok(())
-    })?;
-    let sensor = Watched { idle_per_s: idle.all / IDLE.as_secs(), sensor };
+    let mut idle = Vec::new();
+    for _ in 0..IDLE_TIMES {
+        idle.push(spent(&sensor, || {
+            sleep(SETTLE);
+            Ok(())
+        })?);
+    }
+    let mut idle: Vec<u64> = idle.iter().map(|spent| spent.all).collect();
+    idle.sort_unstable();
+    let idle_per_s = idle.iter().sum::<u64>() / (SETTLE.as_secs() * idle.len() as u64);
+    let sensor = Watched { idle_per_s, idle_while_settling: idle[IDLE_TIMES / 2], sensor };
     let single = alerts(&sensor, 1)?;
     let burst = alerts(&sensor, BURST)?;
     let folded = loader(&sensor, 0, EVENTS, BURST)?;
@@ -98,20 +109,32 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
     }))
 }
 
-/// Every operation, by a fresh process that holds a file: all three rounds are alike.
-fn operations(bench: &Bench, held: &str) -> io::Result<Vec<u64>> {
-    let answer = child::ask(|| {
-        let _held = File::open(held)?;
-        sleep(SETTLE);
-        Ok(bench.measure()?.into())
-    })?;
+/// First argument of the process that does the operations; the second is the file that it holds.
+const OPERATIONS_ONLY: &str = "--operations";
+
+/// Every operation, by a process that holds a file. A program of its own, so that its memory is laid out alike in all
+/// rounds: what a fork costs depends on it.
+fn operations(held: &str) -> io::Result<Vec<u64>> {
+    let output = Command::new("/proc/self/exe").args([OPERATIONS_ONLY, held]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let answer: Value = serde_json::from_str(text.trim()).map_err(|_| io::Error::other(text))?;
     Ok(numbers(&answer))
+}
+
+/// What that process does.
+fn holding(held: &str) -> io::Result<Vec<u64>> {
+    let bench = Bench::new()?;
+    let _held = File::open(held)?;
+    sleep(SETTLE);
+    bench.measure()
 }
 
 /// The sensor, and what it spends where nothing happens: no event's doing.
 struct Watched {
     sensor: Sensor,
     idle_per_s: u64,
+    /// In most periods as long as [`SETTLE`].
+    idle_while_settling: u64,
 }
 
 impl Watched {
@@ -132,7 +155,7 @@ struct Cost {
     /// All but the first of each loader.
     spent: Spent,
     events: u32,
-    /// The first of the first loader, its open included.
+    /// The first of most loaders, its open included.
     first: u64,
 }
 
@@ -149,6 +172,7 @@ impl Cost {
 fn alerts(sensor: &Watched, together: u32) -> io::Result<Cost> {
     let before = printed()?;
     let mut sum = Cost::default();
+    let mut firsts = Vec::new();
     for i in 0..LOADERS {
         let cost = loader(sensor, i, DESTINATIONS, together)?;
         sum.spent = Spent {
@@ -157,10 +181,10 @@ fn alerts(sensor: &Watched, together: u32) -> io::Result<Cost> {
             kernel_ticks: sum.spent.kernel_ticks + cost.spent.kernel_ticks,
         };
         sum.events += cost.events;
-        if i == 0 {
-            sum.first = cost.first;
-        }
+        firsts.push(cost.first);
     }
+    firsts.sort_unstable();
+    sum.first = firsts[firsts.len() / 2];
     let printed = printed()? - before;
     if printed < EVENTS as usize {
         return Err(io::Error::other(format!("{EVENTS} events were {printed} alerts")));
@@ -177,12 +201,13 @@ fn loader(sensor: &Watched, number: u32, events: u32, together: u32) -> io::Resu
             socket.send_to(b"x", (address, 9)).map(drop)
         };
         let mut model = None;
-        let first = sensor.spent(|| {
+        let first = spent(&sensor.sensor, || {
             model = Some(File::open(MODEL)?);
             send(0)?;
             sleep(SETTLE);
             Ok(())
         })?;
+        let first = first.all.saturating_sub(sensor.idle_while_settling);
         let rest = sensor.spent(|| {
             for i in 1..events {
                 send(i)?;
@@ -194,7 +219,7 @@ fn loader(sensor: &Watched, number: u32, events: u32, together: u32) -> io::Resu
             Ok(())
         })?;
         drop(model);
-        Ok(json!([first.all, rest.all, rest.user_ticks, rest.kernel_ticks]))
+        Ok(json!([first, rest.all, rest.user_ticks, rest.kernel_ticks]))
     })?;
     let [first, all, user_ticks, kernel_ticks] = numbers(&answer)[..] else {
         return Err(io::Error::other("a loader's answer"));
