@@ -471,7 +471,8 @@ impl Joined {
         }
         // Who it is now: it may run another program by the time that the act leaves.
         let process = self.processes.show(header.task);
-        let now_ns = header.time_ns;
+        // An open is told when its file was looked at, and not before: however late it is heard of, that comes first.
+        let now_ns = if kind == ActKind::ModelOpen { boottime_ns() } else { header.time_ns };
         let looks = self.correlator.acted(Pending { header, kind, load, repeats, process }, now_ns);
         self.asks.extend(looks.into_iter().map(|look| Ask::Look(Wanted::Urgent(look))));
     }
