@@ -1,12 +1,12 @@
 //! What is known of one content of one file.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use sensor_abi::identity::ContentStamp;
 
 use super::{Look, Pending};
 use crate::event::{ContentClass, InodeKey, Model, Verdict};
+use crate::table::Map;
 use crate::watch::record::Remembered;
 
 /// How far the look at a file has come.
@@ -83,11 +83,11 @@ pub fn found_bad(known: &Known) -> bool {
 }
 
 /// Was something found in it?
-pub fn is_bad(models: &HashMap<Sight, Known>, sight: Sight) -> bool {
+pub fn is_bad(models: &Map<Sight, Known>, sight: Sight) -> bool {
     models.get(&sight).is_some_and(found_bad)
 }
 
 /// Is nothing bad known of it, and nothing to be learned any more?
-pub fn is_fine(models: &HashMap<Sight, Known>, sight: Sight) -> bool {
+pub fn is_fine(models: &Map<Sight, Known>, sight: Sight) -> bool {
     models.get(&sight).is_none_or(|known| known.progress == Progress::Done) && !is_bad(models, sight)
 }
