@@ -17,7 +17,7 @@ use self::beyond::Beyond;
 use self::known::{Aside, Known, Progress, Sight, is_bad, is_fine, is_kind_unknown, remembered, worth};
 pub use self::words::{Look, Put, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
-use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Model, Process, Role, Verdict};
+use crate::event::{ActKind, Artifact, Basis, ContentClass, Destroyed, InodeKey, Model, Process, Role, Verdict};
 use crate::hub;
 use crate::waiting::WaitingRoom;
 
@@ -33,6 +33,9 @@ const OPENS_MAX: usize = 64;
 /// Where the table of models is full, the one of so many of the oldest that is the least loss gives way: a data set of a
 /// hundred thousand arrays doesn't make the model forgotten that is trained on them.
 const OLDEST_MAX: usize = 16;
+
+/// What is taken away later after its open has been read, or will not be for another reason, ns.
+const DESTROYED_NS_MAX: u64 = 10_000_000_000;
 
 /// An act before it is known what its models are.
 #[derive(Debug, Clone)]
@@ -226,10 +229,21 @@ impl Correlator {
             sha256: None,
             repo,
             revision,
+            destroyed: None,
             all_globals_safe: false,
         });
         let progress = Progress::Asked;
-        let known = Known { model, progress, not_model: false, named, missed: false, acted: false, put: None };
+        let known = Known {
+            model,
+            progress,
+            not_model: false,
+            named,
+            missed: false,
+            destroyed: None,
+            is_lost: false,
+            acted: false,
+            put: None,
+        };
         if self.models.insert(sight, known).is_none() {
             self.models_order.push_back(sight);
         }
@@ -292,7 +306,8 @@ impl Correlator {
                 known.not_model = true;
                 known.progress = Progress::Done;
             }
-            Word::Judged { class, format, verdict, findings, all_globals_safe, sha256 } => {
+            Word::Judged { class, format, verdict, findings, all_globals_safe, sha256, is_another } => {
+                known.is_lost = is_another;
                 model.sha256 = sha256;
                 model.class = class;
                 model.format = format;
@@ -301,18 +316,21 @@ impl Correlator {
                 model.all_globals_safe = all_globals_safe;
                 known.progress = Progress::Done;
             }
-            Word::NotRead { finding } if !known.named && was_unknown => {
+            Word::NotRead { finding, .. } if !known.named && was_unknown => {
                 // Nothing accuses it, and its content can't be read any more.
                 model.class = ContentClass::Data;
                 model.findings = vec![finding];
                 known.progress = Progress::Done;
             }
-            Word::NotRead { finding } => {
+            Word::NotRead { finding, is_lost } => {
+                known.is_lost = is_lost;
                 model.verdict = Verdict::NotRead;
                 model.findings = vec![finding];
                 known.progress = Progress::Done;
             }
         }
+        known.settle_loss();
+        let model = &known.model;
         let tell = Tell {
             inode,
             stamp,
@@ -339,6 +357,26 @@ impl Correlator {
             known.acted = false;
         }
         Some((tell, late.then(|| Arc::clone(&known.model))))
+    }
+
+    /// A process took from `load` the inode `ino`, or what is called `path`. Gives the models that nobody will read any
+    /// more because of that.
+    pub fn destroyed(&mut self, header: &Header, load: &Load, ino: u64, path: &[u8]) -> Vec<Arc<Model>> {
+        let mut unread = Vec::new();
+        for artifact in &load.artifacts {
+            let Some(known) = self.models.get_mut(&(artifact.inode, artifact.stamp)) else { continue };
+            let is_it = artifact.inode.ino == ino || (!path.is_empty() && known.model.path == path);
+            let age_ns = header.time_ns.saturating_sub(artifact.opened_ns);
+            if !is_it || !known.named || age_ns > DESTROYED_NS_MAX {
+                continue;
+            }
+            let when = if artifact.held || artifact.born { Destroyed::InLoad } else { Destroyed::Afterwards };
+            known.destroyed = known.destroyed.max(Some(when));
+            if known.settle_loss() {
+                unread.push(Arc::clone(&known.model));
+            }
+        }
+        unread
     }
 
     /// An act of a process that carries a load. Gives back the files that nobody has looked at: they had time until now,

@@ -64,6 +64,7 @@ fn judged(verdict: Verdict) -> Word {
         findings: vec![],
         all_globals_safe: false,
         sha256: None,
+        is_another: false,
     }
 }
 
@@ -176,6 +177,7 @@ fn a_data_set_makes_nothing_forgotten_that_matters() {
         findings: vec![],
         all_globals_safe: true,
         sha256: None,
+        is_another: false,
     };
     correlator.opened(&open());
     correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
@@ -197,7 +199,7 @@ fn what_was_seen_of_a_file_counts_although_the_rest_is_gone() {
     correlator.acted(connects(20), 20);
     correlator.looked(MODEL, STAMP, Word::Sniffed { class: ContentClass::Code, format: Some("pickle".into()) });
     let finding = ModelFinding { id: "SNS-903".into(), severity: "info".into(), title: "x".into() };
-    correlator.looked(MODEL, STAMP, Word::NotRead { finding });
+    correlator.looked(MODEL, STAMP, Word::NotRead { finding, is_lost: false });
     let model = &correlator.due(21, |_| true)[0].artifacts[0].model;
     assert_eq!((model.class, model.verdict), (ContentClass::Code, Verdict::NotRead));
 }
@@ -261,7 +263,7 @@ fn what_could_not_be_read_is_tried_again_at_the_next_open() {
     let mut correlator = Correlator::new(WAIT);
     correlator.opened(&open());
     let finding = ModelFinding { id: "SNS-901".into(), severity: "info".into(), title: "x".into() };
-    correlator.looked(MODEL, STAMP, Word::NotRead { finding });
+    correlator.looked(MODEL, STAMP, Word::NotRead { finding, is_lost: false });
     assert!(correlator.opened(&open()).is_some());
 }
 
@@ -382,4 +384,57 @@ fn the_bad_one_is_remembered_however_many_follow() {
     let ready = correlator.due(3_000 + WAIT, |_| true);
     assert!(ready[0].artifacts.len() < 64);
     assert!(ready[0].artifacts.iter().any(|artifact| artifact.model.verdict == Verdict::Malicious));
+}
+
+fn gone() -> Word {
+    let finding = ModelFinding { id: "SNS-903".into(), severity: "info".into(), title: "gone".into() };
+    Word::NotRead { finding, is_lost: true }
+}
+
+#[test]
+fn what_its_loader_takes_away_before_it_is_read_is_known_as_that_whichever_is_heard_first() {
+    let ino = MODEL.ino;
+    for word_first in [false, true] {
+        let mut correlator = Correlator::new(WAIT);
+        now(correlator.opened(&open()));
+        let Pending { header, mut load, .. } = act(20);
+        let seen = |correlator: &mut Correlator| {
+            correlator.acted(connects(30), 30);
+            let [ready] = <[Ready; 1]>::try_from(correlator.due(40, |_| true)).unwrap();
+            let model = &ready.artifacts[0].model;
+            (model.verdict, model.destroyed, model.findings[0].severity.clone())
+        };
+        if word_first {
+            correlator.looked(MODEL, STAMP, gone());
+            assert_eq!(seen(&mut correlator), (Verdict::NotRead, None, "info".into()));
+            // Of another inode, of what was opened long before, and by nobody who loads it: no news.
+            assert!(correlator.destroyed(&header, &load, ino + 1, b"/other").is_empty());
+            let late = Header { time_ns: 10 + DESTROYED_NS_MAX + 1, ..header.clone() };
+            assert!(correlator.destroyed(&late, &load, ino, b"").is_empty());
+            load.artifacts[0].held = false;
+            let told = correlator.destroyed(&header, &load, ino, b"");
+            assert_eq!(told[0].destroyed, Some(Destroyed::Afterwards));
+            load.artifacts[0].held = true;
+            assert_eq!(correlator.destroyed(&header, &load, ino, b"").len(), 1, "that says more");
+        } else {
+            assert!(correlator.destroyed(&header, &load, ino, b"").is_empty(), "it may still be read");
+            correlator.looked(MODEL, STAMP, gone());
+        }
+        assert!(correlator.destroyed(&header, &load, ino, b"").is_empty(), "once is enough");
+        assert_eq!(seen(&mut correlator), (Verdict::NotRead, Some(Destroyed::InLoad), "high".into()));
+    }
+}
+
+#[test]
+fn what_was_read_or_has_another_reason_not_to_be_is_nobodys_doing() {
+    let finding = ModelFinding { id: "SNS-905".into(), severity: "info".into(), title: "slow".into() };
+    for word in [judged(Verdict::Clean), judged(Verdict::Malicious), Word::NotRead { finding, is_lost: false }] {
+        let mut correlator = Correlator::new(WAIT);
+        now(correlator.opened(&open()));
+        let Pending { header, load, .. } = act(20);
+        correlator.destroyed(&header, &load, MODEL.ino, b"");
+        correlator.looked(MODEL, STAMP, word);
+        correlator.acted(connects(30), 30);
+        assert_eq!(correlator.due(40, |_| true)[0].artifacts[0].model.destroyed, None);
+    }
 }

@@ -55,6 +55,7 @@ impl Watch {
             findings: Vec::new(),
             all_globals_safe: true,
             sha256: None,
+            is_another: false,
         };
         self.joined.correlator.looked(look.inode, look.stamp, word);
         true

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sensor_abi::identity::ContentStamp;
 
 use super::{Look, Pending};
-use crate::event::{ContentClass, InodeKey, Model, Verdict};
+use crate::event::{ContentClass, Destroyed, InodeKey, Model, ModelFinding, Verdict};
 use crate::watch::record::Remembered;
 
 /// How far the look at a file has come.
@@ -32,10 +32,32 @@ pub struct Known {
     pub named: bool,
     /// An act left before the verdict came.
     pub missed: bool,
+    /// Who loaded it took it away soon after.
+    pub destroyed: Option<Destroyed>,
+    /// The look found that what was opened is no longer there.
+    pub is_lost: bool,
     /// Somebody who has it acted, and waits for its verdict.
     pub acted: bool,
     /// Of [`Progress::Put`].
     pub put: Option<Box<Aside>>,
+}
+
+impl Known {
+    /// Who loaded it took it away, and the look found it gone: the one because of the other. True where that is news.
+    pub fn settle_loss(&mut self) -> bool {
+        let is_unread = self.is_lost && self.model.verdict == Verdict::NotRead;
+        if !is_unread || self.model.destroyed >= self.destroyed {
+            return false;
+        }
+        let model = Arc::make_mut(&mut self.model);
+        model.destroyed = self.destroyed;
+        model.findings = vec![ModelFinding {
+            id: "SNS-903".into(),
+            severity: "high".into(),
+            title: "not read: who loaded it rewrote, removed or moved it first".into(),
+        }];
+        true
+    }
 }
 
 /// A file that has time.
