@@ -95,6 +95,10 @@ impl Source for Counted<'_> {
     fn name(&self) -> &[u8] {
         self.inner.name()
     }
+
+    fn is_models_code(&self) -> bool {
+        self.inner.is_models_code()
+    }
 }
 
 /// Reads up to `len` bytes at `offset`: fewer only where the source ends or fails.

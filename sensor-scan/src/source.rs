@@ -19,6 +19,11 @@ pub trait Source {
     /// The file's own name without its folder, as a hint (bytes: not necessarily UTF-8); empty where it has none.
     fn name(&self) -> &[u8];
 
+    /// It lies where a hub's libraries keep the code of models: whoever loads one imports it, by whatever name.
+    fn is_models_code(&self) -> bool {
+        false
+    }
+
     /// Another file of the same repository: `path` is relative to this file's folder, with `/` between its parts.
     /// Who implements it never leaves that folder.
     fn sibling(&self, _path: &str) -> Sibling {

@@ -121,6 +121,8 @@ pub struct Line {
     pub action: Action,
     /// A late verdict raised what an earlier line said.
     pub update: bool,
+    /// Of the latest act, which need not be the one that is shown.
+    pub time_unix_ns: i128,
     pub count: u64,
     pub first_seen_unix_ns: i128,
     pub last_seen_unix_ns: i128,
@@ -132,8 +134,10 @@ struct Incident {
     /// The loudest so far; what lines say.
     severity: Severity,
     action: Action,
-    /// The latest sighting.
-    latest: Subject,
+    /// The latest of those that were that loud: a line's model has to be the one that decided its severity.
+    loudest: Subject,
+    /// Of the latest sighting.
+    time_unix_ns: i128,
     /// The most telling act per model file, to be judged again when its verdict comes.
     acts: Vec<(u64, Arc<Act>)>,
     count: u64,
@@ -182,10 +186,13 @@ impl Incidents {
         incident.last_seen_ns = incident.last_seen_ns.max(now_ns);
         incident.turn = turn;
         incident.keep(&sighting.subject);
-        incident.latest = sighting.subject;
+        incident.time_unix_ns = sighting.time_unix_ns;
         incident.action = sighting.action;
         let rose = sighting.severity > incident.severity;
-        incident.severity = incident.severity.max(sighting.severity);
+        if sighting.severity >= incident.severity {
+            incident.severity = sighting.severity;
+            incident.loudest = sighting.subject;
+        }
         let due = rose
             || sighting.action != Action::Alert
             || crosses_power_of_ten(before, incident.count)
@@ -206,7 +213,8 @@ impl Incidents {
             None => lines.push(self.open(key, sighting, now_ns)),
             Some(incident) if sighting.severity > incident.severity => {
                 incident.severity = sighting.severity;
-                incident.latest = sighting.subject;
+                incident.loudest = sighting.subject;
+                incident.time_unix_ns = sighting.time_unix_ns;
                 lines.push(incident.line(&key, true, now_ns));
             }
             Some(_) => {}
@@ -224,7 +232,7 @@ impl Incidents {
                     involved.push((key.clone(), Arc::clone(act)));
                 }
             }
-            if let Subject::Act { act, .. } = &mut incident.latest {
+            if let Subject::Act { act, .. } = &mut incident.loudest {
                 learn(act, model);
             }
         }
@@ -262,7 +270,8 @@ impl Incidents {
             id: self.id_of(sighting.time_unix_ns),
             severity: sighting.severity,
             action: sighting.action,
-            latest: sighting.subject.clone(),
+            loudest: sighting.subject.clone(),
+            time_unix_ns: sighting.time_unix_ns,
             acts: Vec::new(),
             count: sighting.times,
             told_count: 0,
@@ -345,10 +354,11 @@ impl Incident {
             incident_id: self.id.clone(),
             origin: key.origin,
             rule: Arc::clone(&key.rule),
-            subject: self.latest.clone(),
+            subject: self.loudest.clone(),
             severity: self.severity,
             action: self.action,
             update,
+            time_unix_ns: self.time_unix_ns,
             count: self.count,
             first_seen_unix_ns: self.first_seen_unix_ns,
             last_seen_unix_ns: self.last_seen_unix_ns,

@@ -71,6 +71,21 @@ fn a_line_is_due_when_the_severity_rises_and_the_incident_stays_that_loud() {
 }
 
 #[test]
+fn a_line_shows_the_act_that_its_severity_is_of_and_the_time_of_the_latest() {
+    let mut incidents = Incidents::new("boot");
+    let (bad, good) = (to("192.0.2.1"), to("192.0.2.2"));
+    let later = Arc::new(Act { time_unix_ns: bad.time_unix_ns + 5, ..(*good).clone() });
+    incidents.see(sighting(&bad, Critical), SECOND_NS);
+    let lines: Vec<Line> = (0..9).flat_map(|_| incidents.see(sighting(&later, Medium), SECOND_NS)).collect();
+    assert_eq!(lines.iter().map(|line| (line.count, line.severity)).collect::<Vec<_>>(), [(10, Critical)]);
+    assert!(matches!(&lines[0].subject, Subject::Act { act, .. } if Arc::ptr_eq(act, &bad)), "{:?}", lines[0].subject);
+    assert_eq!(lines[0].time_unix_ns, later.time_unix_ns);
+    // What is as loud replaces it.
+    let again = incidents.see(Sighting { action: Action::Deny, ..sighting(&later, Critical) }, SECOND_NS);
+    assert!(matches!(&again[0].subject, Subject::Act { act, .. } if Arc::ptr_eq(act, &later)));
+}
+
+#[test]
 fn each_deny_and_kill_is_a_line() {
     let mut incidents = Incidents::new("boot");
     let act = to("192.0.2.1");

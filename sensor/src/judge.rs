@@ -207,7 +207,7 @@ impl Judge {
             }
         };
         let (time_unix_ns, models_omitted) = match &line.subject {
-            Subject::Act { act, .. } => (act.time_unix_ns, Some(act.artifacts_omitted).filter(|omitted| *omitted > 0)),
+            Subject::Act { act, .. } => (line.time_unix_ns, Some(act.artifacts_omitted).filter(|omitted| *omitted > 0)),
             Subject::Loss { .. } => (line.last_seen_unix_ns, None),
         };
         let story = line.origin.and_then(|origin| self.timelines.story(origin));

@@ -64,6 +64,14 @@ fn what_client_libraries_read_in_ordinary_use_tells_only_inside_the_window() {
 }
 
 #[test]
+fn processes_of_one_program_share_memory_but_not_inside_a_load() {
+    check(
+        &[Peer],
+        [[Critical, Critical, Critical], [Critical, Critical, High], [Critical, Info, Info], [Low, Info, Info]],
+    );
+}
+
+#[test]
 fn namespaces_are_a_base_cell() {
     check(
         &[Namespace],

@@ -84,6 +84,8 @@ pub struct Correlator {
     roles: HashMap<InodeKey, Role>,
     waiting: WaitingRoom<Sight, Pending>,
     beyond: Beyond,
+    /// Models that were taken away by who loaded them after the scanner had found them gone: to be judged again.
+    pub unread: Vec<Arc<Model>>,
     pub sums: Sums,
     /// Models that were forgotten although an act had left without their verdict.
     pub verdicts_forgotten: u64,
@@ -99,6 +101,7 @@ impl Correlator {
             roles: HashMap::new(),
             waiting: WaitingRoom::new(WAITING_MAX),
             beyond: Beyond::default(),
+            unread: Vec::new(),
             sums: Sums::default(),
             verdicts_forgotten: 0,
         }
@@ -359,10 +362,8 @@ impl Correlator {
         Some((tell, late.then(|| Arc::clone(&known.model))))
     }
 
-    /// A process took from `load` the inode `ino`, or what is called `path`. Gives the models that nobody will read any
-    /// more because of that.
-    pub fn destroyed(&mut self, header: &Header, load: &Load, ino: u64, path: &[u8]) -> Vec<Arc<Model>> {
-        let mut unread = Vec::new();
+    /// A process took from `load` the inode `ino`, or what is called `path`.
+    pub fn destroyed(&mut self, header: &Header, load: &Load, ino: u64, path: &[u8]) {
         for artifact in &load.artifacts {
             let Some(known) = self.models.get_mut(&(artifact.inode, artifact.stamp)) else { continue };
             let is_it = artifact.inode.ino == ino || (!path.is_empty() && known.model.path == path);
@@ -373,10 +374,9 @@ impl Correlator {
             let when = if artifact.held || artifact.born { Destroyed::InLoad } else { Destroyed::Afterwards };
             known.destroyed = known.destroyed.max(Some(when));
             if known.settle_loss() {
-                unread.push(Arc::clone(&known.model));
+                self.unread.push(Arc::clone(&known.model));
             }
         }
-        unread
     }
 
     /// An act of a process that carries a load. Gives back the files that nobody has looked at: they had time until now,

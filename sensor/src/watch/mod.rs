@@ -40,7 +40,7 @@ use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Executable, Header, Load, LoadArtifact, Open, Record, Repeats};
 use self::ring::Stream;
-use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, Model, Role, TaskKey};
+use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, Role, TaskKey};
 
 /// How often the kernel is asked how many runs it left out: it answers by a file for each program, most of what a second
 /// without events costs.
@@ -109,8 +109,6 @@ struct Joined {
     packets_tell_raw: bool,
     deciders: Deciders,
     asks: Vec<Ask>,
-    /// Models of which it turned out that nobody will read them.
-    unread: Vec<Arc<Model>>,
     /// Roles that the kernel has to hear.
     roles: Vec<(InodeKey, Role)>,
     /// What the latest acts say of who did them: acts of one process share it while it stays the same.
@@ -160,7 +158,6 @@ impl Watch {
             packets_tell_raw: matches!(plan.rung("socket_sendmsg"), None | Some(Rung::TpBtf)),
             deciders,
             asks: Vec::new(),
-            unread: Vec::new(),
             roles: Vec::new(),
             lineages: HashMap::new(),
         };
@@ -244,11 +241,6 @@ impl Watch {
         let mut asks = std::mem::take(&mut self.joined.asks);
         asks.retain(|ask| !matches!(ask, Ask::Look(Wanted::Now(look)) if self.was_told(look)));
         asks
-    }
-
-    /// Models that were taken away by who loaded them, and that the scanner had found gone before.
-    pub fn unread(&mut self) -> Vec<Arc<Model>> {
-        std::mem::take(&mut self.joined.unread)
     }
 
     /// The process worker's word.
@@ -424,7 +416,7 @@ impl Joined {
             }
             Record::Act { header, load, act } => {
                 if let Some((ino, path)) = deed::taken(&act) {
-                    self.unread.extend(self.correlator.destroyed(&header, &load, ino, path));
+                    self.correlator.destroyed(&header, &load, ino, path);
                 }
                 for kind in deed::kinds(act) {
                     let asked = kind.target().and_then(|tgid| self.processes.doubt(tgid));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sensor_abi::name::is_hub_code;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
@@ -302,6 +303,7 @@ impl Attempt<'_> {
             mode: self.job.mode,
             hash: self.config.hash && self.job.mode == Mode::Full,
             name: Raw(name.to_vec()),
+            models_code: is_hub_code(&self.job.path),
             // It should give up by itself before it is killed: then there is a report of what it saw so far.
             time_ms: u64::try_from(budget.wall.as_millis()).unwrap_or(u64::MAX) / 4 * 3,
             cpu_s: budget.cpu_s,

@@ -295,6 +295,8 @@ pub enum ToScanner {
         hash: bool,
         /// The file's own name, a hint to the scanner.
         name: Raw,
+        /// It lies where a hub's libraries keep the code of models.
+        models_code: bool,
         /// Wall time after which the scanner gives up by itself, ms.
         time_ms: u64,
         /// CPU time after which the kernel kills it, s.

@@ -204,7 +204,7 @@ pub fn cases() -> Vec<Case> {
     }
     cases.push(Case::shared("system::modes_and_attributes_that_are_nobodys_privilege", |room| {
         let code = "load()\nopen('x', 'w').close()\nos.chmod('x', 0o755)\nos.mkdir('d', 0o2755)\nos.chmod('d', 0o2775)\n\
-                    os.setxattr('x', 'user.note', b'1')\nimport socket\nsocket.socket().bind(('127.0.0.1', 0))";
+                    os.setxattr('x', 'trusted.note', b'1')\nimport socket\nsocket.socket().bind(('127.0.0.1', 0))";
         let model = room.model("model.pkl", Content::CleanPickle)?;
         room.run_python(code, &model)?;
         let room = Trace::of(room);
@@ -254,6 +254,17 @@ pub fn cases() -> Vec<Case> {
             of_kind(alerts, &room, "kmod")?.is("/event/op", "load")?.is("/event/path", module.to_str()).map(|_| ())
         })
     }));
+    cases.push(Case::shared("system::memory_of_the_same_program", |room| {
+        let mut victim = Actor::start(&mut room.python(VICTIM, &[Path::new("/nothing")]))?;
+        let said = victim.wait_said("victim")?;
+        let model = room.model("model.pkl", Content::CleanPickle)?;
+        room.run_python(&write_while_loading(&said)?, &model)?;
+        victim.tell("what has become of it?")?;
+        let victim = victim.finish()?.succeeded()?;
+        ensure!(victim.what("secret")?["secret"] == "changed", "{victim:?}");
+        let room = Trace::of(room);
+        Ok(move |alerts: &Alerts| of_kind(alerts, &room, "ptrace").map(|_| ()))
+    }));
     cases.push(Case::alone("system::memory_of_whom_a_python_started", started_by_a_python));
     cases
 }
@@ -281,12 +292,7 @@ fn started_by_a_python(room: &Room<'_>) -> Result<()> {
     victim.tell("go")?;
     let said = victim.wait_said("victim")?;
     let model = room.model("model.pkl", Content::CleanPickle)?;
-    let code = REACHES.iter().find(|reach| reach.name == "write_memory").context("the way")?.code.replace("; ", "\n  ");
-    let code = format!(
-        "{LIBC}\nPID, ADDRESS = {}, {}\nwith open(MODEL, 'rb') as file:\n  pickle.load(file)\n  {code}",
-        said["victim"], said["address"]
-    );
-    room.run_python(&code, &model)?;
+    room.run_python(&write_while_loading(&said)?, &model)?;
     victim.tell("what has become of it?")?;
     let victim = victim.finish()?.succeeded()?;
     ensure!(victim.what("secret")?["secret"] == "changed", "{victim:?}");
@@ -294,6 +300,15 @@ fn started_by_a_python(room: &Room<'_>) -> Result<()> {
     let of_model = stopped.alerts.filter(|alert| alert.names(&model).is_ok());
     let alert = of_kind(&of_model, &Trace::of(room), "ptrace")?;
     alert.is("/event/target_pid", said["victim"].clone()).map(|_| ())
+}
+
+/// Python that loads a model and meanwhile writes into the victim that said who it is.
+fn write_while_loading(said: &Value) -> Result<String> {
+    let code = REACHES.iter().find(|reach| reach.name == "write_memory").context("the way")?.code.replace("; ", "\n  ");
+    Ok(format!(
+        "{LIBC}\nPID, ADDRESS = {}, {}\nwith open(MODEL, 'rb') as file:\n  pickle.load(file)\n  {code}",
+        said["victim"], said["address"]
+    ))
 }
 
 /// A copy of the interpreter: two processes of one program share memory in ordinary use.

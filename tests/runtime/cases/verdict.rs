@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::alert::Alert;
 use crate::daemon::Daemon;
 use crate::harness::Case;
-use crate::lab::Room;
+use crate::lab::{Listener, Room};
 use crate::model::Content;
 use crate::namespace::{PRIVATE4, PUBLIC4};
 
@@ -76,14 +76,20 @@ const DESTROYED: [(&str, &str); 6] = [
 /// A payload that is faster than the scanner takes its file away, and acts. A program does the same to what it has loaded,
 /// and talks to its like.
 fn destroyed(room: &Room<'_>) -> Result<()> {
-    let (daemon, held) = with_held(room, &["open", "scan"])?;
+    let daemon = with_scanner(room)?;
+    // One by one: what finds and opens files is taken for dead after a few seconds.
+    let load = |code: &str, model: &Path, listener: &Listener| {
+        let held = Held::of(&daemon, &["open", "scan"])?;
+        room.run_python(code, model)?;
+        listener.was_reached()?;
+        held.release(Signal::CONT)
+    };
     let mut loads = Vec::new();
     for (name, code) in DESTROYED {
         let listener = room.tcp(PUBLIC4)?;
         let code = format!("import os\n{code}\ntcp({})", listener.python());
         let model = room.model(&format!("{name}.pkl"), Content::Payload(&code))?;
-        room.run_python("load()", &model)?;
-        listener.was_reached()?;
+        load("load()", &model, &listener)?;
         loads.push((listener.port(), model));
     }
     let rewrites = "value = load()\nwith open(MODEL, 'wb') as file: pickle.dump((value, 1), file)";
@@ -91,11 +97,9 @@ fn destroyed(room: &Room<'_>) -> Result<()> {
     for (name, host) in [("to-its-like", PRIVATE4), ("outside", PUBLIC4)] {
         let listener = room.tcp(host)?;
         let model = room.model(&format!("{name}.pkl"), Content::CleanPickle)?;
-        room.run_python(&format!("{rewrites}\ntcp({})", listener.python()), &model)?;
-        listener.was_reached()?;
+        load(&format!("{rewrites}\ntcp({})", listener.python()), &model, &listener)?;
         ordinary.push(listener.port());
     }
-    held.release(Signal::CONT)?;
     for (port, model) in &loads {
         let is_it = |alert: &Alert| alert.at("/event/port") == *port && alert.text("/severity") == "critical";
         let alert = daemon.wait_for("a payload that took its file away", is_it)?;
@@ -109,19 +113,18 @@ fn destroyed(room: &Room<'_>) -> Result<()> {
 
 /// A daemon whose scanners are stopped.
 fn with_held_scanner(room: &Room<'_>) -> Result<(Daemon, Held)> {
-    with_held(room, &["scan"])
+    let daemon = with_scanner(room)?;
+    let held = Held::of(&daemon, &["scan"])?;
+    Ok((daemon, held))
 }
 
-/// A daemon whose workers of these roles are stopped.
-fn with_held(room: &Room<'_>, roles: &[&str]) -> Result<(Daemon, Held)> {
+/// A daemon that has its scanners.
+fn with_scanner(room: &Room<'_>) -> Result<Daemon> {
     let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
     // It starts them when there is something to scan.
     let (_, act) = malicious_load(room, "first.pkl")?;
     daemon.wait_for("a load, judged", |alert| act(alert) && alert.text("/model/verdict") == "malicious")?;
-    let held = Held(workers(daemon.pid(), roles)?);
-    ensure!(held.0.len() >= roles.len(), "the daemon has no such workers");
-    held.signal(Signal::STOP)?;
-    Ok((daemon, held))
+    Ok(daemon)
 }
 
 fn ended(daemon: Daemon) -> Result<()> {
@@ -157,6 +160,14 @@ fn is_worker(proc: &Path, daemon: u32, role: &str) -> Option<bool> {
 struct Held(Vec<Pid>);
 
 impl Held {
+    /// Stops the daemon's workers of these roles.
+    fn of(daemon: &Daemon, roles: &[&str]) -> Result<Self> {
+        let held = Self(workers(daemon.pid(), roles)?);
+        ensure!(held.0.len() >= roles.len(), "the daemon has no such workers");
+        held.signal(Signal::STOP)?;
+        Ok(held)
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         for pid in &self.0 {
             kill_process(*pid, signal).context("a scanner")?;

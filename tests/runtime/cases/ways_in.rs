@@ -122,6 +122,24 @@ pub fn cases() -> Vec<Case> {
             })
         }));
     }
+    // One that only another file of the model imports, and whose name says nothing, is read as the source that it is.
+    cases.push(Case::shared("ways_in::helper_in_transformers_modules", |room| {
+        let folder = room.dir.join("transformers_modules/org/name/0f3a");
+        std::fs::create_dir_all(&folder)?;
+        let did = room.dir.join("did");
+        std::fs::write(folder.join("modeling_x.py"), "from . import util\n")?;
+        std::fs::write(folder.join("util.py"), format!("import os\nos.system('touch {}')\n", did.display()))?;
+        let import = "import importlib\nsys.path.insert(0, MODEL)\nimportlib.import_module('0f3a.modeling_x')\n";
+        room.run_python(import, folder.parent().unwrap_or(&folder))?;
+        ensure!(did.exists(), "its code did not run");
+        let util = folder.join("util.py");
+        let dir = format!("{}/", room.dir.display());
+        Ok(move |alerts: &Alerts| {
+            let of_room = alerts.kind("exec").filter(|alert| alert.line.contains(&dir));
+            let alert = of_room.last("what the code ran")?.names(&util)?;
+            alert.is("/model/verdict", "malicious")?.is("/model/format", "python").map(|_| ())
+        })
+    }));
     cases.push(Case::shared("ways_in::memfd", |room| {
         let listener = room.tcp(PUBLIC4)?;
         let content = payload(room, "content.txt", &listener)?;

@@ -12,7 +12,10 @@ const FILES_MAX: usize = 64;
 
 /// A source file by itself.
 pub fn file(piece: &Piece<'_>, bytes: &[u8], context: &mut Context<'_>) {
-    let role = role(piece.source.name(), piece.member.as_deref());
+    let role = match role(piece.source.name(), piece.member.as_deref()) {
+        Role::Loose if piece.source.is_models_code() => Role::Likely,
+        role => role,
+    };
     let seen = python::judge(bytes, role);
     let member = piece.member.as_deref();
     let loaders: &[&str] = match role {

@@ -24,11 +24,11 @@ use crate::worker::wire::{
 pub fn serve(channel: &mut (impl Read + Write), confinement: Confinement) -> Result<(), FrameError> {
     frame::write(channel, &FromScanner::Hello(confinement))?;
     loop {
-        let ToScanner::Scan { id, mode, hash, name, time_ms, cpu_s } = frame::read(channel)?;
+        let ToScanner::Scan { id, mode, hash, name, models_code, time_ms, cpu_s } = frame::read(channel)?;
         let file = File::from(take(id)?);
         allow_cpu_time(cpu_s)?;
         let before = stamp(&file)?;
-        let source = Handed { file: &file, len: before.size, name: &name.0 };
+        let source = Handed { file: &file, len: before.size, name: &name.0, models_code };
         let time_max = Duration::from_millis(time_ms);
         let until = Instant::now() + time_max;
         let mut report = judge(&source, mode, time_max);
@@ -82,6 +82,7 @@ struct Handed<'a> {
     file: &'a File,
     len: u64,
     name: &'a [u8],
+    models_code: bool,
 }
 
 impl Source for Handed<'_> {
@@ -95,6 +96,10 @@ impl Source for Handed<'_> {
 
     fn name(&self) -> &[u8] {
         self.name
+    }
+
+    fn is_models_code(&self) -> bool {
+        self.models_code
     }
 }
 

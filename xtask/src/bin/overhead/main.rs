@@ -31,7 +31,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Loaders, and destinations of each, below the sensor's limit of open incidents per loader: every event is an alert.
-const LOADERS: u32 = 100;
+const LOADERS: u32 = 30;
 const DESTINATIONS: u32 = 100;
 const EVENTS: u32 = LOADERS * DESTINATIONS;
 /// Events of a busy host that come together.
@@ -63,6 +63,10 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
     let (idle_kib, kept) = (sensor.anonymous_kib()?, sensor.kept()?);
     let unmarked = operations(&bench, PLAIN)?;
     println!("by a loader");
+    println!("@@syms");
+    for line in std::fs::read_to_string("/proc/kallsyms")?.lines() {
+        println!("S {line}");
+    }
     let marked = operations(&bench, MODEL)?;
     println!("by program");
     let programs = child::ask(|| program::of_operations(&bench))?;
@@ -72,8 +76,14 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
         Ok(())
     })?;
     let sensor = Watched { idle_per_s: idle.all / SETTLE.as_secs(), sensor };
+    println!("@@single");
+    sleep(SETTLE);
     let single = alerts(&sensor, 1)?;
+    println!("@@burst");
+    sleep(SETTLE);
     let burst = alerts(&sensor, BURST)?;
+    println!("@@folded");
+    sleep(SETTLE);
     let folded = loader(&sensor, 0, EVENTS, BURST)?;
     let burst_kib = sensor.sensor.anonymous_kib()?;
     let (ready, idle_per_s) = (sensor.sensor.ready, sensor.idle_per_s);
