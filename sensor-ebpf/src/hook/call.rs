@@ -9,6 +9,7 @@ use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use sensor_abi::act::call;
 
+use super::system::{BPF_PROG_LOAD, CAPABILITIES, Capabilities};
 use crate::act::{self, Path};
 use crate::field::{Address, field};
 use crate::maps::CALLS;
@@ -26,10 +27,6 @@ const PTRACE_ATTACH: u64 = 16;
 const PTRACE_SEIZE: u64 = 0x4206;
 /// `include/uapi/linux/capability.h`
 const CAP_SETUID: u64 = 1 << 7;
-/// `include/uapi/linux/bpf.h`
-const BPF_PROG_LOAD: u64 = 5;
-/// What runs with the capabilities that it names (`XATTR_NAME_CAPS`).
-const CAPABILITIES: [u8; 20] = *b"security.capability\0";
 
 #[tracepoint]
 pub fn sys_enter_call(ctx: TracePointContext) -> u32 {
@@ -78,12 +75,12 @@ fn entered(ctx: &TracePointContext) -> Option<()> {
 fn matters(task: Address, call: u16, number: u64) -> Option<bool> {
     Some(match call {
         call::PTRACE => matches!(number, PTRACE_ATTACH | PTRACE_SEIZE),
-        call::BPF => number == BPF_PROG_LOAD,
+        call::BPF => number as u32 == BPF_PROG_LOAD,
         call::XDP => field!(net::socket_of(number as u32)?, sock_family, u16)? == AF_XDP,
         call::SET_USER_ID => number as u16 & file::S_ISUID != 0,
         call::SET_CAPABILITIES => {
             // SAFETY: the helper checks the address.
-            unsafe { bpf_probe_read_user(number as *const [u8; 20]) }.ok()? == CAPABILITIES
+            unsafe { bpf_probe_read_user(number as *const Capabilities) }.ok()? == CAPABILITIES
         }
         call::DESTROY => {
             let mark = mark::of(field!(task, task_tgid, u32)?)?;

@@ -223,8 +223,9 @@ fn mode_set(path: Address, mode: u16) -> Option<()> {
     Some(())
 }
 
+pub type Capabilities = [u8; 20];
 /// What runs with the capabilities that it names (`XATTR_NAME_CAPS`).
-const CAPABILITIES: [u8; 20] = *b"security.capability\0";
+pub const CAPABILITIES: Capabilities = *b"security.capability\0";
 
 security_hook! {
     fn inode_setxattr(first: Address, second: Address, third: Address) -> void {
@@ -238,7 +239,7 @@ fn attribute_set(first: Address, second: Address, third: Address) -> Option<()> 
         return None;
     }
     // A file, and the attribute's name; newer kernels have something before them.
-    let is_caps = |name: Address| read::<[u8; 20]>(name, 0) == Some(CAPABILITIES);
+    let is_caps = |name: Address| read::<Capabilities>(name, 0) == Some(CAPABILITIES);
     let dentry = if is_caps(third) {
         second
     } else if is_caps(second) {
@@ -252,7 +253,7 @@ fn attribute_set(first: Address, second: Address, third: Address) -> Option<()> 
 }
 
 /// `include/uapi/linux/bpf.h`
-const BPF_PROG_LOAD: u32 = 5;
+pub const BPF_PROG_LOAD: u32 = 5;
 
 security_hook! {
     fn bpf(command: u32) -> void {
