@@ -230,7 +230,9 @@ impl Policy {
         match &act.kind {
             ActKind::ModelOpen => none,
             ActKind::Exec { exe, argv, argv_truncated } => {
-                let parent_exe = act.lineage.ancestors.first().map_or(&[][..], |parent| &parent.exe);
+                // A shell only carries out what it was given.
+                let mut above = act.lineage.ancestors.iter().map(|ancestor| &ancestor.exe[..]);
+                let parent_exe = above.find(|exe| !self.programs.is_system_shell(exe)).unwrap_or_default();
                 let program = self.programs.kind(Started { exe, argv, argv_truncated: *argv_truncated, parent_exe });
                 Sight { kind: EventKind::Exec, effect: Some(program.effect()), program: Some(program), ..none }
             }

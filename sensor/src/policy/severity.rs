@@ -53,6 +53,7 @@ pub enum Effect {
     Interpreter,
     Program,
     Ordinary,
+    Usual,
     Public,
     Private,
     Cluster,
@@ -84,11 +85,12 @@ pub enum Effect {
 }
 
 impl Effect {
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 30] = [
         Self::Shell,
         Self::Interpreter,
         Self::Program,
         Self::Ordinary,
+        Self::Usual,
         Self::Public,
         Self::Private,
         Self::Cluster,

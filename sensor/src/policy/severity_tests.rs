@@ -72,6 +72,11 @@ fn processes_of_one_program_share_memory_but_not_inside_a_load() {
 }
 
 #[test]
+fn what_people_start_themselves_tells_only_inside_the_window() {
+    check(&[Usual], [[Critical, Critical, High], [Critical, High, Medium], [High, Info, Info], [Low, Info, Info]]);
+}
+
+#[test]
 fn namespaces_are_a_base_cell() {
     check(
         &[Namespace],

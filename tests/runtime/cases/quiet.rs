@@ -67,6 +67,8 @@ pub fn cases() -> Vec<Case> {
         // Scripts of the system's, and what a shell is given to start and nothing else.
         ordinary("which", "import subprocess\nsubprocess.run(['which', 'nvcc'])\n"),
         ordinary("command_line", "os.system('uname -m')\nos.popen('lscpu 2>/dev/null').read()\n"),
+        // What people's own programs start. (Whether there is a pip doesn't matter: its start is the act.)
+        ordinary("usual_tools", USUAL),
         ordinary("find_library", "import ctypes.util\nctypes.util.find_library('m')\n"),
         ordinary("fork_workers", WORKERS_FORK),
         ordinary("spawn_workers", WORKERS_SPAWN),
@@ -226,6 +228,14 @@ const READERS: [(&str, &str, &[&str]); 15] = [
     ("sort", "sort", &["MODEL"]),
     ("strings", "strings", &["MODEL"]),
 ];
+
+const USUAL: &str = "
+import subprocess
+for line in (['df', '-h'], ['free', '-m'], ['ps', 'aux'], [sys.executable, '-m', 'pip', 'list']):
+  subprocess.run(line, stdout=subprocess.DEVNULL)
+os.system(sys.executable + ' -m pip list')
+os.system('df -h > /dev/null')
+";
 
 /// As a data loader's: descriptors and results over unix sockets and pipes.
 const WORKERS_FORK: &str = "
