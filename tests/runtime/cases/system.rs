@@ -214,11 +214,13 @@ pub fn cases() -> Vec<Case> {
         // `r0 = 0; exit` for a socket filter; kernels before 5.11 take its memory from what may be locked.
         let number = "{'x86_64': 321, 'aarch64': 280}[os.uname().machine]";
         let code = format!(
-            "import contextlib, resource\nwith contextlib.suppress(ValueError): resource.setrlimit(resource.RLIMIT_MEMLOCK, (-1, -1))\ncode = (ctypes.c_ulong * 2)(0xb7, 0x95)\nname = ctypes.create_string_buffer(b'GPL')\n\
+            "import contextlib, resource\nwith contextlib.suppress(ValueError):\n  \
+             resource.setrlimit(resource.RLIMIT_MEMLOCK, (-1, -1))\n\
+             code = (ctypes.c_ulong * 2)(0xb7, 0x95)\nname = ctypes.create_string_buffer(b'GPL')\n\
              attr = (ctypes.c_ulong * 16)(1 | 2 << 32, ctypes.addressof(code), ctypes.addressof(name))\n\
-             say(fd=libc.syscall({number}, 5, ctypes.addressof(attr), 128))"
+             say(fd=libc.syscall({number}, 5, ctypes.c_void_p(ctypes.addressof(attr)), 128))"
         );
-        let truth = pay(room, &code.replace("addressof(attr)", "c_void_p(ctypes.addressof(attr))"))?;
+        let truth = pay(room, &code)?;
         ensure!(truth.what("fd")?["fd"].as_i64() > Some(0), "the kernel has no program: {truth:?}");
         let room = Trace::of(room);
         Ok(move |alerts: &Alerts| of_kind(alerts, &room, "privilege")?.is("/event/op", "load_bpf").map(|_| ()))
