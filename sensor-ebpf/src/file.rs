@@ -215,7 +215,7 @@ pub extern "C" fn sensor_write_path(area: u64, start: u64, dentry: u64, vfsmount
     let bytes = unsafe { (&raw mut (*scratch).bytes).cast() };
     let (dentry, vfsmount) = (dentry as Address, vfsmount as Address);
     // Where nobody knows the mount, the path lacks what stands before the file system's root.
-    let root = if vfsmount.is_null() { vfsmount } else { field!(vfsmount, vfsmount_root, Address).unwrap_or(vfsmount) };
+    let root = field!(vfsmount, vfsmount_root, Address).unwrap_or(core::ptr::null());
     let mut climb = Climb { dentry, vfsmount, root, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
     // SAFETY: the step takes a `Climb`.
     unsafe { repeat::<_, PATH_STEPS_UNROLLED_MAX>(PATH_STEPS_MAX, &mut climb, climb_step) };
