@@ -149,6 +149,15 @@ impl Correlator {
             // While somebody can change it, a verdict is as old as the look was; what could not be read is tried again.
             let again = open.writers != 0 || known.model.verdict == Verdict::NotRead;
             match known.progress {
+                // There was no place for it before: it keeps the one that it has now. Who has it now is easier to ask.
+                Progress::Put if known.put.as_ref().is_some_and(|aside| aside.is_owed) && !open.found => {
+                    if let Some(aside) = &mut known.put {
+                        aside.look.opener = open.header.task.tgid;
+                        aside.look.fd = open.fd;
+                        aside.look.cacheable &= open.writers == 0;
+                    }
+                    return None;
+                }
                 Progress::Put if !open.found => {
                     self.ask(sight, open.header.time_ns);
                 }
@@ -169,14 +178,20 @@ impl Correlator {
             fs_magic: open.fs_magic,
             named: open.named,
         };
-        if open.found { self.put(look, false).map(Wanted::Sometime) } else { Some(Wanted::Now(look)) }
+        match open.found {
+            true => self.put(look, false).map(Wanted::Sometime),
+            false if look.is_in_memory() => Some(Wanted::Urgent(look)),
+            false => Some(Wanted::Now(look)),
+        }
     }
 
-    /// There is no place for this look now: it has time, and opens of its file wait with it. `None` where somebody who has
-    /// the file acted: then it hasn't.
-    pub fn put_off(&mut self, look: Look) -> Option<Put> {
+    /// There is no place for this look now: it has time, and opens of its file wait with it; or, where somebody who has the
+    /// file acted meanwhile or it has no file system, it is urgent. `None` where the file was forgotten.
+    pub fn put_off(&mut self, look: Look) -> Option<Wanted> {
         let sight = (look.inode, look.stamp);
-        self.models.get(&sight).filter(|known| !known.acted)?;
+        if self.models.get(&sight)?.acted || look.is_in_memory() {
+            return Some(Wanted::Urgent(look));
+        }
         let is_owed = look.named;
         let put = self.put(look, is_owed)?;
         let mut opens = self.waiting.take(&sight);
@@ -187,7 +202,14 @@ impl Correlator {
         if let Some(aside) = self.models.get_mut(&sight).and_then(|known| known.put.as_mut()) {
             aside.opens = opens;
         }
-        Some(put)
+        Some(Wanted::Sometime(put))
+    }
+
+    /// There is no place even for a file that can wait: it is looked at when somebody who has it acts, or opens it again.
+    pub fn dropped(&mut self, put: &Put) {
+        if let Some(aside) = self.models.get_mut(&(put.inode, put.stamp)).and_then(|known| known.put.as_mut()) {
+            aside.is_owed = false;
+        }
     }
 
     /// A look that has time.
@@ -394,7 +416,11 @@ impl Correlator {
                 match &mut known.put {
                     // (An open says itself whether its file has time.)
                     Some(aside) if is_open && aside.opens.len() < OPENS_MAX => {
-                        aside.opens.push(pending);
+                        let same = |open: &&mut Pending| open.header.task == pending.header.task;
+                        match aside.opens.iter_mut().find(same) {
+                            Some(known) => known.repeats.times += pending.repeats.times,
+                            None => aside.opens.push(pending),
+                        }
                         return looks;
                     }
                     Some(_) if !is_open => looks.extend(self.ask(sight, now_ns)),

@@ -94,7 +94,9 @@ fn what_was_there_before_has_time_and_its_open_with_it() {
     let put = sometime(correlator.opened(&Open { found: true, ..open() }));
     assert!(correlator.acted(act(10), 10).is_empty());
     assert_eq!(correlator.opened(&Open { found: true, ..open() }), None, "another process has it, too");
-    assert!(correlator.acted(act(10), 10).is_empty());
+    let other = TaskKey { tgid: 51, ..TASK };
+    assert!(correlator.acted(Pending { header: Header { task: other, ..header(10) }, ..act(10) }, 10).is_empty());
+    assert!(correlator.acted(act(10), 10).is_empty(), "the same again is counted");
     assert!(correlator.due(10 + 2 * WAIT, |_| true).is_empty(), "nobody was asked yet");
     let look = correlator.take(&put, 2_000).expect("nobody asked meanwhile");
     assert_eq!((look.fd, look.cacheable), (Some(3), true));
@@ -102,7 +104,7 @@ fn what_was_there_before_has_time_and_its_open_with_it() {
     assert!(correlator.due(2_000, |_| true).is_empty());
     correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
     let ready = correlator.due(2_001, |_| true);
-    assert_eq!(ready.len(), 2);
+    assert_eq!(ready.iter().map(|ready| ready.repeats.times).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(ready[0].artifacts[0].model.verdict, Verdict::Malicious);
     assert_eq!(correlator.sums.acts_before_verdict, 0);
 }
@@ -131,7 +133,7 @@ fn a_look_that_found_no_place_has_time() {
     let mut correlator = Correlator::new(WAIT);
     let look = now(correlator.opened(&Open { named: false, ..open() }));
     correlator.acted(act(10), 10);
-    let put = correlator.put_off(look.clone()).expect("it is remembered");
+    let put = sometime(correlator.put_off(look.clone()));
     assert!(!put.is_owed, "it makes no claim to be a model");
     assert!(correlator.due(10 + 2 * WAIT, |_| true).is_empty(), "its open waits with it");
     assert_eq!(correlator.take(&put, 2_000), Some(look));
@@ -141,15 +143,36 @@ fn a_look_that_found_no_place_has_time() {
 }
 
 #[test]
+fn what_has_a_place_to_wait_keeps_it_when_it_is_opened_again() {
+    let mut correlator = Correlator::new(WAIT);
+    let look = now(correlator.opened(&open()));
+    let put = sometime(correlator.put_off(look));
+    assert_eq!(correlator.opened(&Open { fd: Some(8), ..open() }), None);
+    assert_eq!(correlator.take(&put, 20).and_then(|look| look.fd), Some(8), "it is asked of who has it now");
+    let look = now(correlator.opened(&Open { writers: 1, inode: InodeKey { ino: 8, ..MODEL }, ..open() }));
+    let put = sometime(correlator.put_off(look));
+    correlator.dropped(&put);
+    assert!(correlator.opened(&Open { inode: put.inode, ..open() }).is_some(), "without a place it is asked for again");
+}
+
+#[test]
+fn what_is_in_memory_alone_has_no_time() {
+    let mut correlator = Correlator::new(WAIT);
+    let wanted = correlator.opened(&Open { path: b"/memfd:x".to_vec(), named: false, ..open() });
+    let Some(Wanted::Urgent(look)) = wanted else { panic!("{wanted:?}") };
+    assert_eq!(correlator.put_off(look.clone()), Some(Wanted::Urgent(look)));
+}
+
+#[test]
 fn what_was_put_off_is_asked_for_at_once_where_somebody_acts_and_then_has_no_time() {
     let mut correlator = Correlator::new(WAIT);
     let look = now(correlator.opened(&open()));
     correlator.acted(act(10), 10);
-    let put = correlator.put_off(look.clone()).expect("nobody acted");
+    let put = sometime(correlator.put_off(look.clone()));
     assert!(put.is_owed);
     assert_eq!(correlator.acted(connects(20), 20), std::slice::from_ref(&look));
     assert_eq!(correlator.take(&put, 21), None);
-    assert_eq!(correlator.put_off(look), None, "somebody waits for it");
+    assert_eq!(correlator.put_off(look.clone()), Some(Wanted::Urgent(look)), "somebody waits for it");
     assert!(correlator.due(21, |_| true).is_empty());
     correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
     let kinds: Vec<ActKind> = correlator.due(22, |_| true).into_iter().map(|ready| ready.kind).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{InodeInfo, class, verdict};
 
-use super::correlate::{Look, Put, Tell, Word};
+use super::correlate::{Look, Put, Tell, Wanted, Word};
 use super::{Watch, boottime_ns};
 use crate::event::{ContentClass, InodeKey, Model, Verdict};
 
@@ -38,9 +38,14 @@ impl Watch {
         self.joined.correlator.take(put, boottime_ns())
     }
 
-    /// There is no place for this look now. Gives it back as one that can wait, where it can.
-    pub fn put_off(&mut self, look: Look) -> Option<Put> {
+    /// There is no place for this look now. Says what is to become of it, if anything.
+    pub fn put_off(&mut self, look: Look) -> Option<Wanted> {
         self.joined.correlator.put_off(look)
+    }
+
+    /// There is no place for what can wait, either.
+    pub fn dropped(&mut self, put: &Put) {
+        self.joined.correlator.dropped(put);
     }
 
     /// A file that was opened again, and forgotten here since the kernel was told that nothing can come of it, is not looked

@@ -84,7 +84,7 @@ pub struct Job {
     pub fs_magic: u64,
     /// Its name or place says that it may be a model. Given back with the answer.
     pub named: bool,
-    /// Somebody who has it acted: it goes before others of its cgroup.
+    /// It goes before others of its cgroup: somebody who has it acted, or it is gone with its process.
     pub urgent: bool,
 }
 

@@ -30,10 +30,12 @@ impl Backlog {
         Self { queue: FairQueue::new(PUTS), busy: false, postponed: 0, owed: 0 }
     }
 
-    pub fn push(&mut self, put: Put) {
-        if let Some(displaced) = self.queue.push(put.turn, put) {
-            *if displaced.is_owed { &mut self.owed } else { &mut self.postponed } += 1;
-        }
+    /// Gives back what finds no place.
+    #[must_use]
+    pub fn push(&mut self, put: Put) -> Option<Put> {
+        let displaced = self.queue.push(put.turn, put)?;
+        *if displaced.is_owed { &mut self.owed } else { &mut self.postponed } += 1;
+        Some(displaced)
     }
 
     /// The next one, where none is being looked at.
@@ -103,9 +105,9 @@ mod tests {
     fn one_file_at_a_time_and_cgroups_take_turns() {
         let mut backlog = Backlog::new();
         for ino in 0..3 {
-            backlog.push(put(1, ino));
+            assert_eq!(backlog.push(put(1, ino)), None);
         }
-        backlog.push(put(2, 9));
+        assert_eq!(backlog.push(put(2, 9)), None);
         let mut order = Vec::new();
         while let Some(next) = backlog.next(|put| Some(look(put))) {
             assert_eq!(backlog.next(|put| Some(look(put))), None, "one is being looked at");
@@ -119,7 +121,7 @@ mod tests {
     fn what_somebody_asked_for_meanwhile_is_passed_over() {
         let mut backlog = Backlog::new();
         for ino in 0..3 {
-            backlog.push(put(1, ino));
+            assert_eq!(backlog.push(put(1, ino)), None);
         }
         let next = backlog.next(|put| (put.inode.ino == 2).then(|| look(put)));
         assert_eq!(next.map(|look| look.inode.ino), Some(2));
@@ -129,8 +131,8 @@ mod tests {
     fn who_takes_too_long_is_served_last() {
         let mut backlog = Backlog::new();
         for ino in 0..3 {
-            backlog.push(put(1, ino));
-            backlog.push(put(2, 10 + ino));
+            assert_eq!(backlog.push(put(1, ino)), None);
+            assert_eq!(backlog.push(put(2, 10 + ino)), None);
         }
         let first = backlog.next(|put| Some(look(put))).unwrap();
         backlog.done(first.turn(), true);
@@ -153,12 +155,13 @@ mod tests {
     fn what_is_owed_and_finds_no_place_here_is_a_loss() {
         let mut backlog = Backlog::new();
         for ino in 0..PUTS.per_cgroup_max as u64 {
-            backlog.push(Put { is_owed: true, ..put(1, ino) });
+            assert_eq!(backlog.push(Put { is_owed: true, ..put(1, ino) }), None);
         }
         assert_eq!((backlog.owed, backlog.postponed), (0, 0));
-        backlog.push(Put { is_owed: true, ..put(1, 5_000) });
-        backlog.push(put(1, 5_001));
-        backlog.push(Put { is_owed: true, ..put(2, 5_002) });
+        let owed = Put { is_owed: true, ..put(1, 5_000) };
+        assert_eq!(backlog.push(owed), Some(owed));
+        assert!(backlog.push(put(1, 5_001)).is_some());
+        assert_eq!(backlog.push(Put { is_owed: true, ..put(2, 5_002) }), None);
         assert_eq!((backlog.owed, backlog.postponed), (1, 1), "another cgroup has its own place");
     }
 }

@@ -24,7 +24,7 @@ use crate::sink::{Output, Sink, file, stdout};
 use crate::watch::load::plan::BestRung;
 use crate::watch::load::{Tables, Wishes};
 use crate::watch::record::Executable;
-use crate::watch::{Ask, Decide, Deciders, Keeping, Look, Wanted, Watch, boottime_ns};
+use crate::watch::{Ask, Decide, Deciders, Keeping, Look, Put, Wanted, Watch, boottime_ns};
 use crate::worker::child::locate::is_local;
 use crate::worker::pool::{Answer, Line, Outcome, PoolConfig, ScanPool};
 use crate::worker::wire::NotRead;
@@ -185,7 +185,7 @@ impl Daemon {
             match ask {
                 Ask::Look(Wanted::Now(look)) => self.look(look, Line::First, false),
                 Ask::Look(Wanted::Urgent(look)) => self.look(look, Line::First, true),
-                Ask::Look(Wanted::Sometime(put)) => self.backlog.push(put),
+                Ask::Look(Wanted::Sometime(put)) => self.later(put),
                 Ask::Processes { cgroup, pids } => {
                     for pid in self.processes.ask(cgroup, pids) {
                         // No place to ask in: it is shown as far as it is known.
@@ -206,6 +206,12 @@ impl Daemon {
         more
     }
 
+    fn later(&mut self, put: Put) {
+        if let Some(displaced) = self.backlog.push(put) {
+            self.watch.dropped(&displaced);
+        }
+    }
+
     fn look(&mut self, look: Look, line: Line, urgent: bool) {
         self.looks += 1;
         self.pool.submit(looks::first(look, self.looks, line, urgent));
@@ -221,8 +227,10 @@ impl Daemon {
     fn looked(&mut self, outcome: Outcome) {
         if let Some(look) = backlog::displaced(&outcome) {
             match self.watch.put_off(look) {
-                Some(put) => return self.backlog.push(put),
-                None => self.unread += u64::from(outcome.job.named),
+                Some(Wanted::Sometime(put)) => return self.later(put),
+                Some(Wanted::Urgent(look)) if !outcome.job.urgent => return self.look(look, Line::First, true),
+                Some(_) => self.unread += u64::from(outcome.job.named),
+                None => {}
             }
         }
         let Outcome { job, answer } = &outcome;

@@ -23,6 +23,11 @@ pub struct Look {
 }
 
 impl Look {
+    /// Is it in the memory of its processes alone (memfd_create(2), mm/memfd.c), and gone with them?
+    pub fn is_in_memory(&self) -> bool {
+        self.path.starts_with(b"/memfd:")
+    }
+
     /// Who takes turns with others: its cgroup; of what was found at the start, whose is not known, the process. (Where the
     /// two numbers meet, two of them share a turn.)
     pub fn turn(&self) -> u64 {
@@ -35,7 +40,7 @@ impl Look {
 pub enum Wanted {
     /// It was opened.
     Now(Look),
-    /// Somebody who has it acted, and the act waits for it.
+    /// Somebody who has it acted, and the act waits for it; or it is gone with its process.
     Urgent(Look),
     /// When nobody waits for anything else ([`super::Correlator::take`]).
     Sometime(Put),
