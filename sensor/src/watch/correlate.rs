@@ -17,7 +17,7 @@ use self::beyond::Beyond;
 use self::known::{Aside, Known, Progress, Sight, is_bad, is_fine, is_kind_unknown, remembered, worth};
 pub use self::words::{Look, Put, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
-use crate::event::{ActKind, Artifact, Basis, ContentClass, Destroyed, InodeKey, Model, Process, Role, Verdict};
+use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Model, Process, Role, Verdict};
 use crate::hub;
 use crate::waiting::WaitingRoom;
 
@@ -33,9 +33,6 @@ const OPENS_MAX: usize = 64;
 /// Where the table of models is full, the one of so many of the oldest that is the least loss gives way: a data set of a
 /// hundred thousand arrays doesn't make the model forgotten that is trained on them.
 const OLDEST_MAX: usize = 16;
-
-/// What is taken away later after its open has been read, or will not be for another reason, ns.
-const DESTROYED_NS_MAX: u64 = 10_000_000_000;
 
 /// An act before it is known what its models are.
 #[derive(Debug, Clone)]
@@ -258,17 +255,7 @@ impl Correlator {
             all_globals_safe: false,
         });
         let progress = Progress::Asked;
-        let known = Known {
-            model,
-            progress,
-            not_model: false,
-            named,
-            missed: false,
-            destroyed: None,
-            is_lost: false,
-            acted: false,
-            put: None,
-        };
+        let known = Known::new(model, progress, named);
         if self.models.insert(sight, known).is_none() {
             self.models_order.push_back(sight);
         }
@@ -387,15 +374,10 @@ impl Correlator {
     /// A process took from `load` the inode `ino`, or what is called `path`.
     pub fn destroyed(&mut self, header: &Header, load: &Load, ino: u64, path: &[u8]) {
         for artifact in &load.artifacts {
-            let Some(known) = self.models.get_mut(&(artifact.inode, artifact.stamp)) else { continue };
-            let is_it = artifact.inode.ino == ino || (!path.is_empty() && known.model.path == path);
-            let age_ns = header.time_ns.saturating_sub(artifact.opened_ns);
-            if !is_it || !known.named || age_ns > DESTROYED_NS_MAX {
-                continue;
-            }
-            let when = if artifact.held || artifact.born { Destroyed::InLoad } else { Destroyed::Afterwards };
-            known.destroyed = known.destroyed.max(Some(when));
-            if known.settle_loss() {
+            let known = self.models.get_mut(&(artifact.inode, artifact.stamp));
+            if let Some(known) = known.filter(|known| artifact.inode.ino == ino || known.is_called(path))
+                && known.is_destroyed(artifact, header.time_ns)
+            {
                 self.unread.push(Arc::clone(&known.model));
             }
         }

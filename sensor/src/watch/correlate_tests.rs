@@ -1,8 +1,9 @@
 //! Tests of the correlator, without a kernel: acts and verdicts in every order.
 
 use super::super::record::{Argv, Executable, LoadArtifact};
+use super::known::DESTROYED_NS_MAX;
 use super::*;
-use crate::event::{ModelFinding, TaskKey};
+use crate::event::{Destroyed, ModelFinding, TaskKey};
 
 const MODEL: InodeKey = InodeKey { dev: 1, generation: 0, ino: 7 };
 const TASK: TaskKey = TaskKey { tgid: 50, start_boottime_ns: 5 };

@@ -7,7 +7,10 @@ use sensor_abi::identity::ContentStamp;
 
 use super::{Look, Pending};
 use crate::event::{ContentClass, Destroyed, InodeKey, Model, ModelFinding, Verdict};
-use crate::watch::record::Remembered;
+use crate::watch::record::{LoadArtifact, Remembered};
+
+/// What is taken away later after its open has been read, or will not be for another reason, ns.
+pub const DESTROYED_NS_MAX: u64 = 10_000_000_000;
 
 /// How far the look at a file has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +46,34 @@ pub struct Known {
 }
 
 impl Known {
+    pub fn new(model: Arc<Model>, progress: Progress, named: bool) -> Self {
+        Self {
+            model,
+            progress,
+            not_model: false,
+            named,
+            missed: false,
+            destroyed: None,
+            is_lost: false,
+            acted: false,
+            put: None,
+        }
+    }
+
+    pub fn is_called(&self, path: &[u8]) -> bool {
+        !path.is_empty() && self.model.path == path
+    }
+
+    /// Who loaded it as `artifact` took it away. True where it is news that nobody will read it any more because of that.
+    pub fn is_destroyed(&mut self, artifact: &LoadArtifact, time_ns: u64) -> bool {
+        if !self.named || time_ns.saturating_sub(artifact.opened_ns) > DESTROYED_NS_MAX {
+            return false;
+        }
+        let when = if artifact.held || artifact.born { Destroyed::InLoad } else { Destroyed::Afterwards };
+        self.destroyed = self.destroyed.max(Some(when));
+        self.settle_loss()
+    }
+
     /// Who loaded it took it away, and the look found it gone: the one because of the other. True where that is news.
     pub fn settle_loss(&mut self) -> bool {
         let is_unread = self.is_lost && self.model.verdict == Verdict::NotRead;
