@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::actor::Actor;
 use crate::alert::Alerts;
 use crate::cgroup::Cgroup;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, wait_for_file};
 use crate::harness::{CONFIG, Case};
 use crate::lab::Room;
 use crate::model::Content;
@@ -101,6 +101,7 @@ pub fn cases() -> Vec<Case> {
             Ok(below_medium(room))
         }),
     ];
+    cases.push(Case::shared("quiet::reader_rsync_daemon", rsync_daemon));
     cases.push(Case::alone("quiet::reader_script", reader_script));
     cases.push(Case::alone("quiet::a_data_set_of_small_files", data_set));
     for (name, program, arguments) in READERS {
@@ -118,6 +119,32 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// A server that hands files out: it reads a malicious model for whoever asks.
+fn rsync_daemon(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
+    let (served, config, port) = (room.dir.join("served"), room.dir.join("rsyncd.conf"), room.port());
+    std::fs::create_dir(&served)?;
+    room.write_at(&served.join("model.pkl"), Content::Shell("true"))?;
+    let pid = room.dir.join("rsyncd.pid");
+    let text = format!(
+        "pid file={}\nuse chroot=no\nuid=0\ngid=0\naddress={LOOPBACK4}\nport={port}\n[models]\npath={}\n",
+        pid.display(),
+        served.display()
+    );
+    std::fs::write(&config, text)?;
+    // PR_SET_PDEATHSIG by setpriv(1): it doesn't outlive the tests.
+    let mut daemon = Command::new("setpriv");
+    daemon.args(["--pdeathsig", "TERM", "rsync", "--daemon", "--no-detach", "--config"]).arg(&config);
+    let mut daemon = Actor::start(&mut daemon)?;
+    wait_for_file(&pid, || daemon.is_running())?;
+    let fetch = format!(
+        "for i in $(seq 100); do rsync -a rsync://{LOOPBACK4}:{port}/models/ got/ 2>/dev/null && exit; sleep 0.1; done; exit 1"
+    );
+    room.run(Command::new("sh").args(["-c", &fetch]).current_dir(&room.dir))?;
+    daemon.kill();
+    ensure!(room.dir.join("got/model.pkl").exists(), "it handed nothing out");
+    Ok(below_medium(room))
 }
 
 /// Small pickles that are opened at once: more than a cgroup's place in the scanner's queue.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use sensor_abi::name::is_hub_code;
 use sensor_scan::Source;
 use sensor_scan::source::{FileSource, Sibling, parts_below};
 
@@ -35,6 +36,13 @@ impl Source for InFolder {
         self.file.name()
     }
 
+    fn is_models_code(&self) -> bool {
+        let Some(folder) = &self.folder else { return false };
+        let path = [folder.as_os_str().as_bytes(), b"/", self.name()].concat();
+        // torch.hub keeps whole repositories, with scripts and tests that no load imports.
+        is_hub_code(&path) && !path.windows(11).any(|part| part == b"/torch/hub/")
+    }
+
     fn sibling(&self, path: &str) -> Sibling {
         let (Some(folder), Some(parts)) = (&self.folder, parts_below(path)) else { return Sibling::Unknown };
         let path: PathBuf = std::iter::once(folder.as_os_str()).chain(parts.iter().map(AsRef::as_ref)).collect();
@@ -62,6 +70,18 @@ mod tests {
 
     fn at(path: &Path) -> InFolder {
         InFolder::new(FileSource::new(std::fs::File::open(path).unwrap(), b"x").unwrap(), path)
+    }
+
+    #[test]
+    fn code_of_models_is_known_by_where_it_lies() {
+        let root = tempfile::tempdir().unwrap();
+        for (folder, is) in [("transformers_modules/a/b", true), ("torch/hub/a_b_main", false), ("src", false)] {
+            let path = root.path().join(folder).join("util.py");
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "x").unwrap();
+            let file = FileSource::new(std::fs::File::open(&path).unwrap(), b"util.py").unwrap();
+            assert_eq!(InFolder::new(file, &path).is_models_code(), is, "{folder}");
+        }
     }
 
     #[test]
