@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The vocabulary: what happened, in our words.
     ("event", &[]),
     ("escape", &[]),
+    ("table", &[]),
     // What `scan` is given: folders, links, and files that may be pipes or devices.
     ("open", &[]),
     ("hub", &[]),
@@ -37,12 +38,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["event", "policy", "sink"]),
     // From an act to an alert.
     ("policy", &["event"]),
-    ("timeline", &["event"]),
+    ("timeline", &["alert", "event", "table"]),
     // Where acts wait: in `watch` for what the scanner says, in `judge` for what it says too late.
-    ("waiting", &[]),
-    ("incident", &["event"]),
-    ("alert", &["escape", "event"]),
-    ("judge", &["alert", "event", "incident", "policy", "timeline", "waiting"]),
+    ("waiting", &["table"]),
+    ("incident", &["event", "table"]),
+    ("alert", &["escape", "event", "table"]),
+    ("judge", &["alert", "event", "incident", "policy", "table", "timeline", "waiting"]),
     // The confined children that read hostile bytes.
     ("worker", &["event", "hash"]),
     // The kernel's side. `watch/mod.rs` alone knows its rooms; they share the decoded record and nothing else.
@@ -75,9 +76,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Parts of `watch/mod.rs` of their own: they wire the rooms of looks and of sockets.
     ("watch::looks", &["event", "watch", "watch::boottime_ns", "watch::correlate"]),
     ("watch::sockets", &["event", "watch", "watch::dns", "watch::network", "watch::record"]),
-    ("watch::network", &["event", "watch::record"]),
-    ("watch::process", &["event", "watch::record"]),
-    ("watch::correlate", &["event", "hub", "waiting", "watch::record"]),
+    ("watch::network", &["event", "table", "watch::record"]),
+    ("watch::process", &["event", "table", "watch::record"]),
+    ("watch::correlate", &["event", "hub", "table", "waiting", "watch::record"]),
     // Out of the house: they see what they print and nothing of how it came about.
     ("sink", &["alert", "escape", "event"]),
     ("report", &["alert", "escape", "event", "hub"]),
@@ -103,6 +104,7 @@ const FENCED: &[(&str, &[&str], &str)] = &[
 const UNSAFE: &[&str] = &[
     "sensor-ebpf/src/",
     "sensor/src/heap.rs",
+    "sensor/src/watch/load/batch.rs",
     "sensor/src/watch/load/pin.rs",
     "sensor/src/watch/load/tracepoint.rs",
     "sensor/src/watch/ring.rs",

@@ -125,17 +125,13 @@ pub unsafe fn write_header_of<R: Reach>(header: *mut Header, kind: u16, task: Ad
 /// `ancestors` points to writable memory of its size.
 #[inline(always)]
 pub unsafe fn write_ancestors<R: Reach>(ancestors: *mut [TaskKey; ANCESTORS_MAX], task: Address) {
-    // SAFETY: the caller's promise.
-    unsafe { core::ptr::write_bytes(ancestors, 0, 1) };
-    let mut at = task;
+    let mut at = Some(task);
     for i in 0..ANCESTORS_MAX {
-        let Some(parent) = member!(R, at, task_real_parent, Address) else { return };
-        let Some(key) = key_of::<R>(parent) else { return };
-        if key.tgid == 0 {
-            return;
-        }
+        let parent = at.and_then(|at| member!(R, at, task_real_parent, Address));
+        let key = parent.and_then(key_of::<R>).filter(|key| key.tgid != 0);
+        at = key.and(parent);
+        // One by one, and volatile: zeroes that are written as a whole are a call, and that writes them byte by byte.
         // SAFETY: the caller's promise; `i` is below the length.
-        unsafe { (*ancestors)[i] = key };
-        at = parent;
+        unsafe { core::ptr::write_volatile(&raw mut (*ancestors)[i], key.unwrap_or_default()) };
     }
 }

@@ -3,7 +3,6 @@
 //! Text that isn't UTF-8 is lossy in its own field and exact in a `*_b64` sibling, present only then.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,14 +10,14 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::fmt::temporal::DateTimePrinter;
-use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 use crate::escape;
 use crate::event::{
     Access, Action, Basis, Bytes, ContentClass, EventKind, Family, Model, ModelFinding, Process, Proto, Severity,
     Verdict,
 };
+use crate::table::Map;
 
 /// `schema` of every alert.
 pub const SCHEMA: &str = "sensor.alert/1";
@@ -32,7 +31,7 @@ pub const ANCESTORS_MAX: usize = 16;
 pub const FINDINGS_MAX: usize = 32;
 
 /// An alert. Made once, then only carried.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Alert {
     pub schema: &'static str,
     /// One per line, the same on redelivery.
@@ -44,23 +43,20 @@ pub struct Alert {
     pub rule: Shared<Rule>,
     pub action: Action,
     /// A late verdict raised an earlier line of the same incident.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub update: Option<bool>,
     pub event: Event,
     pub process: Option<Shared<AlertProcess>>,
     pub model: Option<Shared<AlertModel>>,
     /// Files of the load that neither `model` nor the timeline names: the kernel keeps the first, malicious ones and the
     /// latest.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub models_omitted: Option<u32>,
     /// Always null: this version doesn't ask container runtimes.
-    pub container: Option<()>,
+    pub container: (),
     /// Always null, likewise.
-    pub k8s: Option<()>,
+    pub k8s: (),
     pub incident: Incident,
-    pub timeline: Vec<Told>,
+    pub timeline: Vec<Shared<Moment>>,
     /// Moments that gave way to later ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline_omitted: Option<u64>,
     pub host: Shared<Host>,
 }
@@ -212,7 +208,7 @@ pub struct AlertModel {
 }
 
 /// The incident that this line belongs to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Incident {
     pub id: String,
     pub count: u64,
@@ -236,12 +232,20 @@ pub struct Moment {
 
 /// A part that many alerts have alike, and its JSON.
 #[derive(Debug)]
-pub struct Shared<T>(Arc<(T, Arc<RawValue>)>);
+pub struct Shared<T>(Arc<(T, Box<str>)>);
 
 impl<T: Serialize> Shared<T> {
     pub fn new(part: T) -> Self {
-        let json = json(&part);
-        Self(Arc::new((part, json)))
+        // As for a whole alert: this cannot fail.
+        let json = escape::json(&part).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        Self(Arc::new((part, json.unwrap_or_else(|| "null".to_owned()).into_boxed_str())))
+    }
+}
+
+impl<T> Shared<T> {
+    /// The part in the very bytes that alerts have for it.
+    pub fn json(&self) -> &str {
+        &self.0.1
     }
 }
 
@@ -259,22 +263,16 @@ impl<T> Deref for Shared<T> {
     }
 }
 
-impl<T> Serialize for Shared<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.1.serialize(serializer)
-    }
-}
-
 /// Parts that are remembered of each kind. Full: all are forgotten, and written again.
 pub const REMEMBERED_MAX: usize = 64;
 
 /// The latest parts, by name, with what each was made from.
 #[derive(Debug)]
-pub struct Remembered<Key, From, Part>(HashMap<Key, (Arc<From>, Shared<Part>)>);
+pub struct Remembered<Key, From, Part>(Map<Key, (Arc<From>, Shared<Part>)>);
 
 impl<Key, From, Part> Default for Remembered<Key, From, Part> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(Map::default())
     }
 }
 
@@ -292,19 +290,6 @@ impl<Key: Eq + Hash, From: PartialEq, Part: Serialize> Remembered<Key, From, Par
         }
         self.0.insert(key, (Arc::clone(from), part.clone()));
         part
-    }
-}
-
-/// A moment, and its JSON: every later alert of its story tells it again.
-#[derive(Debug, Clone)]
-pub struct Told {
-    pub moment: Moment,
-    pub json: Arc<RawValue>,
-}
-
-impl Serialize for Told {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.json.serialize(serializer)
     }
 }
 
@@ -409,13 +394,6 @@ pub fn exact<'a>(text: &'a str, base64: Option<&str>) -> Cow<'a, [u8]> {
         Some(bytes) => Cow::Owned(bytes),
         None => Cow::Borrowed(text.as_bytes()),
     }
-}
-
-/// A part of alerts in the very bytes that they have for it.
-pub fn json(part: &impl Serialize) -> Arc<RawValue> {
-    // As for a whole alert: this cannot fail.
-    let text = escape::json(part).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned()).into()
 }
 
 /// RFC 3339 in UTC with nanoseconds. What no calendar holds becomes the nearest that one does.

@@ -30,9 +30,14 @@ pub fn terminal(bytes: &[u8]) -> String {
 /// Serialises `value` as JSON whose strings hold nothing that deceives: it is written as `\uNNNN`, the same value, safe
 /// to look at. (Control characters are escaped by every JSON writer but for DEL and C1.)
 pub fn json<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(4096);
-    value.serialize(&mut Serializer::with_formatter(&mut out, SafeStrings))?;
+    let mut out = Vec::with_capacity(128);
+    json_behind(&mut out, value)?;
     Ok(out)
+}
+
+/// [`json`], behind what is there already.
+pub fn json_behind<T: Serialize>(out: &mut Vec<u8>, value: &T) -> serde_json::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(out, SafeStrings))
 }
 
 struct SafeStrings;
@@ -40,8 +45,8 @@ struct SafeStrings;
 impl Formatter for SafeStrings {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
-        // Almost all text is plain: one look at its bytes. (Every character that deceives is longer than one of them.)
-        if rest.is_ascii() && !rest.as_bytes().contains(&0x7f) {
+        // Almost all text is plain, and short: one look at its bytes. (Every character that deceives is longer than one.)
+        if rest.bytes().fold(true, |plain, byte| plain & (byte < 0x7f)) {
             return CompactFormatter.write_string_fragment(writer, rest);
         }
         while let Some(at) = rest.find(|character| character == '\u{7f}' || deceives(character)) {

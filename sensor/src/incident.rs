@@ -3,7 +3,7 @@
 //! A line is due when an incident opens, when its severity rises, at each deny or kill, at counts 10, 100, 1000 …, and
 //! after a minute with a new count. Nothing is folded without its count. Knows nothing of rules, alerts or sinks.
 
-use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use crate::event::{Act, ActKind, Action, Destination, EventKind, Family, InodeKey, Loss, Model, Severity, TaskKey};
+use crate::table::Map;
 
 /// Incidents that are open at the same time. Full: the sixteenth that was quiet for longest gives way.
 pub const INCIDENTS_MAX: usize = 4096;
@@ -22,6 +23,11 @@ pub const ACTS_PER_INCIDENT_MAX: usize = 8;
 pub const REPEAT_AFTER_NS: u64 = 60 * 1_000_000_000;
 /// An incident that nothing was added to for so long is over, ns; what comes later is a new one.
 pub const QUIET_NS_MAX: u64 = 3600 * 1_000_000_000;
+/// How often those that are over are looked for, ns.
+pub const SWEEP_EVERY_NS: u64 = 60 * 1_000_000_000;
+
+/// Length of an incident's id: 128 bits in hexadecimal.
+const ID_BYTES: usize = 32;
 
 /// What an incident is about, beside origin and rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -154,12 +160,15 @@ struct Incident {
 /// Open incidents.
 #[derive(Debug, Default)]
 pub struct Incidents {
-    open: HashMap<Key, Incident>,
-    per_origin_rule: HashMap<(Option<TaskKey>, Arc<str>), u32>,
+    open: Map<Key, Incident>,
+    per_origin_rule: Map<(Option<TaskKey>, Arc<str>), u32>,
     /// Makes ids differ between hosts and boots.
     salt: u128,
     turn: u64,
     evicted: u64,
+    swept_ns: u64,
+    /// Before then no new count has to be told.
+    repeats_due_ns: u64,
 }
 
 impl Incidents {
@@ -199,6 +208,8 @@ impl Incidents {
             || now_ns.saturating_sub(incident.told_ns) >= REPEAT_AFTER_NS;
         if due {
             lines.push(incident.line(&key, false, now_ns));
+        } else {
+            self.repeats_due_ns = self.repeats_due_ns.min(incident.told_ns.saturating_add(REPEAT_AFTER_NS));
         }
         lines
     }
@@ -242,12 +253,21 @@ impl Incidents {
     /// What has waited long enough: new counts; incidents that are over are forgotten.
     pub fn tick(&mut self, now_ns: u64) -> Vec<Line> {
         let mut lines = Vec::new();
-        for (key, incident) in &mut self.open {
-            if incident.count > incident.told_count && now_ns.saturating_sub(incident.told_ns) >= REPEAT_AFTER_NS {
-                lines.push(incident.line(key, false, now_ns));
+        if now_ns >= self.repeats_due_ns {
+            self.repeats_due_ns = u64::MAX;
+            for (key, incident) in self.open.iter_mut().filter(|(_, incident)| incident.count > incident.told_count) {
+                let due_ns = incident.told_ns.saturating_add(REPEAT_AFTER_NS);
+                if now_ns >= due_ns {
+                    lines.push(incident.line(key, false, now_ns));
+                } else {
+                    self.repeats_due_ns = self.repeats_due_ns.min(due_ns);
+                }
             }
         }
-        self.remove(|incident| now_ns.saturating_sub(incident.last_seen_ns) >= QUIET_NS_MAX);
+        if now_ns.saturating_sub(self.swept_ns) >= SWEEP_EVERY_NS {
+            self.swept_ns = now_ns;
+            self.remove(|incident| now_ns.saturating_sub(incident.last_seen_ns) >= QUIET_NS_MAX);
+        }
         lines
     }
 
@@ -340,7 +360,10 @@ impl Incidents {
     /// tells this run of the sensor from others, and the turn, which tells incidents of one run apart.
     fn id_of(&self, time_unix_ns: i128) -> String {
         let own = (time_unix_ns as u128 & u128::from(u64::MAX)) << 64 | u128::from(self.turn);
-        format!("{:032x}", self.salt ^ own)
+        let mut id = String::with_capacity(ID_BYTES);
+        // Writing to a String cannot fail.
+        let _ = write!(id, "{:032x}", self.salt ^ own);
+        id
     }
 }
 
@@ -349,8 +372,10 @@ impl Incident {
         self.lines += 1;
         self.told_count = self.count;
         self.told_ns = now_ns;
+        let mut id = String::with_capacity(ID_BYTES + 4);
+        let _ = write!(id, "{}-{}", self.id, self.lines);
         Line {
-            id: format!("{}-{}", self.id, self.lines),
+            id,
             incident_id: self.id.clone(),
             origin: key.origin,
             rule: Arc::clone(&key.rule),

@@ -1,13 +1,11 @@
 //! From act to alert: the policy judges, incidents fold, the timeline tells the story, and what is due becomes an
 //! [`Alert`]. Pure and synchronous; clocks are arguments.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::alert::{
-    self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program, Remembered,
-    Shared, Told,
+    self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program, Remembered, Shared,
 };
 use crate::event::{
     Act, ActKind, Action, Basis, Bytes, Deed, Destination, EventKind, Family, Lineage, Loss, Model, Proto, TaskKey,
@@ -15,7 +13,8 @@ use crate::event::{
 };
 use crate::incident::{self, Incidents, Key, Line, Object, Sighting, Subject};
 use crate::policy::{Judgement, Notice, Policy, rule};
-use crate::timeline::{MOMENT_ARGV_MAX, MOMENT_TEXT_BYTES_MAX, Story, Timelines, What};
+use crate::table::Set;
+use crate::timeline::{self, MOMENT_ARGV_MAX, MOMENT_TEXT_BYTES_MAX, Story, Timelines, What};
 use crate::waiting::WaitingRoom;
 
 /// Acts that made no alert and wait for the verdict of their model.
@@ -41,7 +40,7 @@ pub struct Judge {
     /// Acts that gave way in `waiting` since they were reported last.
     waiting_evicted: u64,
     /// Notices that were given.
-    noticed: HashSet<Notice>,
+    noticed: Set<Notice>,
 }
 
 impl Judge {
@@ -58,7 +57,7 @@ impl Judge {
             timelines: Timelines::default(),
             waiting: WaitingRoom::new(WAITING_MAX),
             waiting_evicted: 0,
-            noticed: HashSet::new(),
+            noticed: Set::default(),
         }
     }
 
@@ -109,7 +108,7 @@ impl Judge {
     /// Something wasn't seen.
     pub fn loss(&mut self, loss: Loss, now_ns: u64) -> Vec<Alert> {
         let lines = self.see_loss(&loss, now_ns);
-        lines.iter().map(|line| self.alert(line)).collect()
+        lines.into_iter().map(|line| self.alert(line)).collect()
     }
 
     /// What time alone makes due: counts after a minute. Call it about once a second. `now_unix_ns`: wall clock.
@@ -124,7 +123,7 @@ impl Judge {
     /// The counts that no line has told: at the end of the program.
     pub fn drain(&mut self, now_ns: u64) -> Vec<Alert> {
         let lines = self.incidents.drain(now_ns);
-        lines.iter().map(|line| self.alert(line)).collect()
+        lines.into_iter().map(|line| self.alert(line)).collect()
     }
 
     /// What the operator should know about the rules (exceptions that are over), each once; for the log. Ask at the
@@ -194,10 +193,10 @@ impl Judge {
                 lines.extend(self.see_loss(&Loss { time_unix_ns, reason, cgroup: None, count }, now_ns));
             }
         }
-        lines.iter().map(|line| self.alert(line)).collect()
+        lines.into_iter().map(|line| self.alert(line)).collect()
     }
 
-    fn alert(&mut self, line: &Line) -> Alert {
+    fn alert(&mut self, line: Line) -> Alert {
         let (event, process, model) = match &line.subject {
             Subject::Act { act, decides } => self.parts(act, *decides),
             Subject::Loss { reason, cgroup } => {
@@ -211,26 +210,25 @@ impl Judge {
             Subject::Loss { .. } => (line.last_seen_unix_ns, None),
         };
         let story = line.origin.and_then(|origin| self.timelines.story(origin));
+        let time = alert::time(time_unix_ns);
+        // Most lines are about one act.
+        let same_or_own = |unix_ns: i128| if unix_ns == time_unix_ns { time.clone() } else { alert::time(unix_ns) };
+        let (first_seen, last_seen) = (same_or_own(line.first_seen_unix_ns), same_or_own(line.last_seen_unix_ns));
         Alert {
             schema: alert::SCHEMA,
-            id: line.id.clone(),
-            time: alert::time(time_unix_ns),
+            time,
             severity: line.severity,
-            rule: self.rule(line),
+            rule: self.rule(&line),
             action: line.action,
             update: line.update.then_some(true),
             event,
             process,
             model,
             models_omitted,
-            container: None,
-            k8s: None,
-            incident: alert::Incident {
-                id: line.incident_id.clone(),
-                count: line.count,
-                first_seen: alert::time(line.first_seen_unix_ns),
-                last_seen: alert::time(line.last_seen_unix_ns),
-            },
+            container: (),
+            k8s: (),
+            id: line.id,
+            incident: alert::Incident { id: line.incident_id, count: line.count, first_seen, last_seen },
             timeline: story.map(moments).unwrap_or_default(),
             timeline_omitted: story.map(|story| story.omitted).filter(|omitted| *omitted > 0),
             host: self.host.clone(),
@@ -369,48 +367,43 @@ fn network(to: &Destination, peer: Option<SocketAddr>, bytes: Option<u64>) -> De
     }
 }
 
-fn moments(story: &Story) -> Vec<Told> {
-    story
-        .moments
-        .iter()
-        .map(|moment| {
-            let ns = i128::from(moment.boottime_ns) - i128::from(story.first_load_ns);
-            let (kind, detail) = match &moment.what {
-                What::Load { model, .. } => {
-                    let (path, path_b64) = alert::text(&model.path);
-                    (EventKind::ModelOpen, MomentDetail::Load { path, path_b64, verdict: model.verdict })
-                }
-                What::Exec { exe, argv, cut } => (EventKind::Exec, exec_moment(exe, argv, *cut)),
-                What::Network { kind, proto, ip, port, peer } => {
-                    (*kind, network_moment(*proto, *ip, *port, *peer, None))
-                }
-                What::Egress { proto, ip, port, bytes } => {
-                    (EventKind::Egress, network_moment(*proto, *ip, *port, None, Some(*bytes)))
-                }
-                What::Unix { path } => {
-                    let (path, path_b64) = alert::text(path);
-                    (EventKind::Unix, MomentDetail::Unix { path, path_b64 })
-                }
-                What::File { path, access } => {
-                    let (path, path_b64) = alert::text(path);
-                    (EventKind::File, MomentDetail::File { path, path_b64, access: *access })
-                }
-                What::System { kind, op, path, target } => {
-                    let (path, path_b64) = alert::some_text(path);
-                    (*kind, MomentDetail::System { op, path, path_b64, target_pid: *target })
-                }
-            };
-            let told = Moment {
-                t_ms: i64::try_from(ns.div_euclid(1_000_000)).unwrap_or(i64::MAX),
-                kind,
-                pid: moment.pid,
-                count: (moment.count > 1).then_some(moment.count),
-                detail,
-            };
-            let json = moment.json.get_or_write(|| alert::json(&told));
-            Told { moment: told, json }
-        })
-        .collect()
+fn moments(story: &Story) -> Vec<Shared<Moment>> {
+    let tell = |moment: &timeline::Moment| moment.told.get_or_tell(|| tell(moment, story.first_load_ns));
+    story.moments.iter().map(tell).collect()
+}
+
+fn tell(moment: &timeline::Moment, first_load_ns: u64) -> Moment {
+    let (kind, detail) = match &moment.what {
+        What::Load { model, .. } => {
+            let (path, path_b64) = alert::text(&model.path);
+            (EventKind::ModelOpen, MomentDetail::Load { path, path_b64, verdict: model.verdict })
+        }
+        What::Exec { exe, argv, cut } => (EventKind::Exec, exec_moment(exe, argv, *cut)),
+        What::Network { kind, proto, ip, port, peer } => (*kind, network_moment(*proto, *ip, *port, *peer, None)),
+        What::Egress { proto, ip, port, bytes } => {
+            (EventKind::Egress, network_moment(*proto, *ip, *port, None, Some(*bytes)))
+        }
+        What::Unix { path } => {
+            let (path, path_b64) = alert::text(path);
+            (EventKind::Unix, MomentDetail::Unix { path, path_b64 })
+        }
+        What::File { path, access } => {
+            let (path, path_b64) = alert::text(path);
+            (EventKind::File, MomentDetail::File { path, path_b64, access: *access })
+        }
+        What::System { kind, op, path, target } => {
+            let (path, path_b64) = alert::some_text(path);
+            (*kind, MomentDetail::System { op, path, path_b64, target_pid: *target })
+        }
+    };
+    let ns = i128::from(moment.boottime_ns) - i128::from(first_load_ns);
+    Moment {
+        t_ms: i64::try_from(ns.div_euclid(1_000_000)).unwrap_or(i64::MAX),
+        kind,
+        pid: moment.pid,
+        count: (moment.count > 1).then_some(moment.count),
+        detail,
+    }
 }
 
 fn network_moment(

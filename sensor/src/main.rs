@@ -18,6 +18,7 @@ mod open;
 mod policy;
 mod report;
 mod sink;
+mod table;
 mod timeline;
 mod waiting;
 mod walk;

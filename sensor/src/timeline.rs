@@ -3,22 +3,23 @@
 //! Bounded: the first moments and the latest are kept, what gave way is counted.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
+use crate::alert::{self, Shared};
 use crate::event::{Access, Act, ActKind, Artifact, Bytes, Deed, Destination, EventKind, Model, Proto, TaskKey};
+use crate::table::Map;
 
 /// Loads that are told at the same time.
 pub const STORIES_MAX: usize = 1024;
-/// Moments of one story.
-pub const MOMENTS_MAX: usize = 48;
+/// Moments of one story: an alert with all of them is a line of about 4 KiB, which every log shipper takes.
+pub const MOMENTS_MAX: usize = 32;
 /// Of them, the first ones that never give way.
-pub const MOMENTS_FIRST: usize = 16;
+pub const MOMENTS_FIRST: usize = 12;
 /// Bytes of one text in a moment; an alert's own event has the whole.
 pub const MOMENT_TEXT_BYTES_MAX: usize = 256;
+/// How often stories that are over are looked for, ns.
+const FORGET_EVERY_NS: u64 = 60 * 1_000_000_000;
 /// Arguments of a moment.
 pub const MOMENT_ARGV_MAX: usize = 16;
 
@@ -30,28 +31,29 @@ pub struct Moment {
     pub what: What,
     /// Times that the same happened; later ones are folded into the first.
     pub count: u64,
-    /// As alerts write it, once one has and until it changes.
-    pub json: Json,
+    /// Until it changes.
+    pub told: Told,
 }
 
-/// What a moment is in JSON. No part of what it is.
+/// A moment as alerts tell it, once one has. No part of what it is.
 #[derive(Debug, Clone, Default)]
-pub struct Json(OnceCell<Arc<RawValue>>);
+pub struct Told(OnceCell<Shared<alert::Moment>>);
 
-impl Json {
-    /// What was written before, or what `write` writes now.
-    pub fn get_or_write(&self, write: impl FnOnce() -> Arc<RawValue>) -> Arc<RawValue> {
-        Arc::clone(self.0.get_or_init(write))
+impl Told {
+    /// What was told before, or what `tell` says now.
+    #[inline]
+    pub fn get_or_tell(&self, tell: impl FnOnce() -> alert::Moment) -> Shared<alert::Moment> {
+        self.0.get_or_init(|| Shared::new(tell())).clone()
     }
 }
 
-impl PartialEq for Json {
+impl PartialEq for Told {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Json {}
+impl Eq for Told {}
 
 /// What happened, in little.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,10 +122,11 @@ pub struct Story {
 /// All stories.
 #[derive(Debug, Default)]
 pub struct Timelines {
-    stories: HashMap<TaskKey, Story>,
+    stories: Map<TaskKey, Story>,
     /// Stories that gave way since the last [`Timelines::take_evicted`].
     evicted: u64,
     turn: u64,
+    forgot_ns: u64,
 }
 
 impl Timelines {
@@ -155,7 +158,7 @@ impl Timelines {
                 What::System { kind: *kind, op, path: little(path), target: *target }
             }
         };
-        story.add(Moment { boottime_ns: act.time_boottime_ns, pid, what, count: act.times, json: Json::default() });
+        story.add(Moment { boottime_ns: act.time_boottime_ns, pid, what, count: act.times, told: Told::default() });
     }
 
     /// The story of `origin` so far.
@@ -171,14 +174,18 @@ impl Timelines {
                     && *sight == model.sight
                 {
                     *known = Arc::clone(model);
-                    moment.json = Json::default();
+                    moment.told = Told::default();
                 }
             }
         }
     }
 
-    /// Forgets stories that nothing was added to since `before_ns`.
+    /// Forgets stories that nothing was added to since `before_ns`; looks for them once in [`FORGET_EVERY_NS`].
     pub fn forget(&mut self, before_ns: u64) {
+        if before_ns.saturating_sub(self.forgot_ns) < FORGET_EVERY_NS {
+            return;
+        }
+        self.forgot_ns = before_ns;
         self.stories.retain(|_, story| story.touched_ns >= before_ns);
     }
 
@@ -206,7 +213,7 @@ impl Story {
         if artifact.opener == origin && (self.first_load_ns == 0 || artifact.opened_boottime_ns < self.first_load_ns) {
             self.first_load_ns = artifact.opened_boottime_ns;
             // All of them count from there.
-            self.moments.iter_mut().for_each(|moment| moment.json = Json::default());
+            self.moments.iter_mut().for_each(|moment| moment.told = Told::default());
         }
         let known = self
             .moments
@@ -218,7 +225,7 @@ impl Story {
                     && !Arc::ptr_eq(model, &artifact.model)
                 {
                     *model = Arc::clone(&artifact.model);
-                    moment.json = Json::default();
+                    moment.told = Told::default();
                 }
             }
             None => self.insert(Moment {
@@ -226,7 +233,7 @@ impl Story {
                 pid: artifact.opener.tgid,
                 what: What::Load { sight: artifact.model.sight, model: Arc::clone(&artifact.model) },
                 count: 1,
-                json: Json::default(),
+                told: Told::default(),
             }),
         }
     }
@@ -238,19 +245,19 @@ impl Story {
                 && (*proto, *ip, *port) == (to.proto, to.ip, to.port)
             {
                 *bytes = bytes.saturating_add(more);
-                moment.json = Json::default();
+                moment.told = Told::default();
                 return;
             }
         }
         let what = What::Egress { proto: to.proto, ip: to.ip, port: to.port, bytes: more };
-        self.insert(Moment { boottime_ns, pid, what, count: 1, json: Json::default() });
+        self.insert(Moment { boottime_ns, pid, what, count: 1, told: Told::default() });
     }
 
     fn add(&mut self, moment: Moment) {
         match self.moments.iter_mut().find(|known| known.pid == moment.pid && known.what.is_same(&moment.what)) {
             Some(known) => {
                 known.count = known.count.saturating_add(moment.count);
-                known.json = Json::default();
+                known.told = Told::default();
             }
             None => self.insert(moment),
         }

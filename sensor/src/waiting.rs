@@ -3,8 +3,10 @@
 //! Nobody is looked at in vain: what arrives, what something was said about, and what is due, is asked once each. Where
 //! the room is full, the cgroup that has most in it gives up its oldest, so that a flood hurries its own acts only.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
+
+use crate::table::Map;
 
 /// When a guest has to leave, and its number.
 type Ticket = (u64, u64);
@@ -19,9 +21,11 @@ struct Guest<K, T> {
 /// `K` is what a guest waits to hear of.
 #[derive(Debug)]
 pub struct WaitingRoom<K, T> {
+    /// Who came since the last [`Self::leave`], and may be gone with it: a seat is more work than most stay for.
+    arrived: Vec<(Ticket, Guest<K, T>)>,
     guests: BTreeMap<Ticket, Guest<K, T>>,
-    by_cgroup: HashMap<u64, BTreeSet<Ticket>>,
-    by_topic: HashMap<K, BTreeSet<Ticket>>,
+    by_cgroup: Map<u64, BTreeSet<Ticket>>,
+    by_topic: Map<K, BTreeSet<Ticket>>,
     /// Who may be able to leave.
     stirred: BTreeSet<Ticket>,
     next: u64,
@@ -31,9 +35,10 @@ pub struct WaitingRoom<K, T> {
 impl<K: Eq + Hash + Clone, T> WaitingRoom<K, T> {
     pub fn new(guests_max: usize) -> Self {
         Self {
+            arrived: Vec::new(),
             guests: BTreeMap::new(),
-            by_cgroup: HashMap::new(),
-            by_topic: HashMap::new(),
+            by_cgroup: Map::default(),
+            by_topic: Map::default(),
             stirred: BTreeSet::new(),
             next: 0,
             guests_max,
@@ -41,19 +46,27 @@ impl<K: Eq + Hash + Clone, T> WaitingRoom<K, T> {
     }
 
     pub fn len(&self) -> usize {
-        self.guests.len()
+        self.arrived.len() + self.guests.len()
     }
 
     /// Lets `item` in; it is asked once at the next [`Self::leave`].
     pub fn enter(&mut self, cgroup: u64, deadline_ns: u64, topics: Vec<K>, item: T) {
         self.next += 1;
-        let ticket = (deadline_ns, self.next);
-        self.by_cgroup.entry(cgroup).or_default().insert(ticket);
-        for topic in &topics {
+        self.arrived.push(((deadline_ns, self.next), Guest { cgroup, topics, item }));
+    }
+
+    fn seat(&mut self, ticket: Ticket, guest: Guest<K, T>) {
+        self.by_cgroup.entry(guest.cgroup).or_default().insert(ticket);
+        for topic in &guest.topics {
             self.by_topic.entry(topic.clone()).or_default().insert(ticket);
         }
-        self.stirred.insert(ticket);
-        self.guests.insert(ticket, Guest { cgroup, topics, item });
+        self.guests.insert(ticket, guest);
+    }
+
+    fn seat_all(&mut self) {
+        for (ticket, guest) in std::mem::take(&mut self.arrived) {
+            self.seat(ticket, guest);
+        }
     }
 
     /// Something was said of `topic`.
@@ -76,6 +89,16 @@ impl<K: Eq + Hash + Clone, T> WaitingRoom<K, T> {
                 left.extend(self.remove(ticket));
             }
         }
+        let mut arrived = std::mem::take(&mut self.arrived);
+        for (ticket, guest) in arrived.drain(..) {
+            if can(&guest.item) {
+                left.push(guest.item);
+            } else {
+                self.seat(ticket, guest);
+            }
+        }
+        // Their list is kept: the next will come.
+        self.arrived = arrived;
         left.extend(self.overdue(now_ns));
         left.extend(self.excess());
         left
@@ -83,6 +106,7 @@ impl<K: Eq + Hash + Clone, T> WaitingRoom<K, T> {
 
     /// Those who have to leave by now.
     pub fn overdue(&mut self, now_ns: u64) -> Vec<T> {
+        self.seat_all();
         let mut left = Vec::new();
         while let Some(ticket) = self.guests.keys().next().copied().filter(|(deadline, _)| *deadline <= now_ns) {
             left.extend(self.remove(ticket));
@@ -92,6 +116,7 @@ impl<K: Eq + Hash + Clone, T> WaitingRoom<K, T> {
 
     /// Those who are too many.
     pub fn excess(&mut self) -> Vec<T> {
+        self.seat_all();
         let mut left = Vec::new();
         while self.guests.len() > self.guests_max {
             let crowd = self.by_cgroup.values().max_by_key(|tickets| tickets.len());
@@ -103,6 +128,7 @@ impl<K: Eq + Hash + Clone, T> WaitingRoom<K, T> {
 
     /// The first that `wanted` says yes to, among the latest `guests_max` that wait to hear of `topic`.
     pub fn find_mut(&mut self, topic: &K, guests_max: usize, wanted: impl Fn(&T) -> bool) -> Option<&mut T> {
+        self.seat_all();
         let tickets = self.by_topic.get(topic)?.iter().rev().take(guests_max);
         let ticket = tickets.copied().find(|at| self.guests.get(at).is_some_and(|guest| wanted(&guest.item)))?;
         self.guests.get_mut(&ticket).map(|guest| &mut guest.item)
@@ -110,13 +136,15 @@ impl<K: Eq + Hash + Clone, T> WaitingRoom<K, T> {
 
     /// Takes out all that wait to hear of `topic`.
     pub fn take(&mut self, topic: &K) -> Vec<T> {
+        self.seat_all();
         let tickets = self.by_topic.get(topic).cloned().unwrap_or_default();
         tickets.into_iter().filter_map(|ticket| self.remove(ticket)).collect()
     }
 
     /// When the next guest has to leave, ns.
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        self.guests.first_key_value().map(|((deadline, _), _)| *deadline)
+        let seated = self.guests.first_key_value().map(|((deadline, _), _)| *deadline);
+        self.arrived.iter().map(|((deadline, _), _)| *deadline).chain(seated).min()
     }
 
     fn remove(&mut self, ticket: Ticket) -> Option<T> {
@@ -131,7 +159,7 @@ impl<K: Eq + Hash + Clone, T> WaitingRoom<K, T> {
 }
 
 /// Takes a ticket off a list, and an empty list off the table.
-fn forget<K: Eq + Hash>(lists: &mut HashMap<K, BTreeSet<Ticket>>, key: &K, ticket: Ticket) {
+fn forget<K: Eq + Hash>(lists: &mut Map<K, BTreeSet<Ticket>>, key: &K, ticket: Ticket) {
     if let Some(list) = lists.get_mut(key) {
         list.remove(&ticket);
         if list.is_empty() {

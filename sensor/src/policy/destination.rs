@@ -55,12 +55,35 @@ pub struct Network {
 #[derive(Debug, Clone)]
 pub struct Destinations {
     metadata: Vec<IpAddr>,
-    loopback: Vec<IpNet>,
-    link_local: Vec<IpNet>,
-    private: Vec<IpNet>,
+    loopback: Vec<Range>,
+    link_local: Vec<Range>,
+    private: Vec<Range>,
     known_services: Vec<String>,
     control_sockets: GlobSet,
-    network: Network,
+    cluster: Vec<Range>,
+    resolvers: Vec<IpAddr>,
+}
+
+/// All addresses from one to another, as numbers: a network, of which this is asked for every destination.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    is_v4: bool,
+    first: u128,
+    last: u128,
+}
+
+impl From<IpNet> for Range {
+    fn from(net: IpNet) -> Self {
+        let (is_v4, first) = number(net.network());
+        Self { is_v4, first, last: number(net.broadcast()).1 }
+    }
+}
+
+fn number(ip: IpAddr) -> (bool, u128) {
+    match ip {
+        IpAddr::V4(ip) => (true, ip.to_bits().into()),
+        IpAddr::V6(ip) => (false, ip.to_bits()),
+    }
 }
 
 #[derive(Deserialize)]
@@ -81,11 +104,10 @@ impl Destinations {
     /// What is wrong with the embedded file; a test holds that nothing is.
     pub fn embedded(network: Network) -> Result<Self, String> {
         let file: File = toml::from_str(EMBEDDED).map_err(|error| format!("destinations.toml: {error}"))?;
-        let nets = |texts: Vec<String>| -> Result<Vec<IpNet>, String> {
-            texts
-                .iter()
-                .map(|text| text.parse().map_err(|_| format!("destinations.toml: {text} is no network")))
-                .collect()
+        let nets = |texts: Vec<String>| -> Result<Vec<Range>, String> {
+            let net = |text: &String| text.parse::<IpNet>().map(Range::from);
+            let say = |text: &String| format!("destinations.toml: {text} is no network");
+            texts.iter().map(|text| net(text).map_err(|_| say(text))).collect()
         };
         Ok(Self {
             metadata: file.metadata,
@@ -95,21 +117,24 @@ impl Destinations {
             known_services: file.known_services,
             control_sockets: super::program::paths(&file.control_sockets)
                 .map_err(|error| format!("destinations.toml: {error}"))?,
-            network,
+            cluster: network.cluster.into_iter().map(Range::from).collect(),
+            resolvers: network.resolvers,
         })
     }
 
     /// Class of an address; the first that holds it.
     pub fn class_of(&self, ip: IpAddr) -> Class {
         let ip = embedded_v4(ip);
-        let within = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&ip));
+        let (is_v4, number) = number(ip);
+        let has = |range: &Range| range.is_v4 == is_v4 && range.first <= number && number <= range.last;
+        let within = |ranges: &[Range]| ranges.iter().any(has);
         if self.metadata.contains(&ip) {
             Class::Metadata
         } else if within(&self.loopback) {
             Class::Loopback
         } else if within(&self.link_local) {
             Class::LinkLocal
-        } else if within(&self.network.cluster) {
+        } else if within(&self.cluster) {
             Class::Cluster
         } else if within(&self.private) {
             Class::Private
@@ -125,8 +150,7 @@ impl Destinations {
 
     /// Is this a configured resolver's port 53?
     pub fn is_resolver(&self, destination: &Destination) -> bool {
-        destination.port == Some(DNS_PORT)
-            && destination.ip.is_some_and(|ip| self.network.resolvers.contains(&embedded_v4(ip)))
+        destination.port == Some(DNS_PORT) && destination.ip.is_some_and(|ip| self.resolvers.contains(&embedded_v4(ip)))
     }
 
     /// Does whoever listens at this unix socket act for those who ask it?

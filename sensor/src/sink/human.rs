@@ -106,7 +106,7 @@ impl Page {
 
     fn timeline(&mut self, alert: &Alert) {
         for (i, moment) in alert.timeline.iter().enumerate() {
-            self.row(if i == 0 { "timeline" } else { "" }, &moment_words(&moment.moment));
+            self.row(if i == 0 { "timeline" } else { "" }, &moment_words(moment));
         }
         if let Some(omitted) = alert.timeline_omitted {
             self.row("", &format!("{omitted} more in between"));

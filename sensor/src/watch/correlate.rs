@@ -7,7 +7,7 @@ mod beyond;
 mod known;
 mod words;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sensor_abi::identity::ContentStamp;
@@ -17,8 +17,9 @@ use self::beyond::Beyond;
 use self::known::{Aside, Known, Progress, Sight, is_bad, is_fine, is_kind_unknown, remembered, worth};
 pub use self::words::{Look, Put, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
-use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Model, Process, Role, Verdict};
+use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Lineage, Model, Role, Verdict};
 use crate::hub;
+use crate::table::Map;
 use crate::waiting::WaitingRoom;
 
 /// Models that are remembered; the oldest give way and are looked at again.
@@ -42,7 +43,7 @@ pub struct Pending {
     pub load: Load,
     pub repeats: Repeats,
     /// Who acted, as far as it is known at the act.
-    pub process: Process,
+    pub who: Arc<Lineage>,
 }
 
 /// An act that has waited enough.
@@ -54,7 +55,7 @@ pub struct Ready {
     pub artifacts: Vec<Artifact>,
     pub artifacts_omitted: u32,
     pub repeats: Repeats,
-    pub process: Process,
+    pub who: Arc<Lineage>,
 }
 
 /// Sums for `sensor status`.
@@ -75,10 +76,10 @@ pub struct Sums {
 pub struct Correlator {
     scan_wait_ns: u64,
     /// By file and content: a file that is rewritten is another model.
-    models: HashMap<Sight, Known>,
+    models: Map<Sight, Known>,
     models_order: VecDeque<Sight>,
     next_sight: u64,
-    roles: HashMap<InodeKey, Role>,
+    roles: Map<InodeKey, Role>,
     waiting: WaitingRoom<Sight, Pending>,
     beyond: Beyond,
     /// Models that were taken away by who loaded them after the scanner had found them gone: to be judged again.
@@ -92,10 +93,10 @@ impl Correlator {
     pub fn new(scan_wait_ns: u64) -> Self {
         Self {
             scan_wait_ns,
-            models: HashMap::new(),
+            models: Map::default(),
             models_order: VecDeque::new(),
             next_sight: 0,
-            roles: HashMap::new(),
+            roles: Map::default(),
             waiting: WaitingRoom::new(WAITING_MAX),
             beyond: Beyond::default(),
             unread: Vec::new(),
@@ -454,7 +455,7 @@ impl Correlator {
     }
 
     fn settle(&mut self, pending: Pending) -> Option<Ready> {
-        let Pending { header, kind, load, repeats, process } = pending;
+        let Pending { header, kind, load, repeats, who } = pending;
         let role = self.role(&load);
         let mut artifacts = Vec::with_capacity(load.artifacts.len());
         let (mut before_verdict, mut provisional) = (false, false);
@@ -496,12 +497,12 @@ impl Correlator {
         self.sums.acts += repeats.times;
         self.sums.acts_before_verdict += u64::from(before_verdict);
         self.sums.acts_provisional += u64::from(provisional);
-        Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, repeats, process })
+        Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, repeats, who })
     }
 }
 
 /// Is everything known of an act's files?
-fn is_settled(models: &HashMap<Sight, Known>, pending: &Pending) -> bool {
+fn is_settled(models: &Map<Sight, Known>, pending: &Pending) -> bool {
     pending.load.artifacts.iter().all(|artifact| {
         let known = models.get(&(artifact.inode, artifact.stamp));
         known.is_none_or(|known| known.progress == Progress::Done)

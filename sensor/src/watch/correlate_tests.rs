@@ -3,7 +3,7 @@
 use super::super::record::{Argv, Executable, LoadArtifact};
 use super::known::DESTROYED_NS_MAX;
 use super::*;
-use crate::event::{Destroyed, ModelFinding, TaskKey};
+use crate::event::{Destroyed, Lineage, ModelFinding, Process, TaskKey};
 
 const MODEL: InodeKey = InodeKey { dev: 1, generation: 0, ino: 7 };
 const TASK: TaskKey = TaskKey { tgid: 50, start_boottime_ns: 5 };
@@ -54,7 +54,8 @@ fn act(time_ns: u64) -> Pending {
     };
     let load = Load { exe: MODEL, role: role::LOADER, artifacts: vec![artifact], omitted: 0 };
     let process = Process { key: TASK, start_unix_ns: 0, exe: vec![], argv: vec![], argv_truncated: false, uid: None };
-    Pending { header: header(time_ns), kind: ActKind::ModelOpen, load, repeats: Repeats::once(time_ns), process }
+    let who = Arc::new(Lineage { process, ancestors: vec![], cgroup_id: 1 });
+    Pending { header: header(time_ns), kind: ActKind::ModelOpen, load, repeats: Repeats::once(time_ns), who }
 }
 
 fn judged(verdict: Verdict) -> Word {

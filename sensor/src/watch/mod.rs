@@ -16,7 +16,7 @@ pub mod record;
 mod ring;
 mod sockets;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Executable, Header, Load, LoadArtifact, Open, Record, Repeats};
 use self::ring::Stream;
-use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, Role, TaskKey};
+use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, Role};
 
 /// How often the kernel is asked how many runs it left out: it answers by a file for each program, most of what a second
 /// without events costs.
@@ -111,12 +111,7 @@ struct Joined {
     asks: Vec<Ask>,
     /// Roles that the kernel has to hear.
     roles: Vec<(InodeKey, Role)>,
-    /// What the latest acts say of who did them: acts of one process share it while it stays the same.
-    lineages: HashMap<TaskKey, Arc<Lineage>>,
 }
-
-/// Processes in [`Joined::lineages`]. Full: all are forgotten, which costs memory and nothing else.
-const LINEAGES_MAX: usize = 64;
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -159,7 +154,6 @@ impl Watch {
             deciders,
             asks: Vec::new(),
             roles: Vec::new(),
-            lineages: HashMap::new(),
         };
         let memory = match Memory::open(&keeping.models, kernel.resumed().0) {
             Ok((memory, known)) => {
@@ -196,7 +190,7 @@ impl Watch {
 
     /// The wall clock may have been set since.
     pub fn set_clock(&mut self) {
-        self.joined.processes.boot_unix_ns = ns(ClockId::Realtime) - ns(ClockId::Boottime);
+        self.joined.processes.set_clock(ns(ClockId::Realtime) - ns(ClockId::Boottime));
     }
 
     /// Resolves when the kernel has sent something. Cancel-safe.
@@ -266,7 +260,8 @@ impl Watch {
     pub fn due(&mut self) -> Vec<Act> {
         let Joined { processes, correlator, .. } = &mut self.joined;
         let is_known = |pending: &Pending| {
-            processes.is_known(pending.header.task) && pending.kind.target().is_none_or(|tgid| processes.is_told(tgid))
+            processes.is_known(pending.header.task, pending.header.cgroup)
+                && pending.kind.target().is_none_or(|tgid| processes.is_told(tgid))
         };
         let ready = correlator.due(boottime_ns(), is_known);
         ready.into_iter().map(|ready| self.joined.act(ready)).collect()
@@ -468,52 +463,47 @@ impl Joined {
 
     fn acted(&mut self, header: Header, load: Load, kind: ActKind, repeats: Repeats) {
         self.processes.seen(&header);
-        let wanted = self.processes.ask(header.task);
+        let wanted = self.processes.ask(header.task, header.cgroup);
         if !wanted.is_empty() {
             self.asks.push(Ask::Processes { cgroup: header.cgroup, pids: wanted });
         }
         // Who it is now: it may run another program by the time that the act leaves.
-        let process = self.processes.show(header.task);
+        let who = self.processes.lineage(header.task, header.cgroup);
         let now_ns = header.time_ns;
-        let looks = self.correlator.acted(Pending { header, kind, load, repeats, process }, now_ns);
+        let looks = self.correlator.acted(Pending { header, kind, load, repeats, who }, now_ns);
         self.asks.extend(looks.into_iter().map(|look| Ask::Look(Wanted::Urgent(look))));
     }
 
     fn act(&mut self, ready: Ready) -> Act {
-        let Ready { header, mut kind, mut role, mut artifacts, artifacts_omitted, repeats, mut process } = ready;
+        let Ready { header, mut kind, mut role, mut artifacts, artifacts_omitted, repeats, who } = ready;
         if let ActKind::System(deed) = &mut kind {
-            let is_peer = deed.target.is_some_and(|tgid| self.processes.is_peer(&process, tgid));
+            let is_peer = deed.target.is_some_and(|tgid| self.processes.is_peer(&who.process, tgid));
             deed.peer = is_peer && deed.op != "attach";
         }
         if self.processes.were_only_read(&mut artifacts) {
             role = Role::Reader;
         }
-        let Lineage { process: latest, ancestors, cgroup_id } = self.processes.lineage(header.task, header.cgroup);
-        if process.exe.is_empty() || (process.argv.is_empty() && process.exe == latest.exe) {
-            process = latest;
-        }
         Act {
-            time_unix_ns: self.processes.boot_unix_ns + i128::from(repeats.last_ns),
+            time_unix_ns: self.processes.boot_unix_ns() + i128::from(repeats.last_ns),
             time_boottime_ns: repeats.last_ns,
             times: repeats.times,
             kind,
             role,
-            lineage: self.shared(Lineage { process, ancestors, cgroup_id }),
+            lineage: self.lineage(&header, who),
             artifacts,
             artifacts_omitted,
         }
     }
 
-    fn shared(&mut self, lineage: Lineage) -> Arc<Lineage> {
-        let key = lineage.process.key;
-        if let Some(known) = self.lineages.get(&key).filter(|known| ***known == lineage) {
-            return Arc::clone(known);
+    /// The process as it was when it acted, where that is known, and the latest word on those above it.
+    fn lineage(&mut self, header: &Header, then: Arc<Lineage>) -> Arc<Lineage> {
+        let latest = self.processes.lineage(header.task, header.cgroup);
+        let (process, now) = (&then.process, &latest.process);
+        let unknown = process.exe.is_empty() || (process.argv.is_empty() && process.exe == now.exe);
+        if unknown || process == now {
+            return latest;
         }
-        if self.lineages.len() >= LINEAGES_MAX {
-            self.lineages.clear();
-        }
-        let lineage = Arc::new(lineage);
-        self.lineages.insert(key, Arc::clone(&lineage));
-        lineage
+        let (process, ancestors) = (process.clone(), latest.ancestors.clone());
+        Arc::new(Lineage { process, ancestors, cgroup_id: latest.cgroup_id })
     }
 }

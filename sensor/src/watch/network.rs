@@ -1,11 +1,12 @@
 //! Where sockets lead, and what is remembered of them: which names resolvers gave for which addresses, whose connections
 //! carry bytes away, and how many went where.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use super::record::{Header, Load, Net};
 use crate::event::{Destination, Family, Proto, TaskKey};
+use crate::table::Map;
 
 /// Addresses whose name is remembered.
 const NAMES_MAX: usize = 4_096;
@@ -25,14 +26,14 @@ const EGRESS_FIRST_BYTES: u64 = 1 << 20;
 /// A table whose oldest entries give way.
 #[derive(Debug)]
 struct Bounded<K, V> {
-    entries: HashMap<K, V>,
+    entries: Map<K, V>,
     order: VecDeque<K>,
     max: usize,
 }
 
 impl<K: Copy + Eq + std::hash::Hash, V> Bounded<K, V> {
     fn new(max: usize) -> Self {
-        Self { entries: HashMap::new(), order: VecDeque::new(), max }
+        Self { entries: Map::default(), order: VecDeque::new(), max }
     }
 
     fn insert(&mut self, key: K, value: V) {
@@ -111,7 +112,7 @@ pub struct Network {
     names: Bounded<(u64, IpAddr), Named>,
     asking: Bounded<u64, u64>,
     flows: Bounded<FlowKey, Flow>,
-    counted: HashMap<Way, u64>,
+    counted: Map<Way, u64>,
     bytes: u64,
 }
 
@@ -122,7 +123,7 @@ impl Network {
             names: Bounded::new(NAMES_MAX),
             asking: Bounded::new(ASKING_MAX),
             flows: Bounded::new(FLOWS_MAX),
-            counted: HashMap::new(),
+            counted: Map::default(),
             bytes: 0,
         }
     }

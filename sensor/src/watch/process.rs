@@ -3,12 +3,17 @@
 //! Filled by the kernel's records; what happened before the sensor started, and programs that carry no load, come from
 //! the process worker's reading of /proc. Never reads /proc itself: that can block for ever.
 
-use std::collections::{HashMap, VecDeque};
+mod view;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use sensor_abi::record::UNKNOWN_UID;
 
+use self::view::{View, Views};
 use super::record::{Argv, Header};
 use crate::event::{Artifact, Bytes, Lineage, Process, TaskKey};
+use crate::table::Map;
 
 /// Processes that are remembered; the oldest entries give way.
 const ENTRIES_MAX: usize = 16_384;
@@ -75,20 +80,38 @@ pub struct Told {
 /// The table.
 #[derive(Debug, Default)]
 pub struct Processes {
-    entries: HashMap<Id, Entry>,
+    entries: Map<Id, Entry>,
     order: VecDeque<Id>,
     /// Those of `order` that ended, in the order of their ends.
     gone: VecDeque<Id>,
     /// The process that last started under a pid.
-    latest: HashMap<u32, TaskKey>,
+    latest: Map<u32, TaskKey>,
     text_bytes: usize,
     /// Wall clock minus boot clock, ns.
-    pub boot_unix_ns: i128,
+    boot_unix_ns: i128,
+    views: Views,
 }
 
+/// Two looks at two clocks are never at the same time: less than this is no news, ns.
+const CLOCK_STEP_NS: u128 = 10_000;
+
 impl Processes {
+    /// Wall clock minus boot clock, ns.
+    pub fn boot_unix_ns(&self) -> i128 {
+        self.boot_unix_ns
+    }
+
+    /// It may have been set since.
+    pub fn set_clock(&mut self, boot_unix_ns: i128) {
+        if self.boot_unix_ns.abs_diff(boot_unix_ns) >= CLOCK_STEP_NS {
+            self.boot_unix_ns = boot_unix_ns;
+            self.views.changed();
+        }
+    }
+
     /// The acting process runs `exe` with `argv`.
     pub fn runs(&mut self, header: &Header, exe: &[u8], argv: &Argv) {
+        self.views.changed();
         let entry = self.entry(header.task);
         entry.parent.get_or_insert(header.parent);
         entry.uid = Some(header.uid).filter(|uid| *uid != UNKNOWN_UID).or(entry.uid);
@@ -110,13 +133,20 @@ impl Processes {
     /// The acting process was seen.
     pub fn seen(&mut self, header: &Header) {
         let entry = self.entry(header.task);
-        entry.parent.get_or_insert(header.parent);
-        entry.uid = Some(header.uid).filter(|uid| *uid != UNKNOWN_UID).or(entry.uid);
+        let uid = Some(header.uid).filter(|uid| *uid != UNKNOWN_UID).or(entry.uid);
+        if entry.parent.is_none() || entry.uid != uid {
+            entry.parent.get_or_insert(header.parent);
+            entry.uid = uid;
+            self.views.changed();
+        }
     }
 
     /// `header.task` made `child`, which runs the same program until it says otherwise.
     pub fn forked(&mut self, header: &Header, child: TaskKey) {
         self.seen(header);
+        if self.entries.contains_key(&Id::from(child)) {
+            self.views.changed();
+        }
         let parent = self.entry(header.task).clone();
         let entry = self.entry(child);
         let before = text_len(entry);
@@ -134,6 +164,7 @@ impl Processes {
         let before = text_len(entry);
         *entry = Entry { key: entry.key, parent: entry.parent, uid: entry.uid, ..unknown(header.task) };
         let after = text_len(entry);
+        self.views.changed();
         self.account(before, after);
     }
 
@@ -153,10 +184,12 @@ impl Processes {
             self.entry(*ancestor);
             below = *ancestor;
         }
+        self.views.changed();
     }
 
     /// What /proc says. The kernel's word is newer where there is one.
     pub fn told(&mut self, told: Told) {
+        self.views.changed();
         let key = TaskKey { tgid: told.tgid, start_boottime_ns: told.start_ticks * TICK_NS };
         let parent = self.latest.get(&told.parent_tgid).copied();
         let entry = self.entry(key);
@@ -182,6 +215,7 @@ impl Processes {
     /// The process runs a script that is called like one that reads files for a living: it has to be asked whose the
     /// script is, and what it does waits for that.
     pub fn may_be_reader(&mut self, task: TaskKey) {
+        self.views.changed();
         let entry = self.entry(task);
         if entry.script == Script::No {
             entry.script = Script::Perhaps;
@@ -208,11 +242,15 @@ impl Processes {
     pub fn gone(&mut self, tgid: u32) {
         if let Some(key) = self.latest.get(&tgid).copied() {
             self.entry(key).told = true;
+            self.views.changed();
         }
     }
 
     /// Processes in the chain of `task` that nobody has been asked about.
-    pub fn ask(&mut self, task: TaskKey) -> Vec<u32> {
+    pub fn ask(&mut self, task: TaskKey, cgroup: u64) -> Vec<u32> {
+        if self.views.get(task, cgroup).is_some_and(|view| view.is_known) {
+            return Vec::new();
+        }
         let mut wanted = Vec::new();
         for id in self.chain(task) {
             // An ancestor that was forgotten meanwhile is asked for again.
@@ -221,6 +259,10 @@ impl Processes {
                 entry.asked = true;
                 wanted.push(id.tgid);
             }
+        }
+        if !wanted.is_empty() {
+            // Some of them may have had no entry.
+            self.views.changed();
         }
         wanted
     }
@@ -237,7 +279,9 @@ impl Processes {
             return None;
         }
         entry.told = false;
-        (!std::mem::replace(&mut entry.asked, true)).then_some(tgid)
+        let is_first = !std::mem::replace(&mut entry.asked, true);
+        self.views.changed();
+        is_first.then_some(tgid)
     }
 
     /// Is everything known of the process that last started under `tgid` that can be?
@@ -255,23 +299,30 @@ impl Processes {
     }
 
     /// Is everything known of the chain of `task` that can be?
-    pub fn is_known(&self, task: TaskKey) -> bool {
-        self.chain(task).iter().all(|id| self.entries.get(id).is_none_or(|entry| entry.told))
+    pub fn is_known(&self, task: TaskKey, cgroup: u64) -> bool {
+        let view = self.views.get(task, cgroup);
+        view.map_or_else(|| self.is_chain_told(&self.chain(task)), |view| view.is_known)
+    }
+
+    fn is_chain_told(&self, chain: &[Id]) -> bool {
+        chain.iter().all(|id| self.entries.get(id).is_none_or(|entry| entry.told))
     }
 
     /// The process and its ancestors as an alert shows them.
-    pub fn lineage(&self, task: TaskKey, cgroup_id: u64) -> Lineage {
-        let above = self.chain(task).into_iter().skip(1);
-        let ancestors = above.filter_map(|id| self.entries.get(&id)).map(|entry| shorten(self.shown(entry))).collect();
-        Lineage { process: self.show(task), ancestors, cgroup_id }
-    }
-
-    /// The process as an alert shows it.
-    pub fn show(&self, task: TaskKey) -> Process {
-        match self.entries.get(&Id::from(task)) {
+    pub fn lineage(&mut self, task: TaskKey, cgroup_id: u64) -> Arc<Lineage> {
+        if let Some(view) = self.views.get(task, cgroup_id) {
+            return Arc::clone(&view.lineage);
+        }
+        let chain = self.chain(task);
+        let above = chain.iter().skip(1).filter_map(|id| self.entries.get(id));
+        let ancestors = above.map(|entry| shorten(self.shown(entry))).collect();
+        let process = match self.entries.get(&Id::from(task)) {
             Some(entry) => self.shown(entry),
             None => self.shown(&unknown(task)),
-        }
+        };
+        let lineage = Arc::new(Lineage { process, ancestors, cgroup_id });
+        let view = View { lineage, is_known: self.is_chain_told(&chain) };
+        self.views.keep(task, view).lineage
     }
 
     fn shown(&self, entry: &Entry) -> Process {
@@ -325,6 +376,7 @@ impl Processes {
         if entry.key.start_boottime_ns.is_multiple_of(TICK_NS) && !key.start_boottime_ns.is_multiple_of(TICK_NS) {
             // The kernel's start is the more precise one.
             entry.key = key;
+            self.views.changed();
         }
         let latest = self.latest.entry(key.tgid).or_insert(key);
         if latest.start_boottime_ns < key.start_boottime_ns {
@@ -421,7 +473,7 @@ mod tests {
             script_is_roots: false,
         });
         assert_eq!(processes.lineage(child, 1).process.argv.len(), 2);
-        assert_eq!(processes.ask(child), [51, 1], "and it is asked for itself");
+        assert_eq!(processes.ask(child, 1), [51, 1], "and it is asked for itself");
     }
 
     #[test]
@@ -430,7 +482,7 @@ mod tests {
         let (python, child) = (key(50, 5_000_000_007), key(51, 6_000_000_009));
         processes.runs(&header(python, key(1, 0)), b"/usr/bin/python3", &argv(&["python3", "x.py"]));
         processes.forked(&header(python, key(1, 0)), child);
-        let loader = processes.show(python);
+        let loader = processes.lineage(python, 1).process.clone();
         assert!(processes.is_peer(&loader, 50));
         assert!(!processes.is_peer(&loader, 51), "it may run something else by now");
         assert!(processes.is_told(51));
@@ -460,7 +512,7 @@ mod tests {
         let mut processes = Processes::default();
         let python = key(50, 5_000_000_007);
         processes.runs(&header(python, key(1, 0)), b"/usr/bin/python3", &argv(&["python3", "x.py"]));
-        let loader = processes.show(python);
+        let loader = processes.lineage(python, 1).process.clone();
         assert_eq!((processes.doubt(77), processes.doubt(77)), (Some(77), None));
         assert!(!processes.is_told(77) && !processes.is_peer(&loader, 77));
         let (exe, argv) = (b"/usr/bin/python3".to_vec(), argv(&["python3"]));
@@ -477,10 +529,11 @@ mod tests {
         let mut processes = Processes::default();
         let python = key(50, 5_000_000_007);
         processes.runs(&header(python, key(40, 0)), b"/usr/bin/python3", &argv(&["python3", "x.py"]));
-        assert!(processes.is_known(python) || processes.ask(python) == [40]);
+        assert!(processes.is_known(python, 1) || processes.ask(python, 1) == [40]);
         processes.changed(&header(python, key(40, 0)));
-        assert!(processes.show(python).exe.is_empty() && processes.show(python).argv.is_empty());
-        assert!(processes.ask(python).contains(&50));
+        let lineage = processes.lineage(python, 1);
+        assert!(lineage.process.exe.is_empty() && lineage.process.argv.is_empty());
+        assert!(processes.ask(python, 1).contains(&50));
         assert_eq!(processes.lineage(python, 1).ancestors[0].key.tgid, 40);
     }
 
@@ -489,15 +542,15 @@ mod tests {
         let mut processes = Processes::default();
         let (shell, python) = (key(40, 3_141_592_653), key(50, 5_000_000_007));
         processes.descends(python, &[shell]);
-        assert_eq!(processes.ask(python), [50, 40]);
-        assert!(processes.ask(python).is_empty());
-        assert!(!processes.is_known(python));
+        assert_eq!(processes.ask(python, 1), [50, 40]);
+        assert!(processes.ask(python, 1).is_empty());
+        assert!(!processes.is_known(python, 1));
         for (tgid, start_ticks) in [(40, 314), (50, 500)] {
             let exe = b"/bin/x".to_vec();
             let (argv, uid) = (argv(&["x"]), Some(0));
             processes.told(Told { tgid, start_ticks, parent_tgid: 0, exe, argv, uid, script_is_roots: false });
         }
-        assert!(processes.is_known(python));
+        assert!(processes.is_known(python, 1));
         assert_eq!(processes.lineage(python, 1).ancestors[0].exe, b"/bin/x");
         assert_eq!(processes.lineage(python, 1).ancestors[0].key, shell);
     }
@@ -525,8 +578,8 @@ mod tests {
         for is_roots in [false, true] {
             runs(&mut processes);
             processes.may_be_reader(python);
-            assert!(!processes.is_known(python) && !processes.is_reader(python));
-            assert!(processes.ask(python).contains(&50));
+            assert!(!processes.is_known(python, 1) && !processes.is_reader(python));
+            assert!(processes.ask(python, 1).contains(&50));
             processes.told(told(is_roots));
             assert_eq!(processes.is_reader(python), is_roots);
         }

@@ -2,7 +2,9 @@
 
 #![expect(unsafe_code, reason = "tokio asks for the promise that the kernel's descriptor stays the same")]
 
+use std::future::poll_fn;
 use std::io;
+use std::task::{Context, Poll};
 
 use aya::maps::{MapData, RingBuf};
 use sensor_abi::record::Header;
@@ -21,9 +23,10 @@ impl Ring {
         Ok(Self { fd: fd.map_err(|error| error.into_parts().1)? })
     }
 
-    async fn readable(&self) -> io::Result<()> {
-        self.fd.readable().await?.clear_ready();
-        Ok(())
+    /// Only one task may wait at a time. Takes no place in a list of those that wait, as `readable` would: it is asked
+    /// before every record that comes alone.
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.fd.poll_read_ready(context).map_ok(|mut ready| ready.clear_ready())
     }
 
     /// Hands out at most `records_max` records that are there now, until `each` says no; how many there were.
@@ -62,12 +65,13 @@ impl Stream {
         Ok(Self { priority: Ring::new(priority)?, bulk: Ring::new(bulk)?, ahead: None })
     }
 
-    /// Resolves when there is something to read. Cancel-safe.
+    /// Resolves when there is something to read. Cancel-safe; one at a time.
     pub async fn readable(&self) -> io::Result<()> {
-        tokio::select! {
-            ready = self.priority.readable() => ready,
-            ready = self.bulk.readable() => ready,
-        }
+        poll_fn(|context| match self.priority.poll_readable(context) {
+            Poll::Ready(ready) => Poll::Ready(ready),
+            Poll::Pending => self.bulk.poll_readable(context),
+        })
+        .await
     }
 
     /// Hands out at most `records_max` records of each ring. `now_ns`: CLOCK_BOOTTIME, as the records have it. True where

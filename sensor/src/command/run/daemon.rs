@@ -10,6 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::backlog::{self, Backlog};
 use super::looks::{self, Questions, Reply};
@@ -76,10 +77,7 @@ struct Daemon {
 
 pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     let Setup { settings, policy, instance, ready, best_rung, marks_max, pin_dir } = setup;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let status = UnixListener::from_std(instance.listen()?)?;
+    let mut seldom = seldom(UnixListener::from_std(instance.listen()?)?)?;
     let mut sinks = Vec::new();
     for sink in &settings.sinks {
         let output = match &sink.target {
@@ -136,21 +134,30 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     tracing::info!(rules, exceptions, sinks = settings.sinks.len(), "watching");
     health::notify_systemd("READY=1");
 
-    let mut tick = tokio::time::interval(TICK);
+    let mut tick_at = Instant::now();
     let mut more = false;
+    let mut alarm = std::pin::pin!(tokio::time::sleep_until(tick_at.into()));
     let code = loop {
-        let wait = if more { Duration::ZERO } else { daemon.watch.next_due().unwrap_or(TICK) };
+        let wake_at = daemon.watch.next_due().map_or(tick_at, |due| tick_at.min(Instant::now() + due));
+        // Setting it is as much work as many an event.
+        if alarm.deadline() != wake_at.into() {
+            alarm.as_mut().reset(wake_at.into());
+        }
         tokio::select! {
             biased;
-            _ = terminate.recv() => break ExitCode::SUCCESS,
-            _ = interrupt.recv() => break ExitCode::from(130),
-            _ = hangup.recv() => break ExitCode::from(129),
+            Some(event) = seldom.recv() => match event {
+                Seldom::End(code) => break code,
+                Seldom::Status(stream) => daemon.say_status(stream),
+            },
             outcome = daemon.pool.next(|tgid, expected| own_opens.confirm(tgid, expected)) => daemon.looked(outcome),
             Some(reply) = replies.recv() => daemon.replied(reply),
-            Ok((stream, _)) = status.accept() => daemon.say_status(stream),
-            _ = tick.tick() => daemon.tick(),
+            () = &mut alarm => {}
             readable = daemon.watch.readable() => readable?,
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::task::yield_now(), if more => {}
+        }
+        if Instant::now() >= tick_at {
+            tick_at = Instant::now() + TICK;
+            daemon.tick();
         }
         more = daemon.step();
     };
@@ -175,6 +182,36 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     daemon.finish(until).await;
     tracing::info!("ended");
     Ok(code)
+}
+
+/// What comes seldom.
+enum Seldom {
+    End(ExitCode),
+    /// Somebody asks how it is.
+    Status(tokio::net::UnixStream),
+}
+
+/// All that comes seldom, by one way: each way that the loop waits on costs something at every event.
+fn seldom(status: UnixListener) -> std::io::Result<mpsc::Receiver<Seldom>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (events, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let event = tokio::select! {
+                biased;
+                _ = terminate.recv() => Seldom::End(ExitCode::SUCCESS),
+                _ = interrupt.recv() => Seldom::End(ExitCode::from(130)),
+                _ = hangup.recv() => Seldom::End(ExitCode::from(129)),
+                Ok((stream, _)) = status.accept() => Seldom::Status(stream),
+            };
+            if events.send(event).await.is_err() {
+                break;
+            }
+        }
+    });
+    Ok(receiver)
 }
 
 impl Daemon {

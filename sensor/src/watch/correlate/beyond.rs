@@ -3,10 +3,11 @@
 //! A full set gives up what nobody has judged yet, and that may be the worst of all. Every open is told, so what an act's
 //! set has lost is put back here: what was found bad meanwhile, and what is still to be judged.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::Sight;
 use crate::event::TaskKey;
+use crate::table::Map;
 use crate::watch::record::{Load, LoadArtifact, Open};
 
 /// Processes whose files are remembered; the one that opened its first longest ago gives way.
@@ -17,7 +18,7 @@ const FILES_MAX: usize = 32;
 
 #[derive(Debug, Default)]
 pub struct Beyond {
-    by_opener: HashMap<TaskKey, VecDeque<LoadArtifact>>,
+    by_opener: Map<TaskKey, VecDeque<LoadArtifact>>,
     order: VecDeque<TaskKey>,
 }
 

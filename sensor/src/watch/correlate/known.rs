@@ -1,12 +1,12 @@
 //! What is known of one content of one file.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use sensor_abi::identity::ContentStamp;
 
 use super::{Look, Pending};
 use crate::event::{ContentClass, Destroyed, InodeKey, Model, ModelFinding, Verdict};
+use crate::table::Map;
 use crate::watch::record::{LoadArtifact, Remembered};
 
 /// What is taken away later after its open has been read, or will not be for another reason, ns.
@@ -136,11 +136,11 @@ pub fn found_bad(known: &Known) -> bool {
 }
 
 /// Was something found in it?
-pub fn is_bad(models: &HashMap<Sight, Known>, sight: Sight) -> bool {
+pub fn is_bad(models: &Map<Sight, Known>, sight: Sight) -> bool {
     models.get(&sight).is_some_and(found_bad)
 }
 
 /// Is nothing bad known of it, and nothing to be learned any more?
-pub fn is_fine(models: &HashMap<Sight, Known>, sight: Sight) -> bool {
+pub fn is_fine(models: &Map<Sight, Known>, sight: Sight) -> bool {
     models.get(&sight).is_none_or(|known| known.progress == Progress::Done) && !is_bad(models, sight)
 }

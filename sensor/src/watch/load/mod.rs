@@ -2,7 +2,9 @@
 //! best one. Chosen by trying, never by version numbers.
 
 mod attach;
+mod batch;
 pub mod btf;
+mod folds;
 mod hooks;
 mod network;
 pub mod pin;
@@ -20,14 +22,13 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::{CgroupSkbAttachType, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::{ARGUMENTS_MAX, Config};
 use sensor_abi::counter::{COUNTERS, Counter, LOSS, LossKey};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, class, inode_slot, verdict};
-use sensor_abi::record::{Fold, Net};
 use thiserror::Error;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -71,7 +72,6 @@ const CANDIDATES_PER_S: u32 = 200;
 
 /// Entries of the tables that are read at most: a walk of a table that changes meanwhile may begin again.
 const LOSSES_MAX: usize = 2_048;
-const FOLDS_MAX: usize = 1_024;
 
 /// Where `struct pt_regs` keeps the arguments of a function, bytes (arch/x86/include/asm/ptrace.h; the order of System V:
 /// rdi, rsi, rdx, rcx, r8, r9).
@@ -125,7 +125,7 @@ pub struct Kernel {
     inodes: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     inodes_malicious: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     exes: BpfHashMap<MapData, [u8; 16], u8>,
-    folds: BpfHashMap<MapData, [u8; 56], [u8; size_of::<Fold>()]>,
+    folds: MapData,
     losses: BpfHashMap<MapData, [u8; 16], u64>,
 }
 
@@ -265,13 +265,14 @@ impl Kernel {
         plan.not_kept = not_kept;
 
         let own_opens = take_hash(&mut ebpf, "OWN_OPENS")?;
+        let Some(Map::HashMap(folds)) = ebpf.take_map("FOLDS") else { return Err(LoadError::Map("FOLDS")) };
         let kernel = Self {
             counters: PerCpuArray::try_from(ebpf.take_map("COUNTERS").ok_or(LoadError::Map("COUNTERS"))?)?,
             inode_slots: Array::try_from(ebpf.take_map("INODE_SLOTS").ok_or(LoadError::Map("INODE_SLOTS"))?)?,
             inodes: take_hash(&mut ebpf, "INODES")?,
             inodes_malicious: take_hash(&mut ebpf, "INODES_MALICIOUS")?,
             exes: take_hash(&mut ebpf, "EXES")?,
-            folds: take_hash(&mut ebpf, "FOLDS")?,
+            folds,
             losses: take_hash(&mut ebpf, "LOSSES")?,
             ebpf: Some(ebpf),
             tracepoints,
@@ -316,17 +317,8 @@ impl Kernel {
     }
 
     /// Takes the folds whose first act was before `before_ns` out of the table; those that counted something.
-    pub fn take_folds(&mut self, before_ns: u64) -> Result<Vec<Vec<u8>>, aya::maps::MapError> {
-        let mut taken = Vec::new();
-        let keys: Vec<_> = self.folds.keys().take(FOLDS_MAX).collect::<Result<_, _>>()?;
-        for key in keys {
-            let Ok(bytes) = self.folds.get(&key, 0) else { continue };
-            let Ok((fixed, _)) = Net::read_from_prefix(&bytes) else { continue };
-            if fixed.header.time_ns < before_ns && self.folds.remove(&key).is_ok() && fixed.times > 0 {
-                taken.push(bytes.to_vec());
-            }
-        }
-        Ok(taken)
+    pub fn take_folds(&mut self, before_ns: u64) -> std::io::Result<Vec<Vec<u8>>> {
+        folds::take(&self.folds, before_ns)
     }
 
     /// What the kernel knows of an inode's content.

@@ -27,11 +27,13 @@ use sensor::{ALERTS, Sensor, Spent};
 
 /// Longer than the sensor needs for anything that it still has to do: time that passes idle costs nothing here.
 const SETTLE: Duration = Duration::from_secs(3);
+/// What the sensor does by itself it does once in some seconds.
+const IDLE: Duration = Duration::from_secs(60);
 /// For each event: the sensor has said all that it has to say of one before the next comes.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Loaders, and destinations of each, below the sensor's limit of open incidents per loader: every event is an alert.
-const LOADERS: u32 = 30;
+const LOADERS: u32 = 100;
 const DESTINATIONS: u32 = 100;
 const EVENTS: u32 = LOADERS * DESTINATIONS;
 /// Events of a busy host that come together.
@@ -63,27 +65,17 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
     let (idle_kib, kept) = (sensor.anonymous_kib()?, sensor.kept()?);
     let unmarked = operations(&bench, PLAIN)?;
     println!("by a loader");
-    println!("@@syms");
-    for line in std::fs::read_to_string("/proc/kallsyms")?.lines() {
-        println!("S {line}");
-    }
     let marked = operations(&bench, MODEL)?;
     println!("by program");
     let programs = child::ask(|| program::of_operations(&bench))?;
     println!("what the sensor spends");
     let idle = spent(&sensor, || {
-        sleep(SETTLE);
+        sleep(IDLE);
         Ok(())
     })?;
-    let sensor = Watched { idle_per_s: idle.all / SETTLE.as_secs(), sensor };
-    println!("@@single");
-    sleep(SETTLE);
+    let sensor = Watched { idle_per_s: idle.all / IDLE.as_secs(), sensor };
     let single = alerts(&sensor, 1)?;
-    println!("@@burst");
-    sleep(SETTLE);
     let burst = alerts(&sensor, BURST)?;
-    println!("@@folded");
-    sleep(SETTLE);
     let folded = loader(&sensor, 0, EVENTS, BURST)?;
     let burst_kib = sensor.sensor.anonymous_kib()?;
     let (ready, idle_per_s) = (sensor.sensor.ready, sensor.idle_per_s);

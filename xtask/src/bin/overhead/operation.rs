@@ -87,8 +87,6 @@ impl Bench {
         let nothing = median(|| measured(|| Ok(())))?;
         let mut figures = Vec::new();
         for (name, run) in OPERATIONS {
-            println!("@@op {name}");
-            sleep(Duration::from_secs(2));
             let figure = median(|| run(self)).map_err(|error| io::Error::other(format!("{name}: {error}")))?;
             figures.push(figure.saturating_sub(nothing));
         }
