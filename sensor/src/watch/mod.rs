@@ -410,6 +410,9 @@ impl Joined {
                 }
             }
             Record::Act { header, load, act } => {
+                if let Some((ino, path)) = deed::taken(&act) {
+                    self.correlator.destroyed(&header, &load, ino, path);
+                }
                 for kind in deed::kinds(act) {
                     let asked = kind.target().and_then(|tgid| self.processes.doubt(tgid));
                     self.asks.extend(asked.map(|tgid| Ask::Processes { cgroup: header.cgroup, pids: vec![tgid] }));
