@@ -36,6 +36,21 @@ pub mod call {
     pub const SETNS: u16 = 17;
     /// A child in namespaces of its own: `target`; `number` is of [`super::namespace`].
     pub const CLONE: u16 = 18;
+    /// A name that is looked for was taken from a file or a folder by rename(2), or given another by link(2): `path` is
+    /// that name.
+    pub const MOVED: u16 = 19;
+    pub const ALIAS: u16 = 20;
+    /// What the process loaded, and nobody has read yet, is opened for writing, cut, removed or moved: `number` is that of
+    /// its inode; where only the name is known it is 0, and the name is `path`.
+    pub const DESTROY: u16 = 21;
+    /// A program is to run as whoever owns it: `path`.
+    pub const SET_USER_ID: u16 = 22;
+    /// A program is given capabilities: `path`.
+    pub const SET_CAPABILITIES: u16 = 23;
+    /// A program for the kernel, by bpf(2).
+    pub const BPF: u16 = 24;
+    /// A socket whose packets pass by the kernel's network.
+    pub const XDP: u16 = 25;
 }
 
 /// How a file is used, as bits: of a record, and (shifted) of a watched name.
@@ -87,6 +102,10 @@ pub struct Shape {
     pub process: u8,
     /// Which is the effective user that the caller wants to be.
     pub user: u8,
+    /// Which is the old name, where the call gives another.
+    pub old: u8,
+    /// Which is the descriptor of the folder that the old name is taken from; 0 is the current folder.
+    pub old_folder: u8,
 }
 
 /// Entries of map `CALLS`.
@@ -123,4 +142,4 @@ pub const CUT_BASE: u16 = 2;
 /// The path is the caller's text.
 pub const TEXT: u16 = 4;
 
-const _: () = assert!(size_of::<Act>() == 136 && size_of::<Shape>() == 8);
+const _: () = assert!(size_of::<Act>() == 136 && size_of::<Shape>() == 10);

@@ -4,12 +4,12 @@
 //! and its stack isn't part of every hook's.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
-use sensor_abi::act::{Act, CUT_BASE, CUT_PATH, TEXT};
+use sensor_abi::act::{Act, CUT_BASE, CUT_PATH, TEXT, call};
 use sensor_abi::record::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, kind};
 
 use crate::emit::{self, Area};
 use crate::field::{Address, field};
-use crate::maps::{RING_BULK, SCRATCH_BYTES};
+use crate::maps::{RING_BULK, RING_PRIORITY, SCRATCH_BYTES};
 use crate::{file, loader};
 
 /// Somewhere in the tree of mounts: the kernel's `struct path`.
@@ -61,7 +61,12 @@ pub extern "C" fn sensor_tell(what: u64, number: u64, dentry: u64, mount: u64) -
         (*record).path_len = ((end & 0xffff) - start) as u16;
         (*record).flags = (end >> 32 & 1) as u16 * CUT_PATH;
     }
-    area.send(&RING_BULK, end & 0xffff);
+    // What decides how others are judged is no flood's to displace.
+    if what as u16 == call::DESTROY {
+        area.send(&RING_PRIORITY, end & 0xffff);
+    } else {
+        area.send(&RING_BULK, end & 0xffff);
+    }
     1
 }
 

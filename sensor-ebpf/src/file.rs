@@ -30,6 +30,8 @@ pub const O_TRUNC: u32 = 0x200;
 /// `include/linux/fs.h`: I_CTIME_QUERIED; from 6.13 `i_ctime_nsec` says in its top bit that somebody asked for the time.
 const CTIME_QUERIED: u32 = 1 << 31;
 
+/// `include/uapi/linux/stat.h`: runs as whoever owns it.
+pub const S_ISUID: u16 = 0o4_000;
 const S_IFMT: u16 = 0o170_000;
 const S_IFREG: u16 = 0o100_000;
 
@@ -79,6 +81,12 @@ pub fn of_descriptor(task: Address, fd: u32) -> Option<Address> {
 #[inline(always)]
 pub fn is_regular<R: Reach>(inode: Address) -> bool {
     matches!(member!(R, inode, inode_mode, u16), Some(mode) if mode & S_IFMT == S_IFREG)
+}
+
+/// A program that runs as whoever owns it.
+#[inline(always)]
+pub fn is_set_user_id(mode: u16) -> bool {
+    mode & S_IFMT == S_IFREG && mode & S_ISUID != 0
 }
 
 #[inline(always)]
@@ -206,7 +214,8 @@ pub extern "C" fn sensor_write_path(area: u64, start: u64, dentry: u64, vfsmount
     // SAFETY: the field of a live map value.
     let bytes = unsafe { (&raw mut (*scratch).bytes).cast() };
     let (dentry, vfsmount) = (dentry as Address, vfsmount as Address);
-    let Some(root) = field!(vfsmount, vfsmount_root, Address) else { return start | TRUNCATED };
+    // Where nobody knows the mount, the path lacks what stands before the file system's root.
+    let root = field!(vfsmount, vfsmount_root, Address).unwrap_or(core::ptr::null());
     let mut climb = Climb { dentry, vfsmount, root, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
     // SAFETY: the step takes a `Climb`.
     unsafe { repeat::<_, PATH_STEPS_UNROLLED_MAX>(PATH_STEPS_MAX, &mut climb, climb_step) };

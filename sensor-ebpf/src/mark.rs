@@ -105,6 +105,30 @@ pub extern "C" fn sensor_counts(id: u64) -> u64 {
     0
 }
 
+/// Is there an artifact in the set that nobody has read yet, and is it inode `ino` of device `dev`? Number 0 is any.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_has_unread(id: u64, ino: u64, dev: u64) -> u64 {
+    let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
+    for i in 0..LOAD_SET_ARTIFACTS_MAX {
+        // SAFETY: a live map value; the index is below the length.
+        let (artifact, len) = unsafe { (&(*set).artifacts[i & ARTIFACT_MASK], (*set).count) };
+        if i as u32 >= len {
+            break;
+        }
+        if ino != 0 && (artifact.inode.ino != ino || u64::from(artifact.inode.dev) != dev) {
+            continue;
+        }
+        let is_read = |info: &InodeInfo| {
+            info.class == class::NOT_MODEL || (info.class != class::PENDING && info.verdict != verdict::NONE)
+        };
+        if !known(artifact).is_some_and(is_read) {
+            return 1;
+        }
+    }
+    0
+}
+
 /// Does any artifact of the set have the name or the place of a model?
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -16,6 +16,7 @@ pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 pub const AF_PACKET: u16 = 17;
 pub const AF_VSOCK: u16 = 40;
+pub const AF_XDP: u16 = 44;
 /// `include/uapi/linux/in.h`
 pub const IPPROTO_ICMP: u16 = 1;
 pub const IPPROTO_TCP: u16 = 6;

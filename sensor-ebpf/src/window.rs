@@ -11,6 +11,7 @@ use sensor_abi::mark::{BornThread, LOAD_SET_ARTIFACTS_MAX, LoadSet};
 
 use crate::emit::{atomic_add, forget};
 use crate::field::{Address, config, field, read};
+use crate::file::FMODE_READ;
 use crate::maps::{LOAD_SETS, THREADS, count, lose};
 use crate::mark::ARTIFACT_MASK;
 use crate::repeat::{self, repeat};
@@ -174,11 +175,12 @@ unsafe extern "C" fn walk_step(fd: u32, walk: *mut c_void) -> c_long {
 /// [`held`]: the walk met its limit.
 pub const CUT: u64 = 1 << 8;
 
-/// The inode that descriptor `fd` is open on. Numbers are small on many file systems, so the device belongs to it.
+/// The inode that descriptor `fd` is open on, to be read: who writes over what it loaded doesn't load it any more. Numbers
+/// are small on many file systems, so the device belongs to it.
 #[inline(always)]
 fn open_inode(descriptors: Address, fd: u32) -> Option<InodeKey> {
     let file = read::<Address>(descriptors, fd * 8)?;
-    if file.is_null() {
+    if file.is_null() || field!(file, file_mode, u32)? & FMODE_READ == 0 {
         return None;
     }
     let inode = field!(file, file_inode, Address)?;

@@ -108,6 +108,15 @@ pub struct ModelFinding {
     pub title: String,
 }
 
+/// When a file was rewritten or removed by who loaded it, before anybody else could read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Destroyed {
+    /// When it was loaded already.
+    Afterwards,
+    /// In its own load window: nobody but what is in it does that.
+    InLoad,
+}
+
 /// What is known of one model file. Replaced as a whole when the scanner has spoken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
@@ -127,6 +136,8 @@ pub struct Model {
     /// From the hub-cache layout, where the path shows it.
     pub repo: Option<String>,
     pub revision: Option<String>,
+    /// Why it is [`Verdict::NotRead`], where that is why.
+    pub destroyed: Option<Destroyed>,
     /// Every global that the file names is on the safe list (row 3's `born_in_load` softening, DESIGN 6).
     pub all_globals_safe: bool,
 }

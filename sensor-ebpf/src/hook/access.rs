@@ -1,4 +1,5 @@
-//! A marked process opens a file that gives a payload away: a credential to read, a place to stay in to write.
+//! A marked process opens a file that gives a payload away: a credential to read, a place to stay in to write, what it
+//! loaded itself to write over it, a program of its own making that runs as somebody else.
 //!
 //! Called from the open hook, on whichever rung that is. The name, and the names of the two folders above it, are keys
 //! into one small map (`NAMES`); whether the whole path is one of those that the data lists, userspace decides.
@@ -8,7 +9,7 @@ use sensor_abi::act::{access, call, place};
 use crate::act::{self, Path};
 use crate::field::{Address, Checked, field, number, offset, read};
 use crate::maps::NAMES;
-use crate::{file, loader, task};
+use crate::{file, loader, mark, task};
 
 /// `include/uapi/linux/magic.h`: PROC_SUPER_MAGIC.
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -44,16 +45,46 @@ pub extern "C" fn sensor_accessed(file: u64, wanted: u64) -> u64 {
 #[inline(always)]
 fn accessed(file: Address, wanted: u8) -> Option<()> {
     let dentry: Address = field!(file, file_path_dentry, Address)?;
+    let inode: Address = field!(file, file_inode, Address)?;
+    if wanted & access::WRITE != 0 {
+        sensor_destroyed(number(inode));
+    }
+    if field!(file, file_mode, u32)? & file::FMODE_CREATED != 0 && file::is_set_user_id(field!(inode, inode_mode, u16)?)
+    {
+        act::tell(call::SET_USER_ID, 0, 0, Path::of_file(file)?);
+    }
     let found = meaning(dentry) & wanted;
     if found == 0 {
         return None;
     }
-    let inode: Address = field!(file, file_inode, Address)?;
     if !file::is_regular::<Checked>(inode) {
         return None;
     }
     let about = subject(inode, task::current())?;
     act::tell(call::OPEN, about, u64::from(found), Path::of_file(file)?);
+    Some(())
+}
+
+/// A marked process changes `inode`, or takes a name from it: told where it is what the process loaded, and nobody has
+/// read it yet.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_destroyed(inode: u64) -> u64 {
+    let _ = destroyed(inode as Address);
+    0
+}
+
+#[inline(always)]
+fn destroyed(inode: Address) -> Option<()> {
+    if inode.is_null() {
+        return None;
+    }
+    let (mark, ..) = mark::find_current()?;
+    let key = file::key_of::<Checked>(inode)?;
+    // SAFETY: a live map value.
+    if mark::sensor_has_unread(unsafe { (*mark).set }, key.ino, u64::from(key.dev)) != 0 {
+        act::tell(call::DESTROY, 0, key.ino, Path::NOWHERE);
+    }
     Some(())
 }
 

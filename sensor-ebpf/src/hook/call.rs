@@ -4,14 +4,17 @@
 //! told too, a path is text that may change under the kernel, links on the way aren't followed; calls of 32-bit programs
 //! and of io_uring aren't seen.
 
+use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use sensor_abi::act::call;
 
+use super::system::{BPF_PROG_LOAD, CAPABILITIES, Capabilities};
 use crate::act::{self, Path};
 use crate::field::{Address, field};
 use crate::maps::CALLS;
-use crate::{file, loader, task};
+use crate::net::{self, AF_XDP};
+use crate::{file, loader, mark, task};
 
 /// `include/trace/syscall.h`: the call's number and its arguments, behind the common fields.
 const NUMBER: usize = 8;
@@ -41,14 +44,19 @@ fn entered(ctx: &TracePointContext) -> Option<()> {
     let call: i32 = unsafe { ctx.read_at(NUMBER) }.ok()?;
     // SAFETY: plain bytes.
     let shape = unsafe { CALLS.get(call as u32) }.copied()?;
+    let mut number = if shape.number == 0 { 0 } else { argument(ctx, shape.number)? };
+    if !matters(task, shape.call, number)? {
+        return None;
+    }
+    if shape.old != 0 {
+        let base = if shape.old_folder == 0 { AT_FDCWD } else { argument(ctx, shape.old_folder)? as i32 };
+        let call = if shape.call == call::RENAME { call::MOVED } else { call::ALIAS };
+        act::tell_text(call, argument(ctx, shape.old)?, folder(task, base)?);
+    }
     if shape.path != 0 {
         let base = if shape.folder == 0 { AT_FDCWD } else { argument(ctx, shape.folder)? as i32 };
         act::tell_text(shape.call, argument(ctx, shape.path)?, folder(task, base)?);
         return Some(());
-    }
-    let mut number = if shape.number == 0 { 0 } else { argument(ctx, shape.number)? };
-    if shape.call == call::PTRACE && !matches!(number, PTRACE_ATTACH | PTRACE_SEIZE) {
-        return None;
     }
     if shape.user != 0 {
         number = u64::from(becomes_root(task, argument(ctx, shape.user)? as u32)?);
@@ -60,6 +68,27 @@ fn entered(ctx: &TracePointContext) -> Option<()> {
     let target = if shape.process == 0 { 0 } else { process(task, argument(ctx, shape.process)? as u32)? };
     act::tell(shape.call, target, number, path);
     Some(())
+}
+
+/// Does a call that can mean many things mean what it is looked at for?
+#[inline(always)]
+fn matters(task: Address, call: u16, number: u64) -> Option<bool> {
+    Some(match call {
+        call::PTRACE => matches!(number, PTRACE_ATTACH | PTRACE_SEIZE),
+        call::BPF => number as u32 == BPF_PROG_LOAD,
+        call::XDP => field!(net::socket_of(number as u32)?, sock_family, u16)? == AF_XDP,
+        call::SET_USER_ID => number as u16 & file::S_ISUID != 0,
+        call::SET_CAPABILITIES => {
+            // SAFETY: the helper checks the address.
+            unsafe { bpf_probe_read_user(number as *const Capabilities) }.ok()? == CAPABILITIES
+        }
+        call::DESTROY => {
+            let mark = mark::of(field!(task, task_tgid, u32)?)?;
+            // SAFETY: a live map value.
+            mark::sensor_has_unread(unsafe { (*mark).set }, 0, 0) != 0
+        }
+        _ => true,
+    })
 }
 
 /// Argument `which`, counted from 1.

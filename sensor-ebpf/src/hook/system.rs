@@ -12,18 +12,26 @@
 //! `int security_path_rename(const struct path *old_dir, struct dentry *old_dentry, const struct path *new_dir, struct
 //! dentry *new_dentry, unsigned int flags)` (the LSM hook has no flags before 5.19: there it is `fentry` that sees it),
 //! `int security_path_link(struct dentry *old_dentry, const struct path *new_dir, struct dentry *new_dentry)`,
-//! `int security_path_symlink(const struct path *dir, struct dentry *dentry, const char *old_name)`.
+//! `int security_path_symlink(const struct path *dir, struct dentry *dentry, const char *old_name)`,
+//! `int security_path_unlink(const struct path *dir, struct dentry *dentry)`,
+//! `int security_path_truncate(const struct path *path)`,
+//! `int security_path_chmod(const struct path *path, umode_t mode)`,
+//! `int security_inode_setxattr(struct mnt_idmap *idmap, struct dentry *dentry, const char *name, const void *value, size_t
+//! size, int flags)` (before 5.12 without its first argument),
+//! `int security_bpf(int cmd, union bpf_attr *attr, unsigned int size)` (6.15 has one more),
+//! `int security_socket_bind(struct socket *sock, struct sockaddr *address, int addrlen)`.
 //!
 //! Namespaces have no security function on every kernel: the entries of `ksys_unshare(unsigned long flags)`
 //! (kernel/fork.c) and of setns(2).
 
 use sensor_abi::act::{access, call};
 
-use super::access::meaning;
+use super::access::{meaning, sensor_destroyed};
 use crate::act::{self, Path};
 use crate::entry::{Entry, Registers, Typed, security_hook};
-use crate::field::{Address, field, number};
-use crate::loader;
+use crate::field::{Address, Checked, Reach, field, member, number, read};
+use crate::net::AF_XDP;
+use crate::{file, loader};
 
 /// `include/linux/ptrace.h`: the check is for more than to look.
 const PTRACE_MODE_ATTACH: u32 = 0x2;
@@ -112,14 +120,14 @@ fn changed_user(new: Address, old: Address) -> Option<()> {
 }
 
 security_hook! {
-    fn path_rename(_old_folder: Address, _old: Address, folder: Address, dentry: Address, _flags: u32) {
-        named(call::RENAME, folder, dentry)
+    fn path_rename(old_folder: Address, old: Address, folder: Address, dentry: Address, _flags: u32) {
+        renamed(old_folder, old, folder, dentry)
     }
 }
 
 security_hook! {
-    fn path_link(_old: Address, folder: Address, dentry: Address) {
-        named(call::LINK, folder, dentry)
+    fn path_link(old: Address, folder: Address, dentry: Address) {
+        linked(old, folder, dentry)
     }
 }
 
@@ -129,12 +137,143 @@ security_hook! {
     }
 }
 
-/// The new name has its folder already, but no inode yet.
+#[inline(always)]
+fn renamed(old_folder: Address, old: Address, folder: Address, dentry: Address) -> Option<()> {
+    if !loader::current_is_marked() {
+        return None;
+    }
+    let (old, dentry) = (number(old) as Address, number(dentry) as Address);
+    removed(old);
+    removed(dentry);
+    // A secret is as good under another name, and so is all that is in a folder.
+    tell_name(call::MOVED, access::READ, old_folder, old);
+    tell_name(call::RENAME, access::WRITE, folder, dentry)
+}
+
+#[inline(always)]
+fn linked(old: Address, folder: Address, dentry: Address) -> Option<()> {
+    if !loader::current_is_marked() {
+        return None;
+    }
+    // Both names are on one mount. What is written by the new one is written to the old one.
+    tell_name(call::ALIAS, access::READ | access::WRITE, folder, old);
+    tell_name(call::LINK, access::WRITE, folder, dentry)
+}
+
 #[inline(always)]
 fn named(call: u16, folder: Address, dentry: Address) -> Option<()> {
-    if loader::current_is_marked() && meaning(dentry) & access::WRITE != 0 {
-        let dentry = number(dentry) as Address;
+    if loader::current_is_marked() { tell_name(call, access::WRITE, folder, dentry) } else { None }
+}
+
+/// A new name has its folder already, but no inode yet.
+#[inline(always)]
+fn tell_name(call: u16, wanted: u8, folder: Address, dentry: Address) -> Option<()> {
+    let dentry = number(dentry) as Address;
+    if meaning(dentry) & wanted != 0 {
         act::tell(call, 0, 0, Path { dentry, mount: field!(folder, path_mnt, Address)? });
+    }
+    Some(())
+}
+
+/// A name of a file goes away.
+#[inline(always)]
+fn removed(dentry: Address) {
+    if let Some(inode) = field!(dentry, dentry_inode, Address) {
+        sensor_destroyed(number(inode));
+    }
+}
+
+security_hook! {
+    fn path_unlink(_folder: Address, dentry: Address) {
+        if loader::current_is_marked() {
+            removed(number(dentry) as Address);
+        }
+    }
+}
+
+security_hook! {
+    fn path_truncate(path: Address) {
+        cut(path)
+    }
+}
+
+#[inline(always)]
+fn cut(path: Address) -> Option<()> {
+    if loader::current_is_marked() {
+        removed(field!(path, path_dentry, Address)?);
+    }
+    Some(())
+}
+
+security_hook! {
+    fn path_chmod(path: Address, mode: u32) {
+        mode_set(path, mode as u16)
+    }
+}
+
+#[inline(always)]
+fn mode_set(path: Address, mode: u16) -> Option<()> {
+    if mode & file::S_ISUID == 0 || !loader::current_is_marked() {
+        return None;
+    }
+    let dentry: Address = field!(path, path_dentry, Address)?;
+    if file::is_regular::<Checked>(field!(dentry, dentry_inode, Address)?) {
+        act::tell(call::SET_USER_ID, 0, 0, Path::of_path(path)?);
+    }
+    Some(())
+}
+
+pub type Capabilities = [u8; 20];
+/// What runs with the capabilities that it names (`XATTR_NAME_CAPS`).
+pub const CAPABILITIES: Capabilities = *b"security.capability\0";
+
+security_hook! {
+    fn inode_setxattr(first: Address, second: Address, third: Address) -> void {
+        attribute_set(first, second, third)
+    }
+}
+
+#[inline(always)]
+fn attribute_set(first: Address, second: Address, third: Address) -> Option<()> {
+    if !loader::current_is_marked() {
+        return None;
+    }
+    // A file, and the attribute's name; newer kernels have something before them.
+    let is_caps = |name: Address| read::<Capabilities>(name, 0) == Some(CAPABILITIES);
+    let dentry = if is_caps(third) {
+        second
+    } else if is_caps(second) {
+        first
+    } else {
+        return None;
+    };
+    // On no mount: the call says which file, not by which way.
+    act::tell(call::SET_CAPABILITIES, 0, 0, Path { dentry: number(dentry) as Address, mount: core::ptr::null() });
+    Some(())
+}
+
+/// `include/uapi/linux/bpf.h`
+pub const BPF_PROG_LOAD: u32 = 5;
+
+security_hook! {
+    fn bpf(command: u32) -> void {
+        if command == BPF_PROG_LOAD && loader::current_is_marked() {
+            act::tell(call::BPF, 0, 0, Path::NOWHERE);
+        }
+    }
+}
+
+security_hook! {
+    fn socket_bind(socket: Address, _address: Address, _len: i32) {
+        bound::<E::Reach>(socket)
+    }
+}
+
+#[inline(always)]
+fn bound<R: Reach>(socket: Address) -> Option<()> {
+    let sk: Address = member!(R, socket, socket_sk, Address)?;
+    if member!(R, sk, sock_family, u16)? == AF_XDP && loader::current_is_marked() {
+        act::tell(call::XDP, 0, 0, Path::NOWHERE);
     }
     Some(())
 }

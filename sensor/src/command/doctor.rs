@@ -40,7 +40,8 @@ pub struct Args {
 const NOT_COVERED: &[&str] = &[
     "loads without a file (a pickle from the network, a pipe or memory): not covered yet",
     "models that are called like text, source, pictures or tables (rules/formats.toml), and, where no CPython opens them, by \
-     names that say nothing",
+     names that say nothing, wherever they lie (`/mnt/models` too)",
+    "what was in a file that says nothing by its name, and that its loader removes before it is read",
     "code that comes with a model and is imported from elsewhere than the hubs' caches (`transformers_modules`, `torch/hub`), \
      or from a volume that is mounted as such a folder itself",
     "what a process that was there before the load does for a loader, asked over a pipe or shared memory",

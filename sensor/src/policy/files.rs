@@ -129,7 +129,7 @@ impl Files {
             }
         }
         let folders: Vec<String> = match entry.what {
-            What::Persistence => entry.path.iter().filter_map(|path| folder_of(path)).collect(),
+            What::Persistence | What::Credential => entry.path.iter().filter_map(|path| folder_of(path)).collect(),
             _ => Vec::new(),
         };
         for (key, _) in folders.iter().filter_map(|folder| key(folder.rsplit('/').next()?)) {
@@ -274,7 +274,7 @@ mod tests {
             ("…/.ssh/id_rsa", Read, Some("ssh-key")),
             // A whole folder is put in place.
             ("/home/a/.ssh", Write, Some("ssh-access")),
-            ("/home/a/.ssh", Read, None),
+            ("/home/a/.ssh", Read, Some("ssh-key")),
             ("/home/a/.config/systemd/user", Write, Some("systemd-unit")),
             ("/etc/cron.d", Write, Some("cron")),
             ("/etc", Write, None),

@@ -318,13 +318,10 @@ impl Policy {
 
     /// How loud the act is for one artifact; `None` is no alert (a later verdict may change that).
     fn severity(&self, rule: &Rule, act: &Act, artifact: &Artifact, sight: Sight) -> Option<Severity> {
-        let row = Row::of(&artifact.model);
+        let acting = act.lineage.process.key;
         let table = match sight.effect {
-            None => self.table.model_open(row),
-            Some(effect) => {
-                let column = self.table.column(row, artifact, act.lineage.process.key, effect);
-                Some(self.table.cell(row, column, effect, sight.known_service))
-            }
+            None => self.table.model_open(Row::of(&artifact.model)),
+            Some(effect) => Some(self.table.severity(artifact, acting, effect, sight.known_service)),
         };
         let table = match act.role {
             Role::Reader => table.map(|severity| severity.min(self.table.reader_most())),

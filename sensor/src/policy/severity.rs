@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::event::{Artifact, Basis, ContentClass, Model, Severity, TaskKey, Verdict};
+use crate::event::{Artifact, Basis, ContentClass, Destroyed, Model, Severity, TaskKey, Verdict};
 
 const EMBEDDED: &str = include_str!("../../../rules/severity.toml");
 
@@ -214,6 +214,27 @@ impl Table {
             Column::Later
         };
         by_birth.min(by_time)
+    }
+
+    /// How loud an act of process `acting` is for one artifact. `known_service`: the destination is a service known by name.
+    ///
+    /// A file that its loader took away before anybody could read it counts as suspicious, for acts that a clean one's
+    /// payload would do, and none else: programs rewrite their own caches and checkpoints all day, and then talk to their
+    /// like. Whoever did that when the load was over is never louder than a suspicious file is later.
+    pub fn severity(&self, artifact: &Artifact, acting: TaskKey, effect: Effect, known_service: bool) -> Severity {
+        let row = Row::of(&artifact.model);
+        let told = self.cell(row, self.column(row, artifact, acting, effect), effect, known_service);
+        let (suspicious, column, known_service) = match artifact.model.destroyed {
+            Some(Destroyed::InLoad) if row == Row::Code => {
+                (Row::Suspicious, self.column(Row::Suspicious, artifact, acting, effect), false)
+            }
+            Some(Destroyed::Afterwards) if row == Row::Code => (Row::Suspicious, Column::Later, known_service),
+            _ => return told,
+        };
+        if self.cell(row, Column::Window, effect, known_service) < Severity::High {
+            return told;
+        }
+        told.max(self.cell(suspicious, column, effect, known_service))
     }
 
     /// One cell. `known_service`: the destination is a service known by name.

@@ -264,3 +264,33 @@ fn the_open_itself_is_loud_only_for_what_the_scan_found() {
     assert_eq!(table().model_open(Row::Data), None);
     assert_eq!(table().reader_most(), Info);
 }
+
+#[test]
+fn what_its_loader_took_away_unread_is_suspicious_for_what_a_payload_does_and_nothing_else() {
+    let table = table();
+    let told = |destroyed, in_window, since_s: u64, effect, known| {
+        let mut artifact = artifact(1);
+        let unread = Model { verdict: Verdict::NotRead, destroyed, ..model(1) };
+        artifact.model = Arc::new(unread);
+        (artifact.in_window, artifact.since_ns) = (in_window, since_s * 1_000_000_000);
+        table.severity(&artifact, key(1), effect, known)
+    };
+    let (in_load, afterwards) = (Some(Destroyed::InLoad), Some(Destroyed::Afterwards));
+    for (effect, destroyed, expected) in [
+        (Public, None, [High, Medium, Info]),
+        (Public, in_load, [Critical, High, Medium]),
+        (Public, afterwards, [High, Medium, Medium]),
+        (Shell, in_load, [Critical, High, Medium]),
+        (Credential, in_load, [Critical, Critical, High]),
+        // Programs that rewrite their own cache talk to their like.
+        (Private, in_load, [Medium, Low, Info]),
+        (Loopback, afterwards, [Low, Info, Info]),
+        (Bind, in_load, [Low, Info, Info]),
+        (Ordinary, in_load, [Info, Info, Info]),
+    ] {
+        let got = [(true, 0), (false, 1), (false, 3_600)].map(|(window, s)| told(destroyed, window, s, effect, false));
+        assert_eq!(got, expected, "{effect:?} {destroyed:?}");
+    }
+    assert_eq!(told(afterwards, false, 1, Public, true), Low, "a service known by name");
+    assert_eq!(told(in_load, false, 1, Public, true), told(in_load, false, 1, Public, false));
+}

@@ -35,6 +35,7 @@ pub fn model(ino: u64) -> Model {
         sha256: None,
         repo: None,
         revision: None,
+        destroyed: None,
         all_globals_safe: false,
     }
 }

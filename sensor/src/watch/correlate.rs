@@ -82,6 +82,8 @@ pub struct Correlator {
     roles: Map<InodeKey, Role>,
     waiting: WaitingRoom<Sight, Pending>,
     beyond: Beyond,
+    /// Models that were taken away by who loaded them after the scanner had found them gone: to be judged again.
+    pub unread: Vec<Arc<Model>>,
     pub sums: Sums,
     /// Models that were forgotten although an act had left without their verdict.
     pub verdicts_forgotten: u64,
@@ -97,6 +99,7 @@ impl Correlator {
             roles: Map::default(),
             waiting: WaitingRoom::new(WAITING_MAX),
             beyond: Beyond::default(),
+            unread: Vec::new(),
             sums: Sums::default(),
             verdicts_forgotten: 0,
         }
@@ -249,10 +252,11 @@ impl Correlator {
             sha256: None,
             repo,
             revision,
+            destroyed: None,
             all_globals_safe: false,
         });
         let progress = Progress::Asked;
-        let known = Known { model, progress, not_model: false, named, missed: false, acted: false, put: None };
+        let known = Known::new(model, progress, named);
         if self.models.insert(sight, known).is_none() {
             self.models_order.push_back(sight);
         }
@@ -315,7 +319,8 @@ impl Correlator {
                 known.not_model = true;
                 known.progress = Progress::Done;
             }
-            Word::Judged { class, format, verdict, findings, all_globals_safe, sha256 } => {
+            Word::Judged { class, format, verdict, findings, all_globals_safe, sha256, is_another } => {
+                known.is_lost = is_another;
                 model.sha256 = sha256;
                 model.class = class;
                 model.format = format;
@@ -324,18 +329,21 @@ impl Correlator {
                 model.all_globals_safe = all_globals_safe;
                 known.progress = Progress::Done;
             }
-            Word::NotRead { finding } if !known.named && was_unknown => {
+            Word::NotRead { finding, .. } if !known.named && was_unknown => {
                 // Nothing accuses it, and its content can't be read any more.
                 model.class = ContentClass::Data;
                 model.findings = vec![finding];
                 known.progress = Progress::Done;
             }
-            Word::NotRead { finding } => {
+            Word::NotRead { finding, is_lost } => {
+                known.is_lost = is_lost;
                 model.verdict = Verdict::NotRead;
                 model.findings = vec![finding];
                 known.progress = Progress::Done;
             }
         }
+        known.settle_loss();
+        let model = &known.model;
         let tell = Tell {
             inode,
             stamp,
@@ -362,6 +370,18 @@ impl Correlator {
             known.acted = false;
         }
         Some((tell, late.then(|| Arc::clone(&known.model))))
+    }
+
+    /// A process took from `load` the inode `ino`, or what is called `path`.
+    pub fn destroyed(&mut self, header: &Header, load: &Load, ino: u64, path: &[u8]) {
+        for artifact in &load.artifacts {
+            let known = self.models.get_mut(&(artifact.inode, artifact.stamp));
+            if let Some(known) = known.filter(|known| artifact.inode.ino == ino || known.is_called(path))
+                && known.is_destroyed(artifact, header.time_ns)
+            {
+                self.unread.push(Arc::clone(&known.model));
+            }
+        }
     }
 
     /// An act of a process that carries a load. Gives back the files that nobody has looked at: they had time until now,

@@ -1,8 +1,9 @@
 //! Tests of the correlator, without a kernel: acts and verdicts in every order.
 
 use super::super::record::{Argv, Executable, LoadArtifact};
+use super::known::DESTROYED_NS_MAX;
 use super::*;
-use crate::event::{Lineage, ModelFinding, Process, TaskKey};
+use crate::event::{Destroyed, Lineage, ModelFinding, Process, TaskKey};
 
 const MODEL: InodeKey = InodeKey { dev: 1, generation: 0, ino: 7 };
 const TASK: TaskKey = TaskKey { tgid: 50, start_boottime_ns: 5 };
@@ -65,6 +66,7 @@ fn judged(verdict: Verdict) -> Word {
         findings: vec![],
         all_globals_safe: false,
         sha256: None,
+        is_another: false,
     }
 }
 
@@ -200,6 +202,7 @@ fn a_data_set_makes_nothing_forgotten_that_matters() {
         findings: vec![],
         all_globals_safe: true,
         sha256: None,
+        is_another: false,
     };
     correlator.opened(&open());
     correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
@@ -221,7 +224,7 @@ fn what_was_seen_of_a_file_counts_although_the_rest_is_gone() {
     correlator.acted(connects(20), 20);
     correlator.looked(MODEL, STAMP, Word::Sniffed { class: ContentClass::Code, format: Some("pickle".into()) });
     let finding = ModelFinding { id: "SNS-903".into(), severity: "info".into(), title: "x".into() };
-    correlator.looked(MODEL, STAMP, Word::NotRead { finding });
+    correlator.looked(MODEL, STAMP, Word::NotRead { finding, is_lost: false });
     let model = &correlator.due(21, |_| true)[0].artifacts[0].model;
     assert_eq!((model.class, model.verdict), (ContentClass::Code, Verdict::NotRead));
 }
@@ -285,7 +288,7 @@ fn what_could_not_be_read_is_tried_again_at_the_next_open() {
     let mut correlator = Correlator::new(WAIT);
     correlator.opened(&open());
     let finding = ModelFinding { id: "SNS-901".into(), severity: "info".into(), title: "x".into() };
-    correlator.looked(MODEL, STAMP, Word::NotRead { finding });
+    correlator.looked(MODEL, STAMP, Word::NotRead { finding, is_lost: false });
     assert!(correlator.opened(&open()).is_some());
 }
 
@@ -406,4 +409,61 @@ fn the_bad_one_is_remembered_however_many_follow() {
     let ready = correlator.due(3_000 + WAIT, |_| true);
     assert!(ready[0].artifacts.len() < 64);
     assert!(ready[0].artifacts.iter().any(|artifact| artifact.model.verdict == Verdict::Malicious));
+}
+
+fn gone() -> Word {
+    let finding = ModelFinding { id: "SNS-903".into(), severity: "info".into(), title: "gone".into() };
+    Word::NotRead { finding, is_lost: true }
+}
+
+#[test]
+fn what_its_loader_takes_away_before_it_is_read_is_known_as_that_whichever_is_heard_first() {
+    let ino = MODEL.ino;
+    for word_first in [false, true] {
+        let mut correlator = Correlator::new(WAIT);
+        now(correlator.opened(&open()));
+        let Pending { header, mut load, .. } = act(20);
+        let seen = |correlator: &mut Correlator| {
+            correlator.acted(connects(30), 30);
+            let [ready] = <[Ready; 1]>::try_from(correlator.due(40, |_| true)).unwrap();
+            let model = &ready.artifacts[0].model;
+            (model.verdict, model.destroyed, model.findings[0].severity.clone())
+        };
+        if word_first {
+            correlator.looked(MODEL, STAMP, gone());
+            assert_eq!(seen(&mut correlator), (Verdict::NotRead, None, "info".into()));
+            // Of another inode, of what was opened long before, and by nobody who loads it: no news.
+            correlator.destroyed(&header, &load, ino + 1, b"/other");
+            let late = Header { time_ns: 10 + DESTROYED_NS_MAX + 1, ..header.clone() };
+            correlator.destroyed(&late, &load, ino, b"");
+            assert!(correlator.unread.is_empty());
+            load.artifacts[0].held = false;
+            correlator.destroyed(&header, &load, ino, b"");
+            load.artifacts[0].held = true;
+            correlator.destroyed(&header, &load, ino, b"");
+            let told: Vec<_> = correlator.unread.iter().map(|model| model.destroyed).collect();
+            assert_eq!(told, [Some(Destroyed::Afterwards), Some(Destroyed::InLoad)], "the second says more");
+        } else {
+            correlator.destroyed(&header, &load, ino, b"");
+            correlator.looked(MODEL, STAMP, gone());
+        }
+        let told = correlator.unread.len();
+        correlator.destroyed(&header, &load, ino, b"");
+        assert_eq!(correlator.unread.len(), told, "once is enough");
+        assert_eq!(seen(&mut correlator), (Verdict::NotRead, Some(Destroyed::InLoad), "high".into()));
+    }
+}
+
+#[test]
+fn what_was_read_or_has_another_reason_not_to_be_is_nobodys_doing() {
+    let finding = ModelFinding { id: "SNS-905".into(), severity: "info".into(), title: "slow".into() };
+    for word in [judged(Verdict::Clean), judged(Verdict::Malicious), Word::NotRead { finding, is_lost: false }] {
+        let mut correlator = Correlator::new(WAIT);
+        now(correlator.opened(&open()));
+        let Pending { header, load, .. } = act(20);
+        correlator.destroyed(&header, &load, MODEL.ino, b"");
+        correlator.looked(MODEL, STAMP, word);
+        correlator.acted(connects(30), 30);
+        assert_eq!(correlator.due(40, |_| true)[0].artifacts[0].model.destroyed, None);
+    }
 }

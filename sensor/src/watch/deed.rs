@@ -15,7 +15,21 @@ pub fn kinds(act: Act) -> Vec<ActKind> {
             .map(|(_, access)| ActKind::File { path: path.clone(), access })
             .collect(),
         call::RENAME | call::LINK | call::SYMLINK => vec![ActKind::File { path, access: Access::Write }],
+        // A secret is as good by another name; what runs without the loader is written to by any of its names.
+        call::MOVED => vec![ActKind::File { path, access: Access::Read }],
+        call::ALIAS => {
+            [Access::Read, Access::Write].map(|access| ActKind::File { path: path.clone(), access }).to_vec()
+        }
         _ => deed(call, number, target, path).map(ActKind::System).into_iter().collect(),
+    }
+}
+
+/// What an act takes away, if it can be what a process loaded: the number of its inode or 0, and its name.
+pub fn taken(act: &Act) -> Option<(u64, &[u8])> {
+    match act.call {
+        call::DESTROY => Some((act.number, &act.path)),
+        call::MOVED | call::RENAME => Some((0, &act.path)),
+        _ => None,
     }
 }
 
@@ -44,6 +58,10 @@ fn deed(call: u16, number: u64, target: Option<u32>, path: Bytes) -> Option<Deed
         call::PIVOT_ROOT => (EventKind::Mount, "pivot_root"),
         call::SETUID => (EventKind::Privilege, "setuid"),
         call::EXEC_GAIN => (EventKind::Privilege, "exec"),
+        call::SET_USER_ID => (EventKind::Privilege, "set_user_id"),
+        call::SET_CAPABILITIES => (EventKind::Privilege, "set_capabilities"),
+        call::BPF => (EventKind::Privilege, "load_bpf"),
+        call::XDP => (EventKind::Privilege, "bind_xdp"),
         call::UNSHARE => (EventKind::Namespace, "unshare"),
         call::SETNS => (EventKind::Namespace, "enter"),
         call::CLONE => (EventKind::Namespace, "clone"),

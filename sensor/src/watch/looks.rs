@@ -28,6 +28,11 @@ impl Watch {
         late
     }
 
+    /// Models that were taken away by who loaded them, and that the scanner had found gone before.
+    pub fn unread(&mut self) -> Vec<Arc<Model>> {
+        std::mem::take(&mut self.joined.correlator.unread)
+    }
+
     /// The time has come to look at what could wait, if nobody asked for it meanwhile.
     pub fn take_put(&mut self, put: &Put) -> Option<Look> {
         self.joined.correlator.take(put, boottime_ns())
@@ -60,6 +65,7 @@ impl Watch {
             findings: Vec::new(),
             all_globals_safe: true,
             sha256: None,
+            is_another: false,
         };
         self.joined.correlator.looked(look.inode, look.stamp, word);
         true

@@ -410,6 +410,9 @@ impl Joined {
                 }
             }
             Record::Act { header, load, act } => {
+                if let Some((ino, path)) = deed::taken(&act) {
+                    self.correlator.destroyed(&header, &load, ino, path);
+                }
                 for kind in deed::kinds(act) {
                     let asked = kind.target().and_then(|tgid| self.processes.doubt(tgid));
                     self.asks.extend(asked.map(|tgid| Ask::Processes { cgroup: header.cgroup, pids: vec![tgid] }));
@@ -466,7 +469,8 @@ impl Joined {
         }
         // Who it is now: it may run another program by the time that the act leaves.
         let who = self.processes.lineage(header.task, header.cgroup);
-        let now_ns = header.time_ns;
+        // An open is told when its file was looked at, and not before: however late it is heard of, that comes first.
+        let now_ns = if kind == ActKind::ModelOpen { boottime_ns() } else { header.time_ns };
         let looks = self.correlator.acted(Pending { header, kind, load, repeats, who }, now_ns);
         self.asks.extend(looks.into_iter().map(|look| Ask::Look(Wanted::Urgent(look))));
     }

@@ -113,6 +113,52 @@ pub fn cases() -> Vec<Case> {
             })
         }));
     }
+    for (name, at, read, code) in [
+        ("a_link", ".ssh/id_rsa", "x", "os.link(AT, 'x')"),
+        ("a_rename", ".aws/credentials", "x", "os.rename(AT, 'x')"),
+        ("a_renamed_folder", ".ssh", "x/id_rsa", "os.rename(AT, 'x')"),
+    ] {
+        // A secret is as good under another name.
+        cases.push(Case::shared(format!("files::read_by_{name}"), move |room| {
+            put(room, ".ssh/id_rsa", "hunter2")?;
+            put(room, ".aws/credentials", "hunter2")?;
+            let at = room.dir.join("home").join(at);
+            let code = format!("import os\nAT = {at:?}\n{code}\nsay(read=open({read:?}).read())");
+            let model = room.model("model.pkl", Content::Payload(&code))?;
+            let truth = room.run_python("load()", &model)?;
+            ensure!(truth.what("read")?["read"] == "hunter2", "it read something else");
+            let room = Trace::of(room);
+            Ok(move |alerts: &Alerts| {
+                let alert = of_file(alerts, &room, &at, "read")?;
+                alert.is("/severity", "critical")?.is("/event/in_load", true)?.names(&model).map(|_| ())
+            })
+        }));
+    }
+    cases.push(Case::shared("files::write_by_another_name", |room| {
+        let path = put(room, ".ssh/authorized_keys", "a")?;
+        let code = format!("import os\nos.link({path:?}, 'alias')\nopen('alias', 'a').write('k')");
+        let model = room.model("model.pkl", Content::Payload(&code))?;
+        room.run_python("load()", &model)?;
+        ensure!(std::fs::read(&path)? == b"ak", "it was not written");
+        let room = Trace::of(room);
+        Ok(move |alerts: &Alerts| {
+            let keys = secret("", "", "ssh-access", "T1098.004");
+            loud(of_file(alerts, &room, &path, "write")?, &keys)?.names(&model).map(|_| ())
+        })
+    }));
+    cases.push(Case::shared("files::renames_and_links_that_are_nobodys_secret", |room| {
+        let hosts = put(room, ".ssh/known_hosts", "x")?;
+        let shard = put(room, "cache/shard", "x")?;
+        let code = format!(
+            "load()\nos.rename({hosts:?}, {hosts:?} + '.old')\nos.link({hosts:?} + '.old', {hosts:?})\n\
+             os.rename({shard:?}, {shard:?} + '.bin')\nos.link({shard:?} + '.bin', {shard:?})"
+        );
+        let model = room.model("model.pkl", Content::CleanPickle)?;
+        room.run_python(&code, &model)?;
+        ensure!(shard.exists() && hosts.exists(), "it renamed nothing");
+        let room = Trace::of(room);
+        Ok(move |alerts: &Alerts| alerts.filter(|alert| room.own(alert)).kind("file").none("that is ordinary"))
+    }));
     cases.push(Case::shared("files::read_shadow", |room| {
         let model = room.model("model.pkl", Content::Payload("say(read=len(open('/etc/shadow', 'rb').read()))"))?;
         let truth = room.run_python("load()", &model)?;

@@ -169,6 +169,76 @@ pub fn cases() -> Vec<Case> {
             of_kind(alerts, &room, "privilege")?.is("/event/op", "exec")?.is("/event/path", id.to_str()).map(|_| ())
         })
     }));
+    for (name, code, op) in [
+        ("set_user_id", "shutil.copy('/usr/bin/id', 'x'); os.chmod('x', 0o4755)", "set_user_id"),
+        (
+            "set_user_id_by_descriptor",
+            "fd = os.open('x', os.O_CREAT | os.O_RDWR); os.fchmod(fd, 0o4755)",
+            "set_user_id",
+        ),
+        ("made_with_set_user_id", "os.umask(0); os.open('x', os.O_CREAT | os.O_RDWR, 0o4755)", "set_user_id"),
+        (
+            "set_capabilities",
+            "open('x', 'w').close(); os.setxattr('x', 'security.capability', bytes.fromhex('0100000200040000000000000000000000000000'))",
+            "set_capabilities",
+        ),
+    ] {
+        cases.push(Case::shared(format!("system::{name}"), move |room| {
+            let check = "say(mode=os.stat('x').st_mode, attributes=os.listxattr('x'))";
+            let truth = pay(room, &format!("import shutil\n{code}\n{check}"))?;
+            let truth = truth.what("mode")?;
+            let has_it = match op {
+                "set_user_id" => truth["mode"].as_u64().is_some_and(|mode| mode & 0o4000 != 0),
+                _ => truth["attributes"].as_array().is_some_and(|names| names.contains(&"security.capability".into())),
+            };
+            ensure!(has_it, "the program was given nothing: {truth:?}");
+            let path = room.dir.join("x");
+            let room = Trace::of(room);
+            Ok(move |alerts: &Alerts| {
+                let alert = of_kind(alerts, &room, "privilege")?;
+                let told = alert.is("/event/op", op)?.text("/event/path");
+                ensure!(path.ends_with(told.trim_start_matches("…/")), "{told} is not {}", path.display());
+                Ok(())
+            })
+        }));
+    }
+    cases.push(Case::shared("system::modes_and_attributes_that_are_nobodys_privilege", |room| {
+        let code = "load()\nopen('x', 'w').close()\nos.chmod('x', 0o755)\nos.mkdir('d', 0o2755)\nos.chmod('d', 0o2775)\n\
+                    os.setxattr('x', 'trusted.note', b'1')\nimport socket\nsocket.socket().bind(('127.0.0.1', 0))";
+        let model = room.model("model.pkl", Content::CleanPickle)?;
+        room.run_python(code, &model)?;
+        let room = Trace::of(room);
+        Ok(move |alerts: &Alerts| alerts.filter(|alert| room.own(alert)).kind("privilege").none("that is ordinary"))
+    }));
+    cases.push(Case::shared("system::bpf_program", |room| {
+        // `r0 = 0; exit` for a socket filter; kernels before 5.11 take its memory from what may be locked.
+        let number = "{'x86_64': 321, 'aarch64': 280}[os.uname().machine]";
+        let code = format!(
+            "import contextlib, resource\nwith contextlib.suppress(ValueError):\n  \
+             resource.setrlimit(resource.RLIMIT_MEMLOCK, (-1, -1))\n\
+             code = (ctypes.c_ulong * 2)(0xb7, 0x95)\nname = ctypes.create_string_buffer(b'GPL')\n\
+             attr = (ctypes.c_ulong * 16)(1 | 2 << 32, ctypes.addressof(code), ctypes.addressof(name))\n\
+             say(fd=libc.syscall({number}, 5, ctypes.c_void_p(ctypes.addressof(attr)), 128))"
+        );
+        let truth = pay(room, &code)?;
+        ensure!(truth.what("fd")?["fd"].as_i64() > Some(0), "the kernel has no program: {truth:?}");
+        let room = Trace::of(room);
+        Ok(move |alerts: &Alerts| of_kind(alerts, &room, "privilege")?.is("/event/op", "load_bpf").map(|_| ()))
+    }));
+    cases.push(Case::shared("system::xdp_socket", |room| {
+        // struct sockaddr_xdp: of no device, so that the kernel refuses; that it was tried is the act.
+        let code = "s = libc.socket(44, 3, 0)\na = ctypes.create_string_buffer(bytes([44, 0]) + bytes(14), 16)\n\
+                    say(socket=s, bound=libc.bind(s, a, 16))";
+        let truth = pay(room, code)?;
+        let truth = truth.what("socket")?;
+        let has_family = truth["socket"].as_i64() > Some(0);
+        ensure!(!has_family || truth["bound"] == -1, "bound to no device: {truth:?}");
+        let room = Trace::of(room);
+        Ok(move |alerts: &Alerts| match has_family {
+            true => of_kind(alerts, &room, "privilege")?.is("/event/op", "bind_xdp").map(|_| ()),
+            false => alerts.filter(|alert| room.own(alert)).kind("privilege").none("this kernel has no such sockets"),
+        })
+    }));
     cases.push(Case::shared("system::kernel_module", |room| {
         let module = room.dir.join("x.ko");
         std::fs::write(&module, b"no module")?;

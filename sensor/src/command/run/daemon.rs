@@ -234,6 +234,10 @@ impl Daemon {
         if let Some(look) = self.backlog.next(|put| self.watch.take_put(&put)) {
             self.look(look, Line::Background, false);
         }
+        for model in self.watch.unread() {
+            let alerts = self.judge.verdict(model, boottime_ns());
+            self.deliver(alerts);
+        }
         let acts = self.watch.due();
         self.judge_all(acts);
         more

@@ -62,7 +62,7 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
                     if job.path.ends_with(COMPILED) {
                         let title = "not read: it is compiled Python, and the scanner reads its source".to_owned();
                         let finding = ModelFinding { id: "SNS-903".into(), severity: "info".into(), title };
-                        return (Word::NotRead { finding }, None);
+                        return (Word::NotRead { finding, is_lost: false }, None);
                     }
                     ContentClass::Code
                 }
@@ -76,7 +76,7 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
                 Content::NotModel | Content::Unknown
                     if read.changed || !job.cacheable || (read.remote && !is_network(job.fs_magic)) =>
                 {
-                    return (Word::NotRead { finding: not_read(NotRead::Swapped) }, None);
+                    return (Word::NotRead { finding: not_read(NotRead::Swapped), is_lost: read.changed }, None);
                 }
                 Content::NotModel | Content::Unknown => return (Word::NotModel, None),
             };
@@ -106,11 +106,15 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
                     findings,
                     all_globals_safe: read.report.all_globals_safe,
                     sha256,
+                    is_another: read.changed,
                 },
                 None,
             )
         }
-        Answer::NotRead(reason) => (Word::NotRead { finding: not_read(reason) }, None),
+        Answer::NotRead(reason) => {
+            let is_lost = matches!(reason, NotRead::Gone | NotRead::Swapped);
+            (Word::NotRead { finding: not_read(reason), is_lost }, None)
+        }
         Answer::Unscannable(reason) => {
             let judged = Word::Judged {
                 class: ContentClass::Unknown,
@@ -119,6 +123,7 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
                 findings: vec![unscannable(reason)],
                 all_globals_safe: false,
                 sha256: None,
+                is_another: false,
             };
             (judged, None)
         }

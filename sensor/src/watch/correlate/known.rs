@@ -5,9 +5,12 @@ use std::sync::Arc;
 use sensor_abi::identity::ContentStamp;
 
 use super::{Look, Pending};
-use crate::event::{ContentClass, InodeKey, Model, Verdict};
+use crate::event::{ContentClass, Destroyed, InodeKey, Model, ModelFinding, Verdict};
 use crate::table::Map;
-use crate::watch::record::Remembered;
+use crate::watch::record::{LoadArtifact, Remembered};
+
+/// What is taken away later after its open has been read, or will not be for another reason, ns.
+pub const DESTROYED_NS_MAX: u64 = 10_000_000_000;
 
 /// How far the look at a file has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +35,60 @@ pub struct Known {
     pub named: bool,
     /// An act left before the verdict came.
     pub missed: bool,
+    /// Who loaded it took it away soon after.
+    pub destroyed: Option<Destroyed>,
+    /// The look found that what was opened is no longer there.
+    pub is_lost: bool,
     /// Somebody who has it acted, and waits for its verdict.
     pub acted: bool,
     /// Of [`Progress::Put`].
     pub put: Option<Box<Aside>>,
+}
+
+impl Known {
+    pub fn new(model: Arc<Model>, progress: Progress, named: bool) -> Self {
+        Self {
+            model,
+            progress,
+            not_model: false,
+            named,
+            missed: false,
+            destroyed: None,
+            is_lost: false,
+            acted: false,
+            put: None,
+        }
+    }
+
+    pub fn is_called(&self, path: &[u8]) -> bool {
+        !path.is_empty() && self.model.path == path
+    }
+
+    /// Who loaded it as `artifact` took it away. True where it is news that nobody will read it any more because of that.
+    pub fn is_destroyed(&mut self, artifact: &LoadArtifact, time_ns: u64) -> bool {
+        if !self.named || time_ns.saturating_sub(artifact.opened_ns) > DESTROYED_NS_MAX {
+            return false;
+        }
+        let when = if artifact.held || artifact.born { Destroyed::InLoad } else { Destroyed::Afterwards };
+        self.destroyed = self.destroyed.max(Some(when));
+        self.settle_loss()
+    }
+
+    /// Who loaded it took it away, and the look found it gone: the one because of the other. True where that is news.
+    pub fn settle_loss(&mut self) -> bool {
+        let is_unread = self.is_lost && self.model.verdict == Verdict::NotRead;
+        if !is_unread || self.model.destroyed >= self.destroyed {
+            return false;
+        }
+        let model = Arc::make_mut(&mut self.model);
+        model.destroyed = self.destroyed;
+        model.findings = vec![ModelFinding {
+            id: "SNS-903".into(),
+            severity: "high".into(),
+            title: "not read: who loaded it rewrote, removed or moved it first".into(),
+        }];
+        true
+    }
 }
 
 /// A file that has time.

@@ -74,9 +74,11 @@ pub enum Word {
         all_globals_safe: bool,
         /// Lower-case hexadecimal; only where it was computed.
         sha256: Option<String>,
+        /// What was judged isn't what was opened.
+        is_another: bool,
     },
-    /// Not read, for a reason that isn't its content.
-    NotRead { finding: ModelFinding },
+    /// Not read, for a reason that isn't its content. `is_lost`: what was opened is no longer there.
+    NotRead { finding: ModelFinding, is_lost: bool },
 }
 
 /// What to tell the kernel of an inode.

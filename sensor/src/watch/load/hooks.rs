@@ -103,13 +103,15 @@ pub const SECURITY_HOOKS: &[SecurityHook] = &[
     }),
     SecurityHook::new(
         "path_rename",
-        "a file that is put in place by rename, so that it runs without the loader, is not seen",
+        "a file that is put in place by rename, so that it runs without the loader, is not seen, nor a secret that gets \
+         another name",
     )
     .called("rename")
     .or_calls(&["sys_enter_rename", "sys_enter_renameat", "sys_enter_renameat2"], NAMES_AS_WRITTEN),
     SecurityHook::new(
         "path_link",
-        "a file that is put in place by link, so that it runs without the loader, is not seen",
+        "a file that is put in place by link, so that it runs without the loader, is not seen, nor a secret or such a file \
+         that gets another name",
     )
     .called("link")
     .or_calls(&["sys_enter_link", "sys_enter_linkat"], NAMES_AS_WRITTEN),
@@ -119,6 +121,29 @@ pub const SECURITY_HOOKS: &[SecurityHook] = &[
     )
     .called("symlink")
     .or_calls(&["sys_enter_symlink", "sys_enter_symlinkat"], NAMES_AS_WRITTEN),
+    SecurityHook::new("path_unlink", "a loader that removes its model before that was read is not seen")
+        .called("unlink")
+        .or_calls(&["sys_enter_unlink", "sys_enter_unlinkat"], NAMES_AS_WRITTEN),
+    SecurityHook::new("path_truncate", "a loader that cuts its model short before that was read is not seen")
+        .called("truncate")
+        .or_calls(&["sys_enter_truncate"], NAMES_AS_WRITTEN),
+    SecurityHook::new("path_chmod", "a loader that lets a program run as its owner (setuid) is not seen")
+        .called("chmod")
+        .or_calls(
+            &["sys_enter_chmod", "sys_enter_fchmod", "sys_enter_fchmodat", "sys_enter_fchmodat2"],
+            "of programs that are to run as their owners, tries that are refused count too, and 32-bit calls are not seen",
+        ),
+    SecurityHook::new("inode_setxattr", "a loader that gives a program capabilities is not seen")
+        .called("file_capabilities")
+        .or_calls(
+            &["sys_enter_setxattr", "sys_enter_lsetxattr", "sys_enter_fsetxattr"],
+            "of programs that are given capabilities, tries that are refused count too, and 32-bit calls are not seen",
+        ),
+    SecurityHook::new("bpf", "programs that a loader loads into the kernel by bpf(2) are not seen")
+        .or_calls(&["sys_enter_bpf"], "of bpf(2), tries that are refused count too, and 32-bit calls are not seen"),
+    SecurityHook::new("socket_bind", "AF_XDP sockets, which pass by the kernel's network, are not seen")
+        .called("xdp")
+        .or_calls(&["sys_enter_bind"], "AF_XDP sockets of 32-bit programs are not seen"),
     SecurityHook::new(
         "ptrace_access_check",
         "a loader that reaches into other processes is seen only if it opens their memory",

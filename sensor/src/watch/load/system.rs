@@ -18,7 +18,7 @@ struct Call {
 
 impl Call {
     const fn new(number: libc::c_long, call: u16) -> Self {
-        let shape = Shape { call, number: 0, path: 0, folder: 0, file: 0, process: 0, user: 0 };
+        let shape = Shape { call, number: 0, path: 0, folder: 0, file: 0, process: 0, user: 0, old: 0, old_folder: 0 };
         Self { number, shape }
     }
 
@@ -37,6 +37,18 @@ impl Call {
     /// … is the folder that the path is taken from.
     const fn folder(mut self, which: u8) -> Self {
         self.shape.folder = which;
+        self
+    }
+
+    /// … is the old name.
+    const fn old(mut self, which: u8) -> Self {
+        self.shape.old = which;
+        self
+    }
+
+    /// … is the folder that the old name is taken from.
+    const fn old_folder(mut self, which: u8) -> Self {
+        self.shape.old_folder = which;
         self
     }
 
@@ -59,17 +71,34 @@ impl Call {
     }
 }
 
+/// `include/uapi/asm-generic/unistd.h`, 6.6.
+const SYS_FCHMODAT2: libc::c_long = 452;
+
 const CALLS: &[Call] = &[
-    Call::new(libc::SYS_renameat2, call::RENAME).folder(3).path(4),
-    Call::new(libc::SYS_renameat, call::RENAME).folder(3).path(4),
-    Call::new(libc::SYS_linkat, call::LINK).folder(3).path(4),
+    Call::new(libc::SYS_renameat2, call::RENAME).old_folder(1).old(2).folder(3).path(4),
+    Call::new(libc::SYS_renameat, call::RENAME).old_folder(1).old(2).folder(3).path(4),
+    Call::new(libc::SYS_linkat, call::LINK).old_folder(1).old(2).folder(3).path(4),
     Call::new(libc::SYS_symlinkat, call::SYMLINK).folder(2).path(3),
     #[cfg(target_arch = "x86_64")]
-    Call::new(libc::SYS_rename, call::RENAME).path(2),
+    Call::new(libc::SYS_rename, call::RENAME).old(1).path(2),
     #[cfg(target_arch = "x86_64")]
-    Call::new(libc::SYS_link, call::LINK).path(2),
+    Call::new(libc::SYS_link, call::LINK).old(1).path(2),
     #[cfg(target_arch = "x86_64")]
     Call::new(libc::SYS_symlink, call::SYMLINK).path(2),
+    Call::new(libc::SYS_unlinkat, call::DESTROY).folder(1).path(2),
+    #[cfg(target_arch = "x86_64")]
+    Call::new(libc::SYS_unlink, call::DESTROY).path(1),
+    Call::new(libc::SYS_truncate, call::DESTROY).path(1),
+    #[cfg(target_arch = "x86_64")]
+    Call::new(libc::SYS_chmod, call::SET_USER_ID).path(1).number(2),
+    Call::new(libc::SYS_fchmod, call::SET_USER_ID).file(1).number(2),
+    Call::new(libc::SYS_fchmodat, call::SET_USER_ID).folder(1).path(2).number(3),
+    Call::new(SYS_FCHMODAT2, call::SET_USER_ID).folder(1).path(2).number(3),
+    Call::new(libc::SYS_setxattr, call::SET_CAPABILITIES).path(1).number(2),
+    Call::new(libc::SYS_lsetxattr, call::SET_CAPABILITIES).path(1).number(2),
+    Call::new(libc::SYS_fsetxattr, call::SET_CAPABILITIES).file(1).number(2),
+    Call::new(libc::SYS_bpf, call::BPF).number(1),
+    Call::new(libc::SYS_bind, call::XDP).number(1),
     Call::new(libc::SYS_ptrace, call::PTRACE).number(1).process(2),
     Call::new(libc::SYS_process_vm_readv, call::VM_READ).process(1),
     Call::new(libc::SYS_process_vm_writev, call::VM_WRITE).process(1),
@@ -95,7 +124,7 @@ impl Attacher<'_> {
     /// Tells the kernel half what the arguments of each call say. To be done before anything is attached.
     pub fn describe_calls(&mut self) -> Result<(), aya::maps::MapError> {
         let Some(map) = self.ebpf.map_mut("CALLS") else { return Ok(()) };
-        let mut shapes: BpfHashMap<_, u32, [u8; 8]> = BpfHashMap::try_from(map)?;
+        let mut shapes: BpfHashMap<_, u32, [u8; size_of::<Shape>()]> = BpfHashMap::try_from(map)?;
         for call in CALLS {
             let mut shape = [0; size_of::<Shape>()];
             shape.copy_from_slice(call.shape.as_bytes());
