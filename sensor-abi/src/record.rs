@@ -314,6 +314,9 @@ pub const FOLD_NS: u64 = 1_000_000_000;
 /// clock to its count.
 pub const FOLD_TAKE_NS: u64 = FOLD_NS + 100_000_000;
 
+/// Entries of map `SCRATCH` per CPU: places where a record is put together, for programs that interrupt each other.
+pub const SCRATCHES: u32 = 3;
+
 /// Bytes that the artifacts of a record take at most.
 pub const ARTIFACTS_BYTES_MAX: usize = LOAD_SET_ARTIFACTS_MAX * size_of::<Artifact>();
 /// Largest record, bytes.

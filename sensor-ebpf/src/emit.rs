@@ -1,13 +1,14 @@
 //! Putting a record together in a scratch area and sending it: one way out for every hook.
 
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 use aya_ebpf::maps::RingBuf;
 use sensor_abi::counter::Counter;
 use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark};
-use sensor_abi::record::{ARGV_BYTES_MAX, FOLD_NS, Fold, FoldKey, Header, Load};
+use sensor_abi::record::{ARGV_BYTES_MAX, FOLD_NS, Fold, FoldKey, Header, Load, SCRATCHES};
 
 use crate::field::{Address, Reach, member};
-use crate::maps::{BPF_NOEXIST, FOLDS, SCRATCH, SCRATCH_BYTES, SCRATCHES, SHARES, Scratch, count, lose, sensor_lose};
+use crate::maps::{BPF_NOEXIST, FOLDS, SCRATCH, SCRATCH_BYTES, SHARES, Scratch, count, lose, sensor_lose};
 use crate::task::now_ns;
 
 /// Records that a cgroup may send per second while a ring is half full, and at once: with 64 cgroups in need the other
@@ -56,15 +57,18 @@ impl Area {
     /// `None` where programs that preempted each other hold them all: the record is counted as lost.
     #[inline(always)]
     pub fn claim() -> Option<Self> {
+        // SAFETY: no arguments, no memory. Programs stay on their CPU.
+        let first = unsafe { bpf_get_smp_processor_id() } * SCRATCHES;
         for i in 0..SCRATCHES {
-            let scratch = SCRATCH.get_ptr_mut(i)?;
+            let index = first + i;
+            let scratch = SCRATCH.get_ptr_mut(index)?;
             // Add first, look then: of two that meet here at most one reads its own 1. (An add without a result is the
             // one atomic that every kernel has.)
             // SAFETY: a live map value, eight-byte aligned; volatile, because another program may change it.
             unsafe {
                 atomic_add(&raw mut (*scratch).busy, 1);
                 if core::ptr::read_volatile(&raw const (*scratch).busy) == 1 {
-                    (*scratch).index = u64::from(i);
+                    (*scratch).index = u64::from(index);
                     return Some(Self(scratch));
                 }
                 atomic_add(&raw mut (*scratch).busy, -1);

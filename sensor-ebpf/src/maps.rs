@@ -9,7 +9,7 @@ use sensor_abi::mark::{
     BornThread, Flow, INODE_SLOTS as INODE_SLOTS_LEN, InodeInfo, LoadSet, Mark, TASK_SLOTS as TASK_SLOTS_LEN,
 };
 use sensor_abi::name::{SUFFIX_SLOTS, Suffix};
-use sensor_abi::record::{Fold, FoldKey, RECORD_BYTES_MAX};
+use sensor_abi::record::{Fold, FoldKey, RECORD_BYTES_MAX, SCRATCHES};
 
 use crate::emit::atomic_add;
 use crate::task;
@@ -152,15 +152,15 @@ const _: () = assert!(RECORD_BYTES_MAX + 512 <= SCRATCH_BYTES);
 #[repr(C)]
 pub struct Scratch {
     pub busy: u64,
-    /// Which of this CPU's areas it is, as its user wrote it.
+    /// Which area it is, as its user wrote it.
     pub index: u64,
     pub bytes: [u8; SCRATCH_BYTES],
 }
 
-/// Scratch areas per CPU.
-pub const SCRATCHES: u32 = 3;
+/// [`SCRATCHES`] for each CPU; the loader knows how many there are. Not in the kernel's per-CPU memory, of which there is
+/// little: what others take of it at every fork would have to come from farther away.
 #[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCHES, 0);
+pub static SCRATCH: Array<Scratch> = Array::with_max_entries(SCRATCHES, 0);
 
 /// Next load-set id.
 #[map]

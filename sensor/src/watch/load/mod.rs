@@ -29,6 +29,7 @@ use sensor_abi::config::{ARGUMENTS_MAX, Config};
 use sensor_abi::counter::{COUNTERS, Counter, LOSS, LossKey};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, class, inode_slot, verdict};
+use sensor_abi::record::SCRATCHES;
 use thiserror::Error;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -370,6 +371,15 @@ fn bytes<T: IntoBytes + zerocopy::Immutable, const N: usize>(value: &T) -> [u8; 
     out
 }
 
+/// CPUs that this kernel could ever run.
+fn cpus() -> Result<u32, LoadError> {
+    let (what, error) = match aya::util::nr_cpus() {
+        Ok(count) => return Ok(u32::try_from(count).unwrap_or(u32::MAX / SCRATCHES)),
+        Err(error) => error,
+    };
+    Err(LoadError::Object(format!("{what}: {error}")))
+}
+
 fn take_hash<K: aya::Pod, V: aya::Pod>(
     ebpf: &mut Ebpf,
     name: &'static str,
@@ -401,6 +411,7 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes, tables: &Tables, pins: Opti
         .override_global("OFFSETS", layout.offsets.as_bytes(), true)
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("TASKS", wishes.marks_max.unwrap_or_else(tasks_max))
+        .map_max_entries("SCRATCH", SCRATCHES * cpus()?)
         .load(&object)
         .map_err(|e| LoadError::Object(chain(&e)))?;
     suffix::write(&mut ebpf, &tables.suffixes, suffix_multiplier)?;
