@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
+use super::real::emulated;
 use crate::actor::Actor;
 use crate::alert::Alerts;
 use crate::cgroup::Cgroup;
@@ -103,7 +104,10 @@ pub fn cases() -> Vec<Case> {
     ];
     cases.push(Case::shared("quiet::reader_rsync_daemon", rsync_daemon));
     cases.push(Case::alone("quiet::reader_script", reader_script));
-    cases.push(Case::alone("quiet::a_data_set_of_small_files", data_set));
+    // An emulated processor is no match for the loop that reads it: there the ring runs full.
+    if !emulated() {
+        cases.push(Case::alone("quiet::a_data_set_of_small_files", data_set));
+    }
     for (name, program, arguments) in READERS {
         cases.push(Case::shared(format!("quiet::reader_{name}"), move |room| {
             let model = room.model("model.pkl", Content::Shell("true"))?;
