@@ -24,6 +24,8 @@ pub const FMODE_CREATED: u32 = 0x10_0000;
 pub const FMODE_NOACCOUNT: u32 = 0x2000_0000;
 /// FMODE_BACKING (6.6): a `struct backing_file`, which says what it stands for.
 pub const FMODE_BACKING: u32 = 0x200_0000;
+/// __FMODE_EXEC, in `f_flags`: opened by an exec, program and interpreter alike.
+pub const FMODE_EXEC: u32 = 0x20;
 /// O_TRUNC; gone from `f_flags` once the open is over.
 pub const O_TRUNC: u32 = 0x200;
 

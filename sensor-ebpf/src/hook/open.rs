@@ -85,10 +85,11 @@ fn opened<R: Reach>(file: Address, fd: u32) -> Option<()> {
     let mode: u32 = member!(R, file, file_mode, u32)?;
     let tgid = task::current_tgid();
     access::opened(file, mode, tgid);
-    if mode & file::FMODE_READ == 0
-        || mode & (file::FMODE_PATH | file::FMODE_CREATED | file::FMODE_NOACCOUNT) != 0
-        || (mode & file::FMODE_WRITE != 0 && member!(R, file, file_flags, u32)? & file::O_TRUNC != 0)
-    {
+    if mode & file::FMODE_READ == 0 || mode & (file::FMODE_PATH | file::FMODE_CREATED | file::FMODE_NOACCOUNT) != 0 {
+        return None;
+    }
+    // O_TRUNC: nothing of what was there is read. What is executed is no load: an interpreter opens its script itself.
+    if member!(R, file, file_flags, u32)? & (file::O_TRUNC | file::FMODE_EXEC) != 0 {
         return None;
     }
     if tgid == config!(own_tgid) {
