@@ -91,6 +91,11 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
     let burst_kib = sensor.sensor.anonymous_kib()?;
     let (ready, idle_per_s) = (sensor.sensor.ready, sensor.idle_per_s);
     sensor.sensor.stop()?;
+    println!("without the sensor again");
+    sleep(SETTLE);
+    // The kernel's allocators are not as they were: what a fork costs lies between.
+    let after = operations(MODEL)?;
+    let base: Vec<u64> = base.iter().zip(after).map(|(before, after)| before.midpoint(after)).collect();
 
     let mut ops = Vec::new();
     for (i, (name, _)) in OPERATIONS.iter().enumerate() {
