@@ -103,6 +103,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
 
 struct Options {
     filters: Vec<String>,
+    skipped: Vec<String>,
     exact: bool,
     list: bool,
     keep: bool,
@@ -113,12 +114,15 @@ impl Options {
     fn parse(arguments: &[String]) -> Self {
         let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
         let filters = arguments.iter().filter(|argument| !argument.starts_with('-')).cloned().collect();
-        Self { filters, exact: has("--exact"), list: has("--list"), keep: has("--keep") }
+        let skipped =
+            arguments.iter().filter_map(|argument| argument.strip_prefix("--skip=")).map(str::to_owned).collect();
+        Self { filters, skipped, exact: has("--exact"), list: has("--list"), keep: has("--keep") }
     }
 
     fn selects(&self, name: &str) -> bool {
         let matches = |filter: &String| if self.exact { name == filter } else { name.contains(filter.as_str()) };
-        self.filters.is_empty() || self.filters.iter().any(matches)
+        let skip = |skipped: &String| name.contains(skipped.as_str());
+        (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skipped.iter().any(skip)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what the sensor costs, at its start and while it runs, and what it bears.
 
 mod flood;
-mod overhead;
+pub mod overhead;
 mod scan;
 mod start;
 

@@ -86,6 +86,20 @@ impl Rung {
     }
 }
 
+/// Holds the best rung against the committed figures: a part of `cargo xtask test`.
+pub fn check() -> Result<()> {
+    run(&Options {
+        kernel: setup::KERNEL.to_owned(),
+        rung: Some(Rung::Lsm),
+        programs: false,
+        json: None,
+        check: true,
+        accept: None,
+        sensor: None,
+        time_limit: TIME_LIMIT_S,
+    })
+}
+
 pub fn run(options: &Options) -> Result<()> {
     if let Some(missing) = machine::missing() {
         bail!("{missing}");
