@@ -40,8 +40,8 @@ const OTHERS: [(&str, &str, &str); 13] = [
     ("programs", "/programs", "kernel programs"),
     ("maps", "/maps", "maps"),
 ];
-/// Divided by clock ticks, or lost among what is spent anyway: too coarse to be compared.
-const COARSE: [&str; 2] = ["event.user", "event.first"];
+/// Divided by clock ticks, lost among what is spent anyway, or by what falls into it: too coarse to be compared.
+const COARSE: [&str; 4] = ["event.user", "event.first", "idle", "ready"];
 
 impl Figures {
     pub fn new(release: &str, rung: Rung, answer: Value) -> Result<Self> {
