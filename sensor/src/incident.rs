@@ -24,7 +24,7 @@ pub const REPEAT_AFTER_NS: u64 = 60 * 1_000_000_000;
 /// An incident that nothing was added to for so long is over, ns; what comes later is a new one.
 pub const QUIET_NS_MAX: u64 = 3600 * 1_000_000_000;
 /// How often those that are over are looked for, ns.
-pub const SWEEP_EVERY_NS: u64 = 60 * 1_000_000_000;
+const SWEEP_EVERY_NS: u64 = 60 * 1_000_000_000;
 
 /// Length of an incident's id: 128 bits in hexadecimal.
 const ID_BYTES: usize = 32;

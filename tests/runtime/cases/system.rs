@@ -260,10 +260,7 @@ pub fn cases() -> Vec<Case> {
         let mut victim = Actor::start(&mut room.python(VICTIM, &[Path::new("/nothing")]))?;
         let said = victim.wait_said("victim")?;
         let model = room.model("model.pkl", Content::CleanPickle)?;
-        room.run_python(&write_while_loading(&said)?, &model)?;
-        victim.tell("what has become of it?")?;
-        let victim = victim.finish()?.succeeded()?;
-        ensure!(victim.what("secret")?["secret"] == "changed", "{victim:?}");
+        write_while_loading(room, &model, victim, &said)?;
         let room = Trace::of(room);
         Ok(move |alerts: &Alerts| of_kind(alerts, &room, "ptrace").map(|_| ()))
     }));
@@ -294,23 +291,25 @@ fn started_by_a_python(room: &Room<'_>) -> Result<()> {
     victim.tell("go")?;
     let said = victim.wait_said("victim")?;
     let model = room.model("model.pkl", Content::CleanPickle)?;
-    room.run_python(&write_while_loading(&said)?, &model)?;
-    victim.tell("what has become of it?")?;
-    let victim = victim.finish()?.succeeded()?;
-    ensure!(victim.what("secret")?["secret"] == "changed", "{victim:?}");
+    write_while_loading(room, &model, victim, &said)?;
     let stopped = daemon.stop(Signal::TERM)?;
     let of_model = stopped.alerts.filter(|alert| alert.names(&model).is_ok());
     let alert = of_kind(&of_model, &Trace::of(room), "ptrace")?;
     alert.is("/event/target_pid", said["victim"].clone()).map(|_| ())
 }
 
-/// Python that loads a model and meanwhile writes into the victim that said who it is.
-fn write_while_loading(said: &Value) -> Result<String> {
+/// A Python loads `model` and meanwhile writes into the victim, which `said` where; the victim ends, and has seen it.
+fn write_while_loading(room: &Room<'_>, model: &Path, mut victim: Actor, said: &Value) -> Result<()> {
     let code = REACHES.iter().find(|reach| reach.name == "write_memory").context("the way")?.code.replace("; ", "\n  ");
-    Ok(format!(
+    let code = format!(
         "{LIBC}\nPID, ADDRESS = {}, {}\nwith open(MODEL, 'rb') as file:\n  pickle.load(file)\n  {code}",
         said["victim"], said["address"]
-    ))
+    );
+    room.run_python(&code, model)?;
+    victim.tell("what has become of it?")?;
+    let victim = victim.finish()?.succeeded()?;
+    ensure!(victim.what("secret")?["secret"] == "changed", "{victim:?}");
+    Ok(())
 }
 
 /// A copy of the interpreter: two processes of one program share memory in ordinary use.

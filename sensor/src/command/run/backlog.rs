@@ -18,7 +18,8 @@ const PUTS: QueueLimits = QueueLimits { per_cgroup_max: 4_096, total_max: 8_192 
 #[derive(Debug)]
 pub struct Backlog {
     queue: FairQueue<Put>,
-    busy: bool,
+    /// Whose file is being looked at ([`Look::turn`]).
+    busy: Option<u64>,
     /// Files that found no place, without a claim to be looked at.
     pub postponed: u64,
     /// Files that found no place and had one ([`Put::is_owed`]).
@@ -27,7 +28,7 @@ pub struct Backlog {
 
 impl Backlog {
     pub fn new() -> Self {
-        Self { queue: FairQueue::new(PUTS), busy: false, postponed: 0, owed: 0 }
+        Self { queue: FairQueue::new(PUTS), busy: None, postponed: 0, owed: 0 }
     }
 
     /// Gives back what finds no place.
@@ -40,18 +41,19 @@ impl Backlog {
 
     /// The next one, where none is being looked at.
     pub fn next(&mut self, take: impl FnMut(Put) -> Option<Look>) -> Option<Look> {
-        if self.busy {
+        if self.busy.is_some() {
             return None;
         }
         let look = std::iter::from_fn(|| self.queue.pop()).find_map(take);
-        self.busy = look.is_some();
+        self.busy = look.as_ref().map(Look::turn);
         look
     }
 
-    /// Nothing more is to be done for a file of whoever took this `turn`. Who has files that take too long is served last.
-    pub fn done(&mut self, turn: u64, too_long: bool) {
-        self.busy = false;
-        self.queue.set_slow(turn, too_long);
+    /// Nothing more is to be done for the file that was handed out. Who has files that take too long is served last.
+    pub fn done(&mut self, too_long: bool) {
+        if let Some(turn) = self.busy.take() {
+            self.queue.set_slow(turn, too_long);
+        }
     }
 }
 
@@ -112,7 +114,7 @@ mod tests {
         while let Some(next) = backlog.next(|put| Some(look(put))) {
             assert_eq!(backlog.next(|put| Some(look(put))), None, "one is being looked at");
             order.push(next.inode.ino);
-            backlog.done(next.turn(), false);
+            backlog.done(false);
         }
         assert_eq!(order, [0, 9, 1, 2]);
     }
@@ -134,12 +136,12 @@ mod tests {
             assert_eq!(backlog.push(put(1, ino)), None);
             assert_eq!(backlog.push(put(2, 10 + ino)), None);
         }
-        let first = backlog.next(|put| Some(look(put))).unwrap();
-        backlog.done(first.turn(), true);
+        assert!(backlog.next(|put| Some(look(put))).is_some());
+        backlog.done(true);
         let mut order = Vec::new();
         while let Some(next) = backlog.next(|put| Some(look(put))) {
             order.push(next.turn());
-            backlog.done(2, false);
+            backlog.done(false);
         }
         assert_eq!(order, [2, 2, 2, 1, 1]);
     }

@@ -271,16 +271,15 @@ impl Daemon {
             }
         }
         let Outcome { job, answer } = &outcome;
-        let turn = if job.cgroup == 0 { u64::from(job.pid) } else { job.cgroup };
-        let had_time = (job.line == Line::Background).then(|| (turn, *answer == Answer::NotRead(NotRead::TimedOut)));
+        let had_time = (job.line == Line::Background).then(|| *answer == Answer::NotRead(NotRead::TimedOut));
         let (inode, stamp) = (job.inode.into(), job.stamp);
         let (word, next) = looks::word(outcome);
         if let Some(job) = next {
             self.pool.submit(job);
         } else {
             self.scans += 1;
-            if let Some((turn, too_long)) = had_time {
-                self.backlog.done(turn, too_long);
+            if let Some(too_long) = had_time {
+                self.backlog.done(too_long);
             }
         }
         if let Some(model) = self.watch.word(inode, stamp, word) {
