@@ -215,10 +215,20 @@ pub extern "C" fn sensor_write_path(area: u64, start: u64, dentry: u64, vfsmount
     let Some(scratch) = SCRATCH.get_ptr_mut(area as u32) else { return start | TRUNCATED };
     // SAFETY: the field of a live map value.
     let bytes = unsafe { (&raw mut (*scratch).bytes).cast() };
-    let (dentry, vfsmount) = (dentry as Address, vfsmount as Address);
+    let mount = (vfsmount as Address).wrapping_sub(offset!(mount_mnt) as usize);
     // Where nobody knows the mount, the path lacks what stands before the file system's root.
-    let root = field!(vfsmount, vfsmount_root, Address).unwrap_or(core::ptr::null());
-    let mut climb = Climb { dentry, vfsmount, root, bytes, end: start, last: start + bytes_max, truncated: TRUNCATED };
+    let [above, point, root] = links_of(mount).unwrap_or([core::ptr::null(); 3]);
+    let mut climb = Climb {
+        dentry: dentry as Address,
+        mount,
+        above,
+        point,
+        root,
+        bytes,
+        end: start,
+        last: start + bytes_max,
+        truncated: TRUNCATED,
+    };
     // SAFETY: the step takes a `Climb`.
     unsafe { repeat::<_, PATH_STEPS_UNROLLED_MAX>(PATH_STEPS_MAX, &mut climb, climb_step) };
     climb.end | climb.truncated
@@ -228,8 +238,10 @@ pub extern "C" fn sensor_write_path(area: u64, start: u64, dentry: u64, vfsmount
 #[repr(C)]
 struct Climb {
     dentry: Address,
-    vfsmount: Address,
-    /// That mount's.
+    /// A `struct mount`, and [`links_of`] it.
+    mount: Address,
+    above: Address,
+    point: Address,
     root: Address,
     bytes: *mut u8,
     /// Where the next component goes.
@@ -245,17 +257,14 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     // SAFETY: `repeat` hands over what `write_path` gave it, on the stack of the caller.
     let climb = unsafe { &mut *climb.cast::<Climb>() };
     if climb.dentry == climb.root {
-        let mount = climb.vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
-        let Some(above) = field!(mount, mount_parent, Address) else { return repeat::STOP };
-        let Some(point) = field!(mount, mount_mountpoint, Address) else { return repeat::STOP };
-        if above == mount {
+        if climb.above == climb.mount {
             climb.truncated = 0;
             return repeat::STOP;
         }
-        climb.dentry = point;
-        climb.vfsmount = above.wrapping_add(offset!(mount_mnt) as usize);
-        let Some(root) = field!(climb.vfsmount, vfsmount_root, Address) else { return repeat::STOP };
-        climb.root = root;
+        climb.dentry = climb.point;
+        climb.mount = climb.above;
+        let Some([above, point, root]) = links_of(climb.mount) else { return repeat::STOP };
+        (climb.above, climb.point, climb.root) = (above, point, root);
         return repeat::GO_ON;
     }
     let at = climb.end as usize & (SCRATCH_BYTES - 1);
@@ -280,6 +289,17 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     climb.end = (climb.end + written as u64) & (SCRATCH_BYTES as u64 - 1);
     climb.dentry = parent;
     repeat::GO_ON
+}
+
+/// The mount that a mount hangs in, the name in there that it covers, and its own root: neighbours in `struct mount`, so
+/// that one read gets all.
+#[inline(always)]
+fn links_of(mount: Address) -> Option<[Address; 3]> {
+    let root = offset!(mount_mnt) + offset!(vfsmount_root);
+    if offset!(mount_mountpoint) == offset!(mount_parent) + 8 && root == offset!(mount_parent) + 16 {
+        return field!(mount, mount_parent, [Address; 3]);
+    }
+    Some([field!(mount, mount_parent, Address)?, field!(mount, mount_mountpoint, Address)?, read(mount, root)?])
 }
 
 /// The folder of a name, and where its text is: neighbours in `struct dentry`, so that one read gets both.

@@ -163,7 +163,14 @@ pub enum Added {
 /// A set that other processes share is copied first: what a parent opens after a fork is not its child's load.
 #[inline(always)]
 pub fn add(key: &TaskKey, exe: &InodeKey, decided: u8, artifact: &Artifact) -> Added {
-    let Some(mark) = find_or_mark(key, exe, decided) else { return Added::Failed };
+    let mark = match find(key) {
+        Some(mark) => mark,
+        None => match set(key, exe, decided, artifact) {
+            Ok(()) => return Added::New,
+            Err(Some(mark)) => mark,
+            Err(None) => return Added::Failed,
+        },
+    };
     // SAFETY: a live map value.
     unsafe {
         if !lock(mark) {
@@ -175,29 +182,61 @@ pub fn add(key: &TaskKey, exe: &InodeKey, decided: u8, artifact: &Artifact) -> A
     }
 }
 
-/// The mark of the process `key`; a fresh one has no set yet. Of two threads that make one at once, one wins.
+/// Marks the process `key`, with a set that holds `artifact` alone. An error is the mark that another thread was quicker
+/// to set, or that there is no room for one.
 #[inline(always)]
-fn find_or_mark(key: &TaskKey, exe: &InodeKey, decided: u8) -> Option<*mut Mark> {
-    if let Some(mark) = find(key) {
-        return Some(mark);
-    }
-    let fresh = Mark {
+fn set(key: &TaskKey, exe: &InodeKey, decided: u8, artifact: &Artifact) -> Result<(), Option<*mut Mark>> {
+    let area = Area::claim().ok_or(None)?;
+    let fresh: *mut LoadSet = area.record();
+    // SAFETY: the area is larger than a set; what stands behind its first artifact is never looked at.
+    let id = unsafe {
+        (*fresh).count = 1;
+        (*fresh).omitted = 0;
+        (*fresh).artifacts[0] = *artifact;
+        insert_set(fresh, key)
+    };
+    area.release();
+    let id = id.ok_or(None)?;
+    let mark = Mark {
         start_boottime_ns: key.start_boottime_ns,
-        set: 0,
+        set: id,
         exe: *exe,
         role: decided,
         born: 0,
         reserved: [0; 6],
         busy: 0,
     };
-    if !put(key.tgid, &fresh, BPF_NOEXIST) && find(key).is_none() {
-        // Full, or the mark of an earlier process with this pid, whose exit was missed.
-        if !put(key.tgid, &fresh, 0) {
-            lose(Counter::TasksFull);
-            return None;
-        }
+    if put(key.tgid, &mark, BPF_NOEXIST) {
+        return Ok(());
     }
-    find(key)
+    let quicker = find(key);
+    // Full, or the mark of an earlier process with this pid, whose exit was missed.
+    if quicker.is_none() && put(key.tgid, &mark, 0) {
+        return Ok(());
+    }
+    unref(id);
+    if quicker.is_none() {
+        lose(Counter::TasksFull);
+    }
+    Err(quicker)
+}
+
+/// Puts a set that was put together in a scratch area into its map, and gives its id.
+///
+/// # Safety
+/// `fresh` points to a set.
+#[inline(always)]
+unsafe fn insert_set(fresh: *mut LoadSet, key: &TaskKey) -> Option<u64> {
+    // SAFETY: the caller's promise.
+    let inserted = unsafe {
+        (*fresh).owner = *key;
+        (*fresh).refs = 1;
+        next_id().filter(|id| LOAD_SETS.insert(*id, &*fresh, BPF_NOEXIST).is_ok())
+    };
+    if inserted.is_none() {
+        lose(Counter::LoadSetsFull);
+    }
+    inserted
 }
 
 /// Tries to take a mark: each is a handful of instructions, and a holder needs a few hundred.
@@ -286,15 +325,10 @@ unsafe fn give_own_set(mark: *mut Mark, key: &TaskKey) -> bool {
             (*fresh).count = 0;
             (*fresh).omitted = 0;
         }
-        (*fresh).owner = *key;
-        (*fresh).refs = 1;
-        next_id().filter(|id| LOAD_SETS.insert(*id, &*fresh, BPF_NOEXIST).is_ok())
+        insert_set(fresh, key)
     };
     area.release();
-    let Some(id) = inserted else {
-        lose(Counter::LoadSetsFull);
-        return false;
-    };
+    let Some(id) = inserted else { return false };
     // SAFETY: the caller's promise.
     let old = unsafe { core::mem::replace(&mut (*mark).set, id) };
     if old != 0 {

@@ -115,7 +115,9 @@ pub unsafe fn write_header_of<R: Reach>(header: *mut Header, kind: u16, task: Ad
         (*header).cgroup = who.cgroup;
         (*header).uid = who.uid;
         (*header).reserved = 0;
-        (*header).comm = field!(task, task_comm, [u8; 16]).unwrap_or([0; 16]);
+        // As words: a plain load has no other sizes.
+        let comm = member!(R, task, task_comm, [u64; 2]).unwrap_or([0; 2]);
+        (*header).comm = core::mem::transmute::<[u64; 2], [u8; 16]>(comm);
     }
 }
 
