@@ -89,6 +89,8 @@ fn measure(flags: &[&str]) -> io::Result<Value> {
     let burst = alerts(&sensor, BURST)?;
     let folded = loader(&sensor, 0, EVENTS, BURST)?;
     let burst_kib = sensor.sensor.anonymous_kib()?;
+    println!("twenty minutes later");
+    later()?;
     let (ready, idle_per_s) = (sensor.sensor.ready, sensor.idle_per_s);
     sensor.sensor.stop()?;
     println!("without the sensor again");
@@ -242,6 +244,53 @@ fn spent(sensor: &Sensor, act: impl FnOnce() -> io::Result<()>) -> io::Result<Sp
         user_ticks: after.user_ticks.saturating_sub(before.user_ticks),
         kernel_ticks: after.kernel_ticks.saturating_sub(before.kernel_ticks),
     })
+}
+
+/// Twenty minutes, which pass in a moment where nothing else happens.
+const LONG: Duration = Duration::from_secs(20 * 60);
+
+/// Marks age by rule and not by accident: long after its load a process is told as the one that it is, and a file that it
+/// never closed makes it no load that goes on.
+fn later() -> io::Result<()> {
+    const CLOSED_LONG_AGO: Ipv4Addr = Ipv4Addr::new(11, 200, 0, 1);
+    const HELD_FOR_LONG: Ipv4Addr = Ipv4Addr::new(11, 200, 1, 1);
+    /// A pickle that calls `posix.system`: what its loaders do is told at any time.
+    const PAYLOAD: &[u8] = b"\x80\x04cposix\nsystem\n\x8c\x04true\x85R.";
+    let payload = "/tmp/overhead/payload.pkl";
+    std::fs::write(payload, PAYLOAD)?;
+    let send = |to: Ipv4Addr| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.send_to(b"x", (to, 9)).map(drop);
+    let pids = child::ask(|| {
+        drop(File::open(payload)?);
+        let other = child::ask(|| {
+            let _held = File::open(payload)?;
+            sleep(LONG);
+            send(HELD_FOR_LONG)?;
+            Ok(json!(std::process::id()))
+        })?;
+        send(CLOSED_LONG_AGO)?;
+        Ok(json!([std::process::id(), other]))
+    })?;
+    sleep(SETTLE);
+    for (to, pid) in [(CLOSED_LONG_AGO, &pids[0]), (HELD_FOR_LONG, &pids[1])] {
+        let ip = format!(r#""ip":"{to}","port""#);
+        let mut told = Vec::new();
+        for line in BufReader::new(File::open(ALERTS)?).lines() {
+            let line = line?;
+            let event = line.split(r#","process""#).next().unwrap_or_default();
+            if event.contains(&ip) {
+                told.push(serde_json::from_str::<Value>(&line).map_err(io::Error::other)?);
+            }
+        }
+        let [alert] = told.as_slice() else {
+            return Err(io::Error::other(format!("twenty minutes later {to} was told {} times", told.len())));
+        };
+        let is_right =
+            alert["process"]["pid"] == *pid && alert["model"]["path"] == payload && alert["event"]["in_load"] == false;
+        if !is_right {
+            return Err(io::Error::other(format!("twenty minutes later {to} was told as {alert}")));
+        }
+    }
+    Ok(())
 }
 
 /// Alerts about datagrams so far.
