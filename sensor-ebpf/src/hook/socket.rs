@@ -35,7 +35,7 @@ security_hook! {
                 _ => {}
             }
         } else if loader::current_is_marked() {
-            let _ = connects(socket, address, len);
+            let _ = connects::<E::Reach>(socket, address, len);
         }
     }
 }
@@ -45,7 +45,7 @@ security_hook! {
         if task::current_tgid() == config!(own_tgid) {
             count(Counter::CanaryLength);
         } else if concerns::<E::Reach>(|| sends::<E::Reach>(socket, message)) {
-            let _ = sent(socket, message, size);
+            let _ = sent::<E::Reach>(socket, message, size);
         }
     }
 }
@@ -100,24 +100,20 @@ fn opens_fast<R: Reach>(message: Address) -> Option<bool> {
 
 /// `include/uapi/linux/net.h`: a socket that may be connected.
 const SS_UNCONNECTED: u32 = 1;
-/// `include/linux/in6.h`: what the kernel demands of a `struct sockaddr_in` and of a `sockaddr_in6` (SIN6_LEN_RFC2133).
-const SOCKADDR_IN_BYTES: i32 = 16;
-const SOCKADDR_IN6_BYTES_MIN: i32 = 24;
-
 /// `address` is the kernel's copy of what the call names, of which it filled `len` bytes.
 #[inline(always)]
-fn connects(socket: Address, address: Address, len: i32) -> Option<()> {
-    let sk: Address = field!(socket, socket_sk, Address)?;
+fn connects<R: Reach>(socket: Address, address: Address, len: i32) -> Option<()> {
+    let sk: Address = member!(R, socket, socket_sk, Address)?;
     if sk.is_null() {
         return None;
     }
-    let end = match field!(sk, sock_family, u16)? {
-        family @ (AF_INET | AF_INET6 | AF_SMC) => named(socket, sk, family, address, len)?,
+    let end = match member!(R, sk, sock_family, u16)? {
+        family @ (AF_INET | AF_INET6 | AF_SMC) => named::<R>(socket, sk, family, address, len)?,
         family @ (AF_PACKET | AF_VSOCK) => End {
             family,
             port: 0,
-            sock_type: field!(socket, socket_type, u16)?,
-            protocol: field!(sk, sock_protocol, u16)?,
+            sock_type: member!(R, socket, socket_type, u16)?,
+            protocol: member!(R, sk, sock_protocol, u16)?,
             address: [0; 16],
             cookie: 0,
             bytes: 0,
@@ -130,9 +126,9 @@ fn connects(socket: Address, address: Address, len: i32) -> Option<()> {
 /// Whom a connect names: by the address's own family, since an IPv6 socket may be connected to an IPv4 address. AF_UNSPEC
 /// ends a connection.
 #[inline(always)]
-fn named(socket: Address, sk: Address, of_socket: u16, address: Address, len: i32) -> Option<End> {
-    let family: u16 = read(address, 0)?;
-    let len_min = match family {
+fn named<R: Reach>(socket: Address, sk: Address, of_socket: u16, address: Address, len: i32) -> Option<End> {
+    let address: SocketAddress = read(address, 0)?;
+    let len_min = match address.family {
         AF_INET => SOCKADDR_IN_BYTES,
         AF_INET6 => SOCKADDR_IN6_BYTES_MIN,
         _ => return None,
@@ -140,51 +136,75 @@ fn named(socket: Address, sk: Address, of_socket: u16, address: Address, len: i3
     if len < len_min {
         return None;
     }
-    let (ip, port) = read_address(address, family)?;
-    let protocol: u16 = field!(sk, sock_protocol, u16)?;
+    let (ip, port) = address.named();
+    let protocol: u16 = member!(R, sk, sock_protocol, u16)?;
     // A program that doesn't wait asks again by the same call how far its connection is (kernel: net/ipv4/af_inet.c:
     // __inet_stream_connect). The state alone is no proof of it: another thread may end the connection meanwhile.
-    if is_connection(protocol) && of_socket == family && field!(socket, socket_state, u32)? != SS_UNCONNECTED {
-        let (peer_ip, peer_port) = net::peer_of(sk, family)?;
+    if is_connection(protocol)
+        && of_socket == address.family
+        && member!(R, socket, socket_state, u32)? != SS_UNCONNECTED
+    {
+        let (peer_ip, peer_port) = net::peer_of(sk, of_socket)?;
         if (u128::from_ne_bytes(peer_ip), peer_port) == (u128::from_ne_bytes(ip), port) {
             return None;
         }
     }
     // SMC begins with a TCP connection, and stays with it where the other end speaks TCP alone.
     let protocol = if of_socket == AF_SMC || protocol == IPPROTO_SMC { IPPROTO_TCP } else { protocol };
-    let sock_type: u16 = field!(socket, socket_type, u16)?;
-    let cookie: u64 = field!(sk, sock_cookie, u64).unwrap_or(0);
-    Some(End { family, port, sock_type, protocol, address: ip, cookie, bytes: 0 })
+    Some(End {
+        family: address.family,
+        port,
+        sock_type: member!(R, socket, socket_type, u16)?,
+        protocol,
+        address: ip,
+        cookie: 0,
+        bytes: 0,
+    })
 }
 
-/// What a `struct sockaddr_in` or `sockaddr_in6` names: the port stands at 2, the address at 4 or 8.
-#[inline(always)]
-fn read_address(address: Address, family: u16) -> Option<([u8; 16], u16)> {
-    let mut ip = [0u8; 16];
-    if family == AF_INET {
-        ip[..4].copy_from_slice(&read::<[u8; 4]>(address, 4)?);
-    } else {
-        ip = read(address, 8)?;
+/// `include/linux/in6.h`: what the kernel demands of a `struct sockaddr_in` and of a `sockaddr_in6` (SIN6_LEN_RFC2133).
+const SOCKADDR_IN_BYTES: i32 = 16;
+const SOCKADDR_IN6_BYTES_MIN: i32 = 24;
+
+/// `struct sockaddr_in` and `sockaddr_in6` in one. Both are copied into a `sockaddr_storage`, which is larger.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct SocketAddress {
+    family: u16,
+    /// Network byte order.
+    port: u16,
+    ipv4: [u8; 4],
+    ipv6: [u8; 16],
+}
+
+impl SocketAddress {
+    #[inline(always)]
+    fn named(&self) -> ([u8; 16], u16) {
+        let mut ip = self.ipv6;
+        if self.family != AF_INET6 {
+            ip = [0; 16];
+            ip[..4].copy_from_slice(&self.ipv4);
+        }
+        (ip, u16::from_be(self.port))
     }
-    Some((ip, u16::from_be(read(address, 2)?)))
 }
 
 #[inline(always)]
-fn sent(socket: Address, message: Address, size: u32) -> Option<()> {
-    let sk: Address = field!(socket, socket_sk, Address)?;
-    let family: u16 = field!(sk, sock_family, u16)?;
-    let sock_type: u16 = field!(socket, socket_type, u16)?;
-    let protocol: u16 = field!(sk, sock_protocol, u16)?;
-    let address: Address = field!(message, msghdr_name, Address)?;
-    let is_open = sock_type == SOCK_STREAM && (family == AF_SMC || is_connection(protocol));
-    let (kind, end) = if is_open {
-        let len: i32 = field!(message, msghdr_namelen, i32)?;
-        (kind::CONNECT, named(socket, sk, family, address, len)?)
+fn sent<R: Reach>(socket: Address, message: Address, size: u32) -> Option<()> {
+    let sk: Address = member!(R, socket, socket_sk, Address)?;
+    let family: u16 = member!(R, sk, sock_family, u16)?;
+    let sock_type: u16 = member!(R, socket, socket_type, u16)?;
+    let protocol: u16 = member!(R, sk, sock_protocol, u16)?;
+    let address: Address = member!(R, message, msghdr_name, Address)?;
+    let (kind, end) = if sock_type == SOCK_STREAM && (family == AF_SMC || is_connection(protocol)) {
+        let len: i32 = member!(R, message, msghdr_namelen, i32)?;
+        (kind::CONNECT, named::<R>(socket, sk, family, address, len)?)
     } else {
         let (ip, port) = match family {
             // Only the socket knows its peer.
             AF_INET | AF_INET6 if address.is_null() => net::peer_of(sk, family)?,
-            AF_INET | AF_INET6 => read_address(address, family)?,
+            // Its own family may be left out.
+            AF_INET | AF_INET6 => SocketAddress { family, ..read(address, 0)? }.named(),
             _ => ([0; 16], 0),
         };
         let cookie: u64 = field!(sk, sock_cookie, u64).unwrap_or(0);
