@@ -9,9 +9,10 @@ use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Progr
 use aya::{Btf, Ebpf};
 use sensor_abi::counter::Counter;
 
+use super::held::Attachment;
 use super::hooks::{Below, SecurityHook};
 use super::plan::{BestRung, Hook, Rung, RungState, SECURITY_RUNGS};
-use super::tracepoint::{self, Tracefs, TracepointLink};
+use super::tracepoint::{self, Tracefs};
 use super::verify::{self, once};
 use super::{counter, say, system};
 
@@ -20,7 +21,8 @@ pub struct Attacher<'a> {
     pub ebpf: &'a mut Ebpf,
     pub btf: &'a Btf,
     pub tracefs: Option<Result<Tracefs, String>>,
-    pub tracepoints: Vec<TracepointLink>,
+    /// Everything that was attached.
+    pub attachments: Vec<Attachment>,
     /// Programs, each with a tracepoint that it is on.
     pub attached: Vec<(String, String)>,
     /// Rungs above it are left out.
@@ -63,7 +65,8 @@ impl Attacher<'_> {
         let attached = (|| -> Result<(), ProgramError> {
             let program: &mut BtfTracePoint = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
             once(program.load(tracepoint, self.btf))?;
-            program.attach()?;
+            let link = program.attach()?;
+            self.attachments.push(Box::new(program.take_link(link)?));
             Ok(())
         })();
         attached.map_err(|error| say(&error))
@@ -77,7 +80,8 @@ impl Attacher<'_> {
             let program: &mut CgroupSockAddr = self.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
             once(program.load())?;
             // A link is always one of many, whatever this mode says; the old attach call would push others out.
-            program.attach(root, CgroupAttachMode::Single)?;
+            let link = program.attach(root, CgroupAttachMode::Single)?;
+            self.attachments.push(Box::new(program.take_link(link)?));
             Ok(())
         })();
         hook.settle(Rung::Cgroup, attached.map_err(|e| say(&e)), "");
@@ -89,7 +93,7 @@ impl Attacher<'_> {
         let mut hook = Hook::new(wanted.event, wanted.required, wanted.lost);
         for rung in SECURITY_RUNGS {
             if self.runs(rung) {
-                let attached = self.attach(rung, wanted.name);
+                let attached = self.attach(rung, wanted.name).map(|link| self.attachments.push(link));
                 hook.settle(rung, attached, "");
                 if hook.rung.is_some() {
                     return hook;
@@ -180,12 +184,13 @@ impl Attacher<'_> {
         if !self.best_rung.allows(rung) {
             return Err("switched off".to_owned());
         }
-        self.attach(rung, CANARY)?;
+        let link = self.attach(rung, CANARY)?;
         let before = counter(self.ebpf, Counter::CanaryRung);
         // kernel/sched/syscalls.c: sched_getaffinity asks the security modules.
         let _ = rustix::thread::sched_getaffinity(None);
         let ran = counter(self.ebpf, Counter::CanaryRung) > before;
-        self.detach(rung, CANARY);
+        drop(link);
+        self.unload(rung, CANARY);
         match rung {
             _ if ran => Ok(()),
             Rung::Lsm => Err(LSM_NEVER_RAN.to_owned()),
@@ -194,22 +199,34 @@ impl Attacher<'_> {
     }
 
     /// Attaches the program that `rung` has for `security_NAME`.
-    fn attach(&mut self, rung: Rung, name: &str) -> Result<(), String> {
+    fn attach(&mut self, rung: Rung, name: &str) -> Result<Attachment, String> {
         let program_name = format!("{}_{name}", rung.name());
         let program = self.ebpf.program_mut(&program_name).ok_or_else(|| format!("no program {program_name}"))?;
         let function = format!("security_{name}");
-        let attached = match program {
-            Program::Lsm(program) => once(program.load(name, self.btf)).and_then(|()| program.attach().map(drop)),
-            Program::FEntry(program) => {
-                once(program.load(&function, self.btf)).and_then(|()| program.attach().map(drop))
-            }
-            Program::KProbe(program) => once(program.load()).and_then(|()| program.attach(&function, 0).map(drop)),
-            _ => return Err(format!("program {program_name} is of another kind")),
-        };
-        attached.map_err(|error| say(&error))
+        let attached = (|| -> Result<Option<Attachment>, ProgramError> {
+            Ok(Some(match program {
+                Program::Lsm(program) => {
+                    once(program.load(name, self.btf))?;
+                    let link = program.attach()?;
+                    Box::new(program.take_link(link)?)
+                }
+                Program::FEntry(program) => {
+                    once(program.load(&function, self.btf))?;
+                    let link = program.attach()?;
+                    Box::new(program.take_link(link)?)
+                }
+                Program::KProbe(program) => {
+                    once(program.load())?;
+                    let link = program.attach(&function, 0)?;
+                    Box::new(program.take_link(link)?)
+                }
+                _ => return Ok(None),
+            }))
+        })();
+        attached.map_err(|error| say(&error))?.ok_or_else(|| format!("program {program_name} is of another kind"))
     }
 
-    fn detach(&mut self, rung: Rung, name: &str) {
+    fn unload(&mut self, rung: Rung, name: &str) {
         let unloaded = match self.ebpf.program_mut(&format!("{}_{name}", rung.name())) {
             Some(Program::Lsm(program)) => program.unload(),
             Some(Program::FEntry(program)) => program.unload(),
@@ -217,7 +234,7 @@ impl Attacher<'_> {
             _ => Ok(()),
         };
         if let Err(error) = unloaded {
-            tracing::warn!("{} stays attached: {}", name, say(&error));
+            tracing::warn!("{} stays loaded: {}", name, say(&error));
         }
     }
 
@@ -244,7 +261,7 @@ impl Attacher<'_> {
             }
             match tracefs.id(category, name).and_then(|id| tracepoint::attach(fd.as_fd(), id)) {
                 Ok(link) => {
-                    self.tracepoints.push(link);
+                    self.attachments.push(Box::new(link));
                     self.attached.push(on);
                 }
                 Err(error) => missing.push(format!("{category}/{name}: {error}")),

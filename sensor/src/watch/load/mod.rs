@@ -5,6 +5,7 @@ mod attach;
 mod batch;
 pub mod btf;
 mod folds;
+mod held;
 mod hooks;
 mod network;
 pub mod pin;
@@ -19,7 +20,6 @@ mod without_loops;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
@@ -35,11 +35,11 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use self::attach::Attacher;
 use self::btf::{BtfError, Layout};
+use self::held::Held;
 use self::hooks::SECURITY_HOOKS;
 use self::pin::{PinError, Pins};
 use self::plan::{BestRung, Plan, Rung};
 pub use self::rings::Rings;
-use self::tracepoint::TracepointLink;
 use self::without_loops::without_loops;
 
 /// The kernel half, built from `sensor-ebpf/` by `cargo xtask build-ebpf`.
@@ -117,9 +117,7 @@ impl Default for Wishes {
 
 /// The loaded kernel half. Dropping it detaches everything.
 pub struct Kernel {
-    /// Holds the links.
-    ebpf: Option<Ebpf>,
-    tracepoints: Vec<TracepointLink>,
+    held: Held,
     pins: Option<Pins>,
     counters: PerCpuArray<MapData, u64>,
     inode_slots: Array<MapData, u64>,
@@ -193,7 +191,7 @@ impl Kernel {
             ebpf: &mut ebpf,
             btf: &btf,
             tracefs: None,
-            tracepoints: Vec::new(),
+            attachments: Vec::new(),
             attached: Vec::new(),
             best_rung: wishes.best_rung,
             ladder: Vec::new(),
@@ -214,7 +212,7 @@ impl Kernel {
         // After the hooks: what was opened before them is found, what comes after them is seen.
         plan.hooks.push(attacher.found(|| rings.take_early()));
         plan.ladder = attacher.ladder;
-        let tracepoints = attacher.tracepoints;
+        let attachments = attacher.attachments;
         for (name, program) in ebpf.programs() {
             if let Ok(info) = program.info() {
                 tracing::debug!(name, verified = info.verified_instruction_count(), "what the verifier looked at");
@@ -245,8 +243,7 @@ impl Kernel {
             exes: take_hash(&mut ebpf, "EXES")?,
             folds,
             losses: take_hash(&mut ebpf, "LOSSES")?,
-            ebpf: Some(ebpf),
-            tracepoints,
+            held: Held::of(ebpf, attachments).map_err(|error| LoadError::Object(error.to_string()))?,
             pins,
         };
         Ok((kernel, rings, OwnOpens { map: own_opens }, plan))
@@ -275,16 +272,9 @@ impl Kernel {
         losses
     }
 
-    /// Runs of our programs that the kernel left out because one was running already on that CPU; 0 where it doesn't
-    /// count them (`recursion_misses` of kernel/bpf/syscall.c: bpf_prog_show_fdinfo, 5.12).
+    /// See [`Held::skipped`].
     pub fn skipped(&self) -> u64 {
-        let programs = self.ebpf.iter().flat_map(Ebpf::programs);
-        let skipped = programs.filter_map(|(_, program)| {
-            let fd = program.fd().ok()?.as_fd().as_raw_fd();
-            let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-            text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse::<u64>().ok())
-        });
-        skipped.sum()
+        self.held.skipped()
     }
 
     /// Takes the folds whose first act was before `before_ns` out of the table; those that counted something.
@@ -329,8 +319,7 @@ impl Kernel {
         if let Some(pins) = &self.pins {
             pins.release();
         }
-        self.ebpf = None;
-        self.tracepoints.clear();
+        self.held.detach();
     }
 }
 

@@ -102,7 +102,9 @@ impl Attacher<'_> {
         self.on_cgroup(event, root, true, lost, |this, root| {
             let program: &mut CgroupSock = this.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
             once(program.load())?;
-            program.attach(root, MODE).map(drop)
+            let link = program.attach(root, MODE)?;
+            this.attachments.push(Box::new(program.take_link(link)?));
+            Ok(())
         })
     }
 
@@ -113,7 +115,9 @@ impl Attacher<'_> {
             let name = "tcp_socket";
             let program: &mut SockOps = this.ebpf.program_mut(name).ok_or(not_found(name))?.try_into()?;
             once(program.load())?;
-            program.attach(root, MODE).map(drop)
+            let link = program.attach(root, MODE)?;
+            this.attachments.push(Box::new(program.take_link(link)?));
+            Ok(())
         })
     }
 
@@ -123,7 +127,9 @@ impl Attacher<'_> {
         self.on_cgroup(event, root, false, lost, |this, root| {
             let program: &mut CgroupSkb = this.ebpf.program_mut(event).ok_or(not_found(event))?.try_into()?;
             once(program.load())?;
-            program.attach(root, which, MODE).map(drop)
+            let link = program.attach(root, which, MODE)?;
+            this.attachments.push(Box::new(program.take_link(link)?));
+            Ok(())
         })
     }
 }

@@ -7,6 +7,7 @@ use sensor_abi::act::{Shape, call};
 use zerocopy::IntoBytes;
 
 use super::attach::Attacher;
+use super::held::Attachment;
 use super::plan::{Hook, Rung};
 use super::say;
 
@@ -166,15 +167,22 @@ impl Attacher<'_> {
         let program = self.ebpf.program_mut(&name).ok_or_else(|| format!("no program {name}"))?;
         let mut why = format!("{name} is of another kind");
         for function in functions {
-            let attached: Result<(), ProgramError> = match program {
-                Program::FEntry(program) => program.load(function, self.btf).and_then(|()| program.attach().map(drop)),
-                Program::KProbe(program) => {
-                    program.load().or_else(loaded).and_then(|()| program.attach(function, 0).map(drop))
-                }
+            let attached: Result<Attachment, ProgramError> = match program {
+                Program::FEntry(program) => program.load(function, self.btf).and_then(|()| {
+                    let link = program.attach()?;
+                    Ok(Box::new(program.take_link(link)?) as Attachment)
+                }),
+                Program::KProbe(program) => program.load().or_else(loaded).and_then(|()| {
+                    let link = program.attach(function, 0)?;
+                    Ok(Box::new(program.take_link(link)?) as Attachment)
+                }),
                 _ => break,
             };
             match attached {
-                Ok(()) => return Ok(()),
+                Ok(link) => {
+                    self.attachments.push(link);
+                    return Ok(());
+                }
                 Err(error) => why = say(&error),
             }
         }
