@@ -126,10 +126,11 @@ impl Attacher<'_> {
         }
     }
 
-    /// Takes a hook off its security function, if it is on one.
-    pub fn step_down(&mut self, wanted: &SecurityHook, hook: &mut Hook, why: &str) {
+    /// Takes a hook off its security function, if it is on one; `at` is its place among the attachments.
+    pub fn step_down(&mut self, wanted: &SecurityHook, hook: &mut Hook, at: usize, why: &str) {
         let Some(rung) = hook.rung.filter(|rung| SECURITY_RUNGS.contains(rung)) else { return };
-        self.detach(rung, wanted.name);
+        drop(self.attachments.remove(at));
+        self.unload(rung, wanted.name);
         hook.lose(why.to_owned());
         self.below(wanted, hook);
     }

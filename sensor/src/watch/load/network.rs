@@ -30,7 +30,11 @@ impl Attacher<'_> {
     /// run, else the cgroup's programs. Never both, which would tell each connect twice; and the cgroup's cost more than
     /// they tell, since the kernel locks the socket for them.
     pub fn connects(&mut self, root: &Path) -> Vec<Hook> {
-        let mut hooks: Vec<Hook> = SOCKET_HOOKS.iter().map(|wanted| self.security(wanted)).collect();
+        let (mut hooks, mut places) = (Vec::new(), Vec::new());
+        for wanted in &SOCKET_HOOKS {
+            places.push(self.attachments.len());
+            hooks.push(self.security(wanted));
+        }
         let are_on = hooks.iter().all(|hook| hook.rung.is_some_and(|rung| SECURITY_RUNGS.contains(&rung)));
         if let Some(rung) = hooks[0].rung.filter(|_| are_on && self.socket_hooks_run()) {
             hooks.extend(CONNECTS.map(|(event, lost)| {
@@ -41,7 +45,10 @@ impl Attacher<'_> {
             return hooks;
         }
         let why = if are_on { NEVER_RUNS } else { "connects are seen by both socket hooks or by none" };
-        SOCKET_HOOKS.iter().zip(&mut hooks).for_each(|(wanted, hook)| self.step_down(wanted, hook, why));
+        // From the last on, so that the places of the others stay.
+        for ((wanted, hook), at) in SOCKET_HOOKS.iter().zip(&mut hooks).zip(places).rev() {
+            self.step_down(wanted, hook, at, why);
+        }
         hooks.extend(CONNECTS.map(|(event, lost)| self.cgroup(event, root, lost)));
         hooks
     }
