@@ -84,6 +84,7 @@ offsets! {
     vma_flags: "vm_area_struct"."vm_flags";
     socket_sk: "socket"."sk";
     socket_type: "socket"."type";
+    socket_state: "socket"."state";
     sock_family: "sock_common"."skc_family";
     sock_protocol: "sock"."sk_protocol";
     sock_daddr: "sock_common"."skc_daddr";
@@ -112,6 +113,7 @@ offsets! {
     kernfs_id: "kernfs_node"."id";
     msghdr_name: "msghdr"."msg_name";
     msghdr_namelen: "msghdr"."msg_namelen";
+    msghdr_flags: "msghdr"."msg_flags";
     /// The process that an inode of procfs is about; null where it is about none.
     proc_pid: "proc_inode"."pid";
     proc_inode: "proc_inode"."vfs_inode";

@@ -16,6 +16,7 @@ pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 pub const AF_PACKET: u16 = 17;
 pub const AF_VSOCK: u16 = 40;
+pub const AF_SMC: u16 = 43;
 pub const AF_XDP: u16 = 44;
 /// `include/uapi/linux/in.h`
 pub const IPPROTO_ICMP: u16 = 1;
@@ -23,6 +24,7 @@ pub const IPPROTO_TCP: u16 = 6;
 pub const IPPROTO_UDP: u16 = 17;
 pub const IPPROTO_ICMPV6: u16 = 58;
 pub const IPPROTO_UDPLITE: u16 = 136;
+pub const IPPROTO_SMC: u16 = 256;
 pub const IPPROTO_MPTCP: u16 = 262;
 /// `include/linux/net.h`
 pub const SOCK_STREAM: u16 = 1;

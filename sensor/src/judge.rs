@@ -17,8 +17,9 @@ use crate::table::Set;
 use crate::timeline::{self, MOMENT_ARGV_MAX, MOMENT_TEXT_BYTES_MAX, Story, Timelines, What};
 use crate::waiting::WaitingRoom;
 
-/// Acts that made no alert and wait for the verdict of their model.
-pub const WAITING_MAX: usize = 1024;
+/// Acts that made no alert and wait for the verdict of their model: as many as may wait to be judged at all, since on a
+/// busy machine all of those can leave without one.
+pub const WAITING_MAX: usize = 4_096;
 /// How long such an act waits, ns.
 pub const WAITING_NS_MAX: u64 = 600 * 1_000_000_000;
 

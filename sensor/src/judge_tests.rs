@@ -230,17 +230,31 @@ fn a_clean_load_says_nothing_and_waits_for_nothing() {
     assert!(judge.waiting.len() == 0);
 }
 
+/// A load of a file of its own, whose verdict isn't known yet.
+fn unread_load(ino: u64) -> Act {
+    let mut act = act_with(ActKind::ModelOpen, |_, model| {
+        *model = crate::policy::testing::model(ino);
+        model.verdict = Verdict::Pending;
+    });
+    act.time_boottime_ns = SECOND_NS;
+    act
+}
+
+/// A data set of thousands of files, on a machine that is too busy to look at them in time.
+#[test]
+fn all_that_waited_to_be_judged_may_wait_for_verdicts() {
+    /// Of the room before this one (`watch::correlate`).
+    const WAITED_MAX: u64 = 4_096;
+    let mut judge = judge();
+    for ino in 0..WAITED_MAX {
+        assert_eq!(judge.act(unread_load(ino), SECOND_NS).len(), 0, "load {ino}");
+    }
+}
+
 #[test]
 fn loads_that_wait_too_long_are_forgotten_and_too_many_are_counted() {
     let mut judge = judge();
-    let open = |ino: u64| {
-        let mut act = act_with(ActKind::ModelOpen, |_, model| {
-            *model = crate::policy::testing::model(ino);
-            model.verdict = Verdict::Pending;
-        });
-        act.time_boottime_ns = SECOND_NS;
-        act
-    };
+    let open = unread_load;
     for ino in 0..WAITING_MAX as u64 {
         assert!(judge.act(open(ino), SECOND_NS).is_empty());
     }

@@ -11,8 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
-/// Longest that any one step of an actor may take; an emulated machine is some ten times slower than a real one.
-pub const STEP_LIMIT: Duration = Duration::from_secs(240);
+/// Longest that any one step of an actor may take; an emulated machine is some ten times slower than a real one, and two
+/// of them share two processors.
+pub const STEP_LIMIT: Duration = Duration::from_secs(480);
 
 pub struct Actor {
     child: Child,

@@ -74,6 +74,7 @@ const ACTORS_AT_ONCE: usize = 6;
 pub fn main(arguments: &[String]) -> ExitCode {
     let options = Options::parse(arguments);
     let cases: Vec<Case> = cases::all().into_iter().filter(|case| options.selects(&case.name)).collect();
+    let cases = options.shard.deal(cases);
     if options.list {
         for case in &cases {
             println!("{}: test", case.name);
@@ -104,6 +105,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
 struct Options {
     filters: Vec<String>,
     skipped: Vec<String>,
+    shard: Shard,
     exact: bool,
     list: bool,
     keep: bool,
@@ -116,13 +118,54 @@ impl Options {
         let filters = arguments.iter().filter(|argument| !argument.starts_with('-')).cloned().collect();
         let skipped =
             arguments.iter().filter_map(|argument| argument.strip_prefix("--skip=")).map(str::to_owned).collect();
-        Self { filters, skipped, exact: has("--exact"), list: has("--list"), keep: has("--keep") }
+        let shard = arguments.iter().find_map(|argument| argument.strip_prefix("--shard="));
+        let shard = shard.map_or(Shard::ALL, |text| Shard::parse(text).expect("--shard=NUMBER/COUNT"));
+        Self { filters, skipped, shard, exact: has("--exact"), list: has("--list"), keep: has("--keep") }
     }
 
     fn selects(&self, name: &str) -> bool {
         let matches = |filter: &String| if self.exact { name == filter } else { name.contains(filter.as_str()) };
         let skip = |skipped: &String| name.contains(skipped.as_str());
         (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skipped.iter().any(skip)
+    }
+}
+
+/// One machine's share of the cases, where several run them.
+#[derive(Clone, Copy)]
+struct Shard {
+    /// From 0.
+    number: usize,
+    count: usize,
+}
+
+impl Shard {
+    const ALL: Self = Self { number: 0, count: 1 };
+
+    /// What the cases under the shared daemon take together, in starts of a daemon.
+    const SHARED_WEIGHT: usize = 20;
+    /// The same of a case that goes every way in and out, and of another with daemons of its own.
+    const PATHS_WEIGHT: usize = 5;
+    const ALONE_WEIGHT: usize = 1;
+
+    /// `1/2` is the first of two.
+    fn parse(text: &str) -> Option<Self> {
+        let (number, count) = text.split_once('/')?;
+        let (number, count) = (number.parse::<usize>().ok()?, count.parse().ok()?);
+        (1..=count).contains(&number).then(|| Self { number: number - 1, count })
+    }
+
+    /// Cases under the shared daemon stay together, in the first shard; of the others each goes where least is.
+    fn deal(self, cases: Vec<Case>) -> Vec<Case> {
+        let mut loads = vec![0; self.count];
+        loads[0] = Self::SHARED_WEIGHT;
+        let mut is_ours = |case: &Case| {
+            let Body::Alone(_) = case.body else { return self.number == 0 };
+            let is_long = case.name.starts_with("paths::");
+            let least = (0..self.count).min_by_key(|shard| loads[*shard]).unwrap_or_default();
+            loads[least] += if is_long { Self::PATHS_WEIGHT } else { Self::ALONE_WEIGHT };
+            least == self.number
+        };
+        cases.into_iter().filter(|case| is_ours(case)).collect()
     }
 }
 

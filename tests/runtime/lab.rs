@@ -129,21 +129,23 @@ pub fn json_output(arguments: &[&str], schema: &str) -> Result<Value> {
 
 /// How the hook `event` is attached on this machine, as `doctor` says; empty where it isn't.
 pub fn rung(event: &str) -> Result<String> {
+    let hook = hooks()?.iter().find(|hook| hook["event"] == event).with_context(|| format!("no hook {event}"))?;
+    Ok(hook["rung"].as_str().unwrap_or_default().to_owned())
+}
+
+fn lost() -> Result<Vec<String>> {
+    Ok(hooks()?.iter().filter_map(|hook| Some(hook["lost"].as_str()?.to_owned())).collect())
+}
+
+/// The hooks that `sensor doctor` names. Asked once: it loads and attaches every one of them.
+fn hooks() -> Result<&'static [Value]> {
     static TOLD: OnceLock<Value> = OnceLock::new();
     if TOLD.get().is_none() {
         let told = json_output(&["doctor"], "doctor")?;
         let _ = TOLD.set(told);
     }
     let hooks = TOLD.get().and_then(|told| told["hooks"].as_array()).context("doctor names its hooks")?;
-    let hook = hooks.iter().find(|hook| hook["event"] == event).with_context(|| format!("no hook {event}"))?;
-    Ok(hook["rung"].as_str().unwrap_or_default().to_owned())
-}
-
-fn lost() -> Result<Vec<String>> {
-    let output = sensor().args(["doctor", "--format", "json"]).output()?;
-    let told: Value = serde_json::from_slice(&output.stdout).context("what `sensor doctor` says")?;
-    let hooks = told["hooks"].as_array().context("its hooks")?;
-    Ok(hooks.iter().filter_map(|hook| Some(hook["lost"].as_str()?.to_owned())).collect())
+    Ok(hooks)
 }
 
 /// Where the Python files of these tests are.

@@ -9,8 +9,8 @@
 //! All of it lives in a mount and a network namespace of its own: documentation addresses are local there, and the
 //! instance lock is not the host's. Needs root, kernel BTF, Python 3, `ip`, and the ordinary tools of a Debian.
 //!
-//! `runtime [--list] [--exact] [--keep] [--skip=NAME…] [FILTER…]`; without root or BTF it is skipped, which is a failure
-//! where the variable `CI` is set.
+//! `runtime [--list] [--exact] [--keep] [--skip=NAME…] [--shard=NUMBER/COUNT] [FILTER…]`; without root or BTF it is
+//! skipped, which is a failure where the variable `CI` is set.
 
 mod actor;
 mod alert;

@@ -33,11 +33,14 @@ def pointer(buffer):
 
 
 def tcp_nonblocking(host, port):
+    """Asks by the same call how far the connection is, as many programs do."""
     say(did="tcp_nonblocking", **who())
     with socket.socket() as connection:
         connection.setblocking(False)
         assert connection.connect_ex((host, port)) in (0, errno.EINPROGRESS)
+        assert connection.connect_ex((host, port)) in (0, errno.EALREADY, errno.EISCONN)
         select.select([], [connection], [], 60)
+        assert connection.connect_ex((host, port)) in (0, errno.EISCONN)
         connection.send(SENT)
 
 
@@ -46,6 +49,16 @@ def mptcp(host, port):
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as connection:
         connection.connect((host, port))
         connection.sendall(SENT)
+
+
+def smc(host, port):
+    """Shared memory communications (RFC 7609), which begins as TCP and stays with it where the other end can't."""
+    say(did="smc", **who())
+    with socket.socket(43, socket.SOCK_STREAM) as connection:
+        address = sockaddr(host, port)
+        if libc.connect(connection.fileno(), ctypes.c_void_p(pointer(address)), len(address)) != 0:
+            raise OSError(ctypes.get_errno(), "connect")
+        os.write(connection.fileno(), SENT)
 
 
 def fast_open(host, port):
@@ -107,10 +120,16 @@ def udp_written(host, port):
         os.write(datagram.fileno(), SENT)
 
 
-def udp_connect_only(host, port):
+def udp_connect_only(host, port, never):
+    """An IPv6 socket is connected to an IPv4 address, and taken off it: a call that says neither family names nobody,
+    whatever stands where an address would."""
     say(did="udp_connect_only", **who())
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
-        datagram.connect((host, port))
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as datagram:
+        nobody = sockaddr(host, never)
+        nobody[:2] = struct.pack("=H", socket.AF_UNSPEC)
+        for address in sockaddr(host, port), nobody:
+            if libc.connect(datagram.fileno(), ctypes.c_void_p(pointer(address)), len(address)) != 0:
+                raise OSError(ctypes.get_errno(), "connect")
 
 
 class IoVec(ctypes.Structure):

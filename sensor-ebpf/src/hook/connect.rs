@@ -1,4 +1,4 @@
-//! A marked process connects.
+//! A marked process connects by IPv4 or IPv6, on the restricted rung; on the others `socket.rs` tells of it, for less.
 //!
 //! `cgroup/connect4`, `cgroup/connect6` (kernel: net/ipv4/af_inet.c: inet_stream_connect and udp_pre_connect through
 //! BPF_CGROUP_PRE_CONNECT_*): TCP, MPTCP, Fast Open, UDP connect, also by io_uring; the address is the kernel's own copy.

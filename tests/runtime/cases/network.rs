@@ -149,8 +149,9 @@ fn sendmmsg(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<
 
 /// Sends nothing, so it is told in the story of what comes later alone.
 fn udp_connect_alone(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
-    let (silent, later) = (room.udp(PUBLIC4)?, room.tcp(OTHER4)?);
-    let trace = Trace::of(room, &format!("sockets.udp_connect_only({})\ntcp({})", silent.python(), later.python()))?;
+    let (silent, later, never) = (room.udp(PUBLIC4)?, room.tcp(OTHER4)?, room.port());
+    let code = format!("sockets.udp_connect_only({}, {never})\ntcp({})", silent.python(), later.python());
+    let trace = Trace::of(room, &code)?;
     later.was_reached()?;
     Ok(move |alerts: &Alerts| {
         let port = Value::from(silent.port());
@@ -158,7 +159,8 @@ fn udp_connect_alone(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<(
         let told = trace.one(alerts, "connect")?;
         let moments = told.at("/timeline").as_array().context("a timeline")?;
         let connect = moments.iter().find(|moment| moment["port"] == port).context("it stands in the timeline")?;
-        ensure!(connect["kind"] == "connect" && connect["proto"] == "udp", "{connect}");
+        ensure!(connect["kind"] == "connect" && connect["proto"] == "udp" && connect["ip"] == PUBLIC4, "{connect}");
+        ensure!(moments.iter().all(|moment| moment["port"] != never), "a disconnect is told: {moments:?}");
         Ok(())
     })
 }

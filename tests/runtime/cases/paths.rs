@@ -74,6 +74,7 @@ const WAYS: &[Way] = &[
     acts("TCP by io_uring", "connect4", "ear = listening(HOST, PORT); sockets.uring_connect(HOST, PORT)", "connect", any),
     acts("TCP Fast Open", "connect4", "ear = listening(HOST, PORT); sockets.fast_open(HOST, PORT)", "connect", any),
     acts("MPTCP", "connect4", "ear = listening(HOST, PORT); sockets.mptcp(HOST, PORT)", "connect", any),
+    acts("TCP under SMC", "connect4", "ear = listening(HOST, PORT); sockets.smc(HOST, PORT)", "connect", any),
     acts("TCP of a child", "fork", "ear = listening(HOST, PORT); child(lambda: tcp(HOST, PORT))", "connect", any),
     acts("UDP, IPv4", "sendmsg4", "udp(HOST, PORT)", "send", any),
     acts("UDP, IPv6", "sendmsg6", "udp(HOST6, PORT)", "send", any),

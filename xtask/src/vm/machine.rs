@@ -1,11 +1,12 @@
 //! One boot: initramfs, file server, QEMU, and the exit status out of it.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -53,14 +54,17 @@ pub struct Job<'a> {
     pub bpf_lsm: bool,
 }
 
-/// Boots, streams the job's output, returns the job's exit status.
+/// Boots, prints the job's output line by line, so that machines can run side by side, and returns the job's exit status.
 pub fn run(job: &Job<'_>) -> Result<i32> {
+    static BOOTS: AtomicU32 = AtomicU32::new(0);
     let qemu = job.arch.qemu();
     if !found(qemu) {
         bail!("{qemu} is missing: {ADVICE}");
     }
     let kernel = Kernel::get_for(job.series, job.arch)?;
-    let folder = target().join("vm").join(format!("{}-{}-{}", job.series, job.arch.name(), std::process::id()));
+    let boot_number = BOOTS.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{}-{}-{}-{boot_number}", job.series, job.arch.name(), std::process::id());
+    let folder = target().join("vm").join(name);
     fs::create_dir_all(&folder)?;
     let status = boot(job, &kernel, &folder);
     let _ = fs::remove_dir_all(&folder);
@@ -75,6 +79,8 @@ fn boot(job: &Job<'_>, kernel: &Kernel, folder: &Path) -> Result<i32> {
     let _server = Stopped(serve(&socket)?);
     let started = Instant::now();
     let mut machine = Stopped(qemu(job, kernel, &initrd, &socket, &log, &answer)?);
+    let said = machine.0.stdout.take().context("no output")?;
+    let printer = std::thread::spawn(move || print_lines(said));
     let limit = Duration::from_secs(job.time_limit_s);
     let ended = loop {
         if let Some(status) = machine.0.try_wait()? {
@@ -85,6 +91,7 @@ fn boot(job: &Job<'_>, kernel: &Kernel, folder: &Path) -> Result<i32> {
         }
         sleep(POLL);
     };
+    let _ = printer.join();
     let answer = fs::read_to_string(&answer).unwrap_or_default();
     let status = answer.lines().find_map(|line| line.trim().strip_prefix("status ")?.parse().ok());
     let Some(status) = status else {
@@ -174,8 +181,16 @@ fn qemu(job: &Job<'_>, kernel: &Kernel, initrd: &Path, socket: &Path, log: &Path
         .args(["-kernel", &kernel.image.display().to_string(), "-initrd", &initrd.display().to_string()])
         .args(["-append", &format!("console=ttyS1 loglevel=5 panic=-1 oops=panic lsm={modules}")])
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .context("QEMU could not be started")
+}
+
+/// Hands a machine's output on, whole lines only.
+fn print_lines(said: impl std::io::Read) {
+    for line in BufReader::new(said).split(b'\n').map_while(Result::ok) {
+        println!("{}", String::from_utf8_lossy(&line));
+    }
 }
 
 fn initramfs(job: &Job<'_>, kernel: &Kernel) -> Result<Vec<u8>> {

@@ -100,16 +100,22 @@ impl Attacher<'_> {
                 }
             }
         }
+        self.below(wanted, &mut hook);
+        hook
+    }
+
+    /// What stands in for a hook on a `security_` function.
+    fn below(&mut self, wanted: &SecurityHook, hook: &mut Hook) {
         match wanted.below.filter(|_| !wanted.below_is_last || self.runs_at_calls_only()) {
             Some(Below::Tracepoints(below)) => {
                 let attached = below
                     .programs
                     .iter()
-                    .try_for_each(|(program, names)| self.tracepoint(program, "syscalls", names, &mut hook));
+                    .try_for_each(|(program, names)| self.tracepoint(program, "syscalls", names, hook));
                 hook.settle(Rung::Tracepoint, attached, below.lost);
             }
             Some(Below::Calls(names, lost)) => {
-                let attached = self.tracepoint(system::PROGRAM, "syscalls", names, &mut hook);
+                let attached = self.tracepoint(system::PROGRAM, "syscalls", names, hook);
                 hook.settle(Rung::Tracepoint, attached, lost);
             }
             Some(Below::Typed(name, lost)) => {
@@ -118,7 +124,15 @@ impl Attacher<'_> {
             }
             None => {}
         }
-        hook
+    }
+
+    /// Takes a hook off its security function, if it is on one; `at` is its place among the attachments.
+    pub fn step_down(&mut self, wanted: &SecurityHook, hook: &mut Hook, at: usize, why: &str) {
+        let Some(rung) = hook.rung.filter(|rung| SECURITY_RUNGS.contains(rung)) else { return };
+        drop(self.attachments.remove(at));
+        self.unload(rung, wanted.name);
+        hook.lose(why.to_owned());
+        self.below(wanted, hook);
     }
 
     /// Walks what was open and mapped before the hooks were in place. `meanwhile` is called all the time: it takes what

@@ -67,8 +67,8 @@ const CONNECT_CALLS: &[(&str, &[&str])] =
 const NAMES_AS_WRITTEN: &str =
     "names are those that the caller wrote: links on the way aren't followed; 32-bit calls are not seen";
 
-/// In the order of attaching: what begins a load comes last, so that nothing that the load does is missed.
-pub const SECURITY_HOOKS: &[SecurityHook] = &[
+/// Together they tell of connects by IPv4 and IPv6 too ([`super::network`]).
+pub const SOCKET_HOOKS: [SecurityHook; 2] = [
     SecurityHook::new("socket_connect", "connections of vsock and SCTP sockets are not seen").or(Tracepoints {
         programs: CONNECT_CALLS,
         lost: "connections of SCTP sockets, and of vsock sockets by io_uring, are not seen",
@@ -78,6 +78,10 @@ pub const SECURITY_HOOKS: &[SecurityHook] = &[
         "what packet and SCTP sockets send is not seen, and of connected UDP sockets only the connect and DNS are",
     )
     .or_typed("sock_send_length", "what SCTP sockets send is not seen"),
+];
+
+/// The others, in the order of attaching: what begins a load comes last, so that nothing that the load does is missed.
+pub const SECURITY_HOOKS: &[SecurityHook] = &[
     SecurityHook::new("unix_stream_connect", "what a loader asks of docker, D-Bus or a proxy is not seen")
         .called("unix")
         .or(Tracepoints {

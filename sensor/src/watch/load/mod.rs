@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
-use aya::programs::{CgroupSkbAttachType, ProgramError};
+use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::{ARGUMENTS_MAX, Config};
 use sensor_abi::counter::{COUNTERS, Counter, LOSS, LossKey};
@@ -198,46 +198,16 @@ impl Kernel {
         };
         attacher.describe_calls()?;
         attacher.load();
-        let mut plan = Plan {
-            not_kept: Vec::new(),
-            ladder: Vec::new(),
-            hooks: vec![
-                attacher.process("fork", "sched_process_fork", "children of a loader are not followed"),
-                attacher.process("exec", "sched_process_exec", "programs that a loader starts are not seen"),
-                attacher.inherit(),
-                attacher.process("exit", "sched_process_exit", "marks are not freed: the table fills up and says so"),
-                attacher.cgroup("connect4", &cgroup, "IPv4 connections are not seen"),
-                attacher.cgroup("connect6", &cgroup, "IPv6 connections are not seen"),
-                attacher.cgroup("sendmsg4", &cgroup, "IPv4 datagrams on unconnected sockets are not seen"),
-                attacher.cgroup("sendmsg6", &cgroup, "IPv6 datagrams on unconnected sockets are not seen"),
-                attacher.bind(
-                    "bind4",
-                    "post_bind4",
-                    &cgroup,
-                    "IPv4 datagram sockets that wait for others are not seen",
-                ),
-                attacher.bind(
-                    "bind6",
-                    "post_bind6",
-                    &cgroup,
-                    "IPv6 datagram sockets that wait for others are not seen",
-                ),
-                attacher.tcp(&cgroup),
-                attacher.packets(
-                    "packet_out",
-                    CgroupSkbAttachType::Egress,
-                    &cgroup,
-                    "which names resolvers are asked for is not seen",
-                ),
-                attacher.packets(
-                    "packet_in",
-                    CgroupSkbAttachType::Ingress,
-                    &cgroup,
-                    "which names addresses belong to is not known",
-                ),
-            ],
-        };
-        plan.hooks.extend(SECURITY_HOOKS.iter().map(|hook| attacher.security(hook)));
+        let mut hooks = vec![
+            attacher.process("fork", "sched_process_fork", "children of a loader are not followed"),
+            attacher.process("exec", "sched_process_exec", "programs that a loader starts are not seen"),
+            attacher.inherit(),
+            attacher.process("exit", "sched_process_exit", "marks are not freed: the table fills up and says so"),
+        ];
+        hooks.extend(attacher.connects(&cgroup));
+        hooks.extend(attacher.on_root(&cgroup));
+        hooks.extend(SECURITY_HOOKS.iter().map(|hook| attacher.security(hook)));
+        let mut plan = Plan { not_kept: Vec::new(), ladder: Vec::new(), hooks };
         plan.hooks.push(attacher.namespace());
         // After the hooks: what was opened before them is found, what comes after them is seen.
         plan.hooks.push(attacher.found(|| rings.take_early()));
@@ -500,7 +470,7 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
         }
         hook.proven = counter(ebpf, canary) > before;
         if !hook.proven && tried.can_prove(event) {
-            hook.lose("attached, but the kernel never runs it".to_owned());
+            hook.lose(network::NEVER_RUNS.to_owned());
         }
     }
 }

@@ -7,7 +7,8 @@ use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
 
 use super::attach::{EXEC, INHERITING};
-use super::hooks::SECURITY_HOOKS;
+use super::hooks::{SECURITY_HOOKS, SOCKET_HOOKS};
+use super::network::CONNECTS;
 use super::plan::Rung;
 
 /// Loads what will be attached for sure: the hooks on processes and networks, the walks, and what `rung` (none: the
@@ -36,13 +37,15 @@ fn function_of(name: &str, program: &Program, rung: Option<Rung>) -> Option<Stri
     match program {
         Program::Lsm(_) | Program::FEntry(_) | Program::KProbe(_) => {
             let hook = name.strip_prefix(rung?.name())?.strip_prefix('_')?;
-            SECURITY_HOOKS.iter().find(|known| known.name == hook)?;
+            SOCKET_HOOKS.iter().chain(SECURITY_HOOKS).find(|known| known.name == hook)?;
             Some(if matches!(program, Program::Lsm(_)) { hook.to_owned() } else { format!("security_{hook}") })
         }
         Program::TracePoint(_) => rung.is_none().then(|| name.to_owned()),
         Program::BtfTracePoint(_) if INHERITING.contains(&name) => Some(EXEC.to_owned()),
         // What else is on a typed tracepoint stands in for a security function.
         Program::BtfTracePoint(_) => (rung.is_none() || name.starts_with("sched_process_")).then(|| name.to_owned()),
+        // Where security functions can be entered, their hooks tell of connects.
+        Program::CgroupSockAddr(_) if rung.is_some() && CONNECTS.iter().any(|(event, _)| *event == name) => None,
         Program::CgroupSockAddr(_)
         | Program::CgroupSock(_)
         | Program::CgroupSkb(_)
