@@ -42,8 +42,10 @@ const MACHINES: usize = 2;
 const MACHINE_MEMORY_MIB: u32 = 3072;
 /// Tests that the host's kernel answers as well, and that take long on an emulated processor. Every way in and out is gone
 /// on the best rung there, the host has its own, and `vm --kernel all` has them all; exceptions and what a terminal is
-/// shown are decided where no kernel is asked.
-const HOST_ONLY: [&str; 5] = [
+/// shown are decided where no kernel is asked; and whether a look comes before a short process's end, beside a crowd, is a
+/// race that says nothing where two emulated machines share the processors.
+const HOST_ONLY: [&str; 6] = [
+    "crowd::",
     "paths::kprobe",
     "paths::tracepoint",
     "settings::an_exception_by_path",
