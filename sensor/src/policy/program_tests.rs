@@ -188,6 +188,9 @@ fn what_people_start_themselves_is_usual() {
         ("/usr/bin/dash", &["sh", "-c", "/opt/venv/bin/python -m pip install six"], python, Kind::Usual),
         ("/usr/bin/bash", &["bash", "-c", "pip list 2>/dev/null"], python, Kind::Usual),
         ("/usr/bin/dash", &["sh", "-c", "df -h"], python, Kind::Usual),
+        ("/usr/bin/dash", &["sh", "-c", "mkdir -p out/y"], python, Kind::Usual),
+        ("/usr/bin/dash", &["/bin/sh", "-c", "/opt/venv/bin/python -mpip list --format=freeze"], python, Kind::Usual),
+        ("/usr/bin/ls", &["ls", "-la"], python, Kind::Usual),
         ("/usr/bin/ps", &["ps", "aux"], python, Kind::Usual),
         ("/usr/bin/rustc", &["rustc", "--version"], python, Kind::Usual),
         ("/usr/lib/jvm/java-17-openjdk-amd64/bin/java", &["java", "-version"], python, Kind::Usual),
@@ -197,6 +200,8 @@ fn what_people_start_themselves_is_usual() {
         ("/tmp/pip", &["pip", "install", "six"], python, Kind::Unexpected),
         ("/usr/bin/dash", &["sh", "-c", "pip install six; id"], python, Kind::Shell),
         ("/usr/bin/dash", &["sh", "-c", "df $(id)"], python, Kind::Shell),
+        ("/usr/bin/dash", &["sh", "-c", "ls; curl x"], python, Kind::Shell),
+        ("/tmp/ls", &["ls"], python, Kind::Unexpected),
     ];
     for (exe, argv, parent, kind) in cases {
         assert_eq!(kind_of(exe, argv, parent), *kind, "{exe} {argv:?}");

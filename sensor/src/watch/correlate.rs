@@ -18,7 +18,6 @@ use self::known::{Aside, Known, Progress, Sight, is_bad, is_fine, is_kind_unknow
 pub use self::words::{Look, Put, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
 use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Lineage, Model, Role, Verdict};
-use crate::hub;
 use crate::table::Map;
 use crate::waiting::WaitingRoom;
 
@@ -139,11 +138,9 @@ impl Correlator {
         let sight = (open.inode, open.stamp);
         let Self { models, beyond, .. } = self;
         beyond.opened(open, |sight| is_bad(models, sight), |sight| is_fine(models, sight));
+        self.called(sight, &open.path);
         if let Some(known) = self.models.get_mut(&sight) {
             known.named |= open.named;
-            if known.model.path.is_empty() && !open.path.is_empty() {
-                Arc::make_mut(&mut known.model).path.clone_from(&open.path);
-            }
             // While somebody can change it, a verdict is as old as the look was; what could not be read is tried again.
             let again = open.writers != 0 || known.model.verdict == Verdict::NotRead;
             match known.progress {
@@ -238,20 +235,19 @@ impl Correlator {
     fn remember(&mut self, sight: Sight, path: &[u8], named: bool) {
         while self.models.len() >= MODELS_MAX && self.forget_one() {}
         let (inode, stamp) = sight;
-        let (repo, revision) = hub::identity(path).map_or((None, None), |(repo, revision)| (Some(repo), revision));
         self.next_sight += 1;
         let model = Arc::new(Model {
             sight: self.next_sight,
             inode,
-            path: path.to_vec(),
+            path: Vec::new(),
             size: stamp.size,
             format: None,
             class: ContentClass::Unknown,
             verdict: Verdict::Pending,
             findings: Vec::new(),
             sha256: None,
-            repo,
-            revision,
+            repo: None,
+            revision: None,
             destroyed: None,
             all_globals_safe: false,
         });
@@ -259,6 +255,14 @@ impl Correlator {
         let known = Known::new(model, progress, named);
         if self.models.insert(sight, known).is_none() {
             self.models_order.push_back(sight);
+        }
+        self.called(sight, path);
+    }
+
+    /// What a file is called, if nobody said so before.
+    pub fn called(&mut self, sight: Sight, path: &[u8]) {
+        if let Some(known) = self.models.get_mut(&sight) {
+            known.call(path);
         }
     }
 

@@ -343,6 +343,11 @@ fn a_file_whose_open_was_not_announced_is_looked_at_when_its_loader_acts() {
     let looks = correlator.acted(act(20), 20);
     assert_eq!((looks.len(), looks[0].inode, looks[0].opener), (1, MODEL, TASK.tgid));
     assert!(correlator.acted(act(21), 21).is_empty(), "once is enough");
+    correlator.called((MODEL, STAMP), b"/home/u/model.pkl");
+    correlator.called((MODEL, STAMP), b"/elsewhere");
+    correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
+    let ready = correlator.due(22, |_| true);
+    assert_eq!(ready[0].artifacts[0].model.path, b"/home/u/model.pkl", "the look found its name, once");
 }
 
 #[test]

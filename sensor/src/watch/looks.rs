@@ -28,6 +28,11 @@ impl Watch {
         late
     }
 
+    /// What a file is called whose open was not announced.
+    pub fn called(&mut self, inode: InodeKey, stamp: ContentStamp, path: &[u8]) {
+        self.joined.correlator.called((inode, stamp), path);
+    }
+
     /// Models that were taken away by who loaded them, and that the scanner had found gone before.
     pub fn unread(&mut self) -> Vec<Arc<Model>> {
         std::mem::take(&mut self.joined.correlator.unread)

@@ -13,7 +13,9 @@ use super::cache::Key;
 use super::frame::{self, FrameError};
 use super::pool::{Answer, Confinements, Event, Job, Line, Outcome, Read, Shared};
 use super::spawn::{Role, Worker};
-use super::wire::{FromOpener, FromScanner, Mode, NotRead, OpenRequest, Opened, Raw, ToOpener, ToScanner, Unscannable};
+use super::wire::{
+    FromOpener, FromScanner, Mode, NotRead, OpenRequest, Opened, PATH_BYTES_MAX, Raw, ToOpener, ToScanner, Unscannable,
+};
 
 /// Finding and opening a file; only a file system that never answers takes longer.
 const OPEN_MAX: Duration = Duration::from_secs(5);
@@ -153,7 +155,7 @@ impl Lane {
         if job.cacheable {
             // An equal file may have been answered for while this one waited.
             if let Some(report) = self.shared.cached(&key) {
-                return Answer::Read(Read { report, changed: false, remote: false, cached: true });
+                return Answer::Read(Read { report, changed: false, remote: false, cached: true, path: Vec::new() });
             }
         }
         if !self.start().await {
@@ -274,6 +276,9 @@ impl Attempt<'_> {
                 FromOpener::Opened(opened) if opened.id == self.id => opened,
                 _ => return Err(FrameError::Invalid("an answer about another file")),
             };
+            if opened.path.0.len() > PATH_BYTES_MAX {
+                return Err(FrameError::Invalid("a path"));
+            }
             if !self.is_the_one(opener.pid, &opened).await {
                 frame::send(&mut opener.channel, &ToOpener::Refuse { id: self.id }).await?;
                 continue;
@@ -297,13 +302,14 @@ impl Attempt<'_> {
     }
 
     async fn scan(&self, pair: &mut Pair, opened: Opened, budget: Budget) -> Result<Answer, FrameError> {
-        let name = self.job.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let path = if self.job.path.is_empty() { &opened.path.0 } else { &self.job.path };
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let request = ToScanner::Scan {
             id: self.id,
             mode: self.job.mode,
             hash: self.config.hash && self.job.mode == Mode::Full,
             name: Raw(name.to_vec()),
-            models_code: is_hub_code(&self.job.path),
+            models_code: is_hub_code(path),
             // It should give up by itself before it is killed: then there is a report of what it saw so far.
             time_ms: u64::try_from(budget.wall.as_millis()).unwrap_or(u64::MAX) / 4 * 3,
             cpu_s: budget.cpu_s,
@@ -314,7 +320,8 @@ impl Attempt<'_> {
                 report.check(self.job.mode)?;
                 let expected = self.job.stamp.into();
                 let changed = before != expected || after != expected;
-                Ok(Answer::Read(Read { report: Arc::new(report), changed, remote: opened.remote, cached: false }))
+                let Opened { remote, path, .. } = opened;
+                Ok(Answer::Read(Read { report: Arc::new(report), changed, remote, cached: false, path: path.0 }))
             }
             _ => Err(FrameError::Invalid("an answer about another file")),
         }

@@ -113,6 +113,8 @@ pub struct Read {
     /// The file system may show the loader other bytes than us: a clean word counts as the third row.
     pub remote: bool,
     pub cached: bool,
+    /// What the file is called, where the job didn't say and it was found out.
+    pub path: Vec<u8>,
 }
 
 /// How far the two children of a lane could lock themselves in.
@@ -286,7 +288,8 @@ impl ScanPool {
         if job.cacheable {
             let key = Key { identity: job.inode.into(), stamp: job.stamp.into(), mode: job.mode };
             if let Some(report) = self.shared.cached(&key) {
-                let answer = Answer::Read(Read { report, changed: false, remote: false, cached: true });
+                let answer =
+                    Answer::Read(Read { report, changed: false, remote: false, cached: true, path: Vec::new() });
                 return self.settle(job, answer);
             }
         }

@@ -17,6 +17,8 @@ pub const FINDINGS_MAX: usize = 50;
 pub const TITLE_BYTES_MAX: usize = 256;
 /// Longest name of a format, bytes.
 pub const FORMAT_BYTES_MAX: usize = 32;
+/// Longest path that an opener tells, bytes (`PATH_MAX`).
+pub const PATH_BYTES_MAX: usize = 4096;
 /// Pids in one [`ToReader::Read`].
 pub const PIDS_MAX: usize = 4096;
 
@@ -272,7 +274,7 @@ pub enum FromOpener {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Opened {
     pub id: u64,
@@ -282,6 +284,8 @@ pub struct Opened {
     pub device_agrees: bool,
     /// Its file system is none of those known to be local: it may show us other bytes than it showed the loader.
     pub remote: bool,
+    /// What it is called, where the request didn't say; at most [`PATH_BYTES_MAX`] bytes.
+    pub path: Raw,
 }
 
 /// Daemon → scanner.

@@ -68,9 +68,16 @@ pub fn cases() -> Vec<Case> {
             for i in 0..FLOOD {
                 room.model(&format!("{i}.pkl"), Content::CleanPickle)?;
             }
-            let code = format!("for i in range({FLOOD}):\n  load(f'{{i}}.pkl')\n");
+            let listener = room.tcp(PUBLIC4)?;
+            let payload = format!("import time\ntcp({})\ntime.sleep(2)", listener.python());
+            let last = room.model("last.pkl", Content::Payload(&payload))?;
+            let code = format!("for i in range({FLOOD}):\n  load(f'{{i}}.pkl')\nload('last.pkl')");
             room.run_python(&code, &room.dir)?;
+            listener.was_reached()?;
             let stopped = ended(daemon)?;
+            // Its open was not announced: it is found when it acts, and so is its name.
+            let connections = stopped.alerts.kind("connect").port(listener.port());
+            connections.last("the connection")?.names(&last)?.is("/model/verdict", "malicious")?;
             let losses = stopped.alerts.kind("loss");
             let losses = losses.filter(|alert| alert.text("/event/reason") == "candidate_rate");
             let loss = losses.last("files were opened faster than they may be looked at")?;

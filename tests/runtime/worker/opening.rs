@@ -41,6 +41,8 @@ async fn a_descriptor_that_moved_is_found_by_its_inode() {
     let seen = read(ask(&mut pool, moved).await);
     assert_eq!(seen.report.size, PICKLE.len() as u64);
     assert!(!seen.changed);
+    // Nobody had said what it is called.
+    assert_eq!(seen.path, path.as_os_str().as_bytes());
     pool.shutdown().await;
 }
 

@@ -273,6 +273,9 @@ impl Daemon {
         let Outcome { job, answer } = &outcome;
         let had_time = (job.line == Line::Background).then(|| *answer == Answer::NotRead(NotRead::TimedOut));
         let (inode, stamp) = (job.inode.into(), job.stamp);
+        if let Answer::Read(read) = answer {
+            self.watch.called(inode, stamp, &read.path);
+        }
         let (word, next) = looks::word(outcome);
         if let Some(job) = next {
             self.pool.submit(job);

@@ -50,9 +50,12 @@ pub fn first(look: Look, tag: u64, line: Line, urgent: bool) -> Job {
 
 /// The answer in the watch's words, and the job that follows it.
 pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
-    let Outcome { job, answer } = outcome;
+    let Outcome { mut job, answer } = outcome;
     match answer {
         Answer::Read(read) => {
+            if job.path.is_empty() {
+                job.path.clone_from(&read.path);
+            }
             // Where the loader may have read other bytes than the scanner, its good word is worth nothing; its bad one is.
             let unsure = read.changed || read.remote || !job.cacheable;
             let class = match read.report.content {

@@ -6,6 +6,7 @@ use sensor_abi::identity::ContentStamp;
 
 use super::{Look, Pending};
 use crate::event::{ContentClass, Destroyed, InodeKey, Model, ModelFinding, Verdict};
+use crate::hub;
 use crate::table::Map;
 use crate::watch::record::{LoadArtifact, Remembered};
 
@@ -57,6 +58,18 @@ impl Known {
             is_lost: false,
             acted: false,
             put: None,
+        }
+    }
+
+    /// What it is called, if nobody said so before.
+    pub fn call(&mut self, path: &[u8]) {
+        if path.is_empty() || !self.model.path.is_empty() {
+            return;
+        }
+        let model = Arc::make_mut(&mut self.model);
+        model.path = path.to_vec();
+        if let Some((repo, revision)) = hub::identity(path) {
+            (model.repo, model.revision) = (Some(repo), revision);
         }
     }
 

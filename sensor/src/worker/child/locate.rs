@@ -1,13 +1,14 @@
 //! Where can the file that a process opened be got hold of? Every place is looked at without opening it (`O_PATH`), so
 //! that a FIFO doesn't block, a device isn't woken and a lease isn't broken.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 
-use crate::worker::wire::{NotRead, OpenRequest, Stamp};
+use crate::worker::wire::{NotRead, OpenRequest, PATH_BYTES_MAX, Stamp};
 
 /// Descriptors of a process that are looked at when the one that was told is gone.
 const DESCRIPTORS_MAX: usize = 4096;
@@ -15,6 +16,9 @@ const DESCRIPTORS_MAX: usize = 4096;
 const MAPS_BYTES_MAX: u64 = 8 << 20;
 /// Mappings of the inode that are tried.
 const MAPPINGS_MAX: usize = 4;
+
+/// What stands behind the name of a file that has none any more (fs/d_path.c: path_with_deleted).
+const DELETED: &[u8] = b" (deleted)";
 
 const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
@@ -129,6 +133,17 @@ impl Seen {
 /// Size and change time of a `stat`.
 pub fn stamp(stat: &Stat) -> Stamp {
     Stamp { size: stat.st_size as u64, ctime_s: stat.st_ctime, ctime_ns: stat.st_ctime_nsec as u32 }
+}
+
+/// What a place is called, as its mount namespace sees it (proc_pid_fd(5)): empty where it is called nothing.
+pub fn path_of(place: &OwnedFd) -> Vec<u8> {
+    let link = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let mut path = rustix::fs::readlink(link, Vec::new()).map(CString::into_bytes).unwrap_or_default();
+    // The kernel says so behind the name that it had.
+    if rustix::fs::fstat(place).is_ok_and(|stat| stat.st_nlink == 0) && path.ends_with(DELETED) {
+        path.truncate(path.len() - DELETED.len());
+    }
+    if path.starts_with(b"/") && path.len() <= PATH_BYTES_MAX { path } else { Vec::new() }
 }
 
 /// A magic link of /proc, followed.

@@ -8,7 +8,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::locate::{self, Candidate, Visit};
 use crate::worker::frame::{self, FrameError};
-use crate::worker::wire::{Confinement, FromOpener, NotRead, OpenRequest, Opened, ToOpener};
+use crate::worker::wire::{Confinement, FromOpener, NotRead, OpenRequest, Opened, Raw, ToOpener};
 
 /// Serves until the daemon closes `channel`.
 pub fn serve(channel: &mut (impl Read + Write), confinement: Confinement) -> Result<(), FrameError> {
@@ -67,6 +67,7 @@ fn visit(
         stamp: candidate.stamp,
         device_agrees: device == Some(request.identity.dev),
         remote: !local,
+        path: if request.path.0.is_empty() { Raw(locate::path_of(&candidate.place)) } else { Raw::default() },
     };
     frame::write(channel, &FromOpener::Opened(opened))?;
     match frame::read(channel)? {
