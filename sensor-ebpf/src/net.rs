@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 use sensor_abi::record::{FoldKey, Net};
 
 use crate::emit::{self, Area};
-use crate::field::{Address, field};
+use crate::field::{Address, Reach, field, member};
 use crate::loader::Loader;
 use crate::maps::RING_BULK;
 use crate::{file, loader, task};
@@ -118,6 +118,13 @@ pub fn address_of(sk: *mut bpf_sock) -> Option<Address> {
 pub fn protocol_of(sk: *mut bpf_sock, protocol: u16) -> u16 {
     let is_mptcp = || field!(address_of(sk)?, tcp_is_mptcp, u8);
     if protocol == IPPROTO_TCP && is_mptcp().is_some_and(|is| is != 0) { IPPROTO_MPTCP } else { protocol }
+}
+
+/// The kernel's side of a socket. It may be gone, and verifiers from 6.10 on let nobody read what may not be there.
+#[inline(always)]
+pub fn sk_of<R: Reach>(socket: Address) -> Option<Address> {
+    let sk: Address = member!(R, socket, socket_sk, Address)?;
+    (!sk.is_null()).then_some(sk)
 }
 
 /// The peer of a connected IPv4 or IPv6 socket.

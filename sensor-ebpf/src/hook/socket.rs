@@ -60,10 +60,7 @@ fn concerns<R: Reach>(by_socket: impl Fn() -> Option<bool>) -> bool {
 
 #[inline(always)]
 fn sends<R: Reach>(socket: Address, message: Address) -> Option<bool> {
-    let sk: Address = member!(R, socket, socket_sk, Address)?;
-    if sk.is_null() {
-        return None;
-    }
+    let sk = net::sk_of::<R>(socket)?;
     Some(match member!(R, sk, sock_family, u16)? {
         AF_INET | AF_INET6 => match member!(R, socket, socket_type, u16)? {
             SOCK_STREAM if is_connection(member!(R, sk, sock_protocol, u16)?) => opens_fast::<R>(message)?,
@@ -103,10 +100,7 @@ const SS_UNCONNECTED: u32 = 1;
 /// `address` is the kernel's copy of what the call names, of which it filled `len` bytes.
 #[inline(always)]
 fn connects<R: Reach>(socket: Address, address: Address, len: i32) -> Option<()> {
-    let sk: Address = member!(R, socket, socket_sk, Address)?;
-    if sk.is_null() {
-        return None;
-    }
+    let sk = net::sk_of::<R>(socket)?;
     let end = match member!(R, sk, sock_family, u16)? {
         family @ (AF_INET | AF_INET6 | AF_SMC) => named::<R>(socket, sk, family, address, len)?,
         family @ (AF_PACKET | AF_VSOCK) => End {
@@ -191,7 +185,7 @@ impl SocketAddress {
 
 #[inline(always)]
 fn sent<R: Reach>(socket: Address, message: Address, size: u32) -> Option<()> {
-    let sk: Address = member!(R, socket, socket_sk, Address)?;
+    let sk = net::sk_of::<R>(socket)?;
     let family: u16 = member!(R, sk, sock_family, u16)?;
     let sock_type: u16 = member!(R, socket, socket_type, u16)?;
     let protocol: u16 = member!(R, sk, sock_protocol, u16)?;

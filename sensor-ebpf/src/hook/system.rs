@@ -30,7 +30,7 @@ use super::access::{meaning, sensor_destroyed};
 use crate::act::{self, Path};
 use crate::entry::{Entry, Registers, Typed, security_hook};
 use crate::field::{Address, Checked, Reach, field, member, number, read};
-use crate::net::AF_XDP;
+use crate::net::{self, AF_XDP};
 use crate::{file, loader};
 
 /// `include/linux/ptrace.h`: the check is for more than to look.
@@ -271,7 +271,7 @@ security_hook! {
 
 #[inline(always)]
 fn bound<R: Reach>(socket: Address) -> Option<()> {
-    let sk: Address = member!(R, socket, socket_sk, Address)?;
+    let sk = net::sk_of::<R>(socket)?;
     if member!(R, sk, sock_family, u16)? == AF_XDP && loader::current_is_marked() {
         act::tell(call::XDP, 0, 0, Path::NOWHERE);
     }
