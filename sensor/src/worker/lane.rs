@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sensor_abi::name::is_hub_code;
+use sensor_abi::record::PATH_BYTES_MAX;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
@@ -13,9 +14,7 @@ use super::cache::Key;
 use super::frame::{self, FrameError};
 use super::pool::{Answer, Confinements, Event, Job, Line, Outcome, Read, Shared};
 use super::spawn::{Role, Worker};
-use super::wire::{
-    FromOpener, FromScanner, Mode, NotRead, OpenRequest, Opened, PATH_BYTES_MAX, Raw, ToOpener, ToScanner, Unscannable,
-};
+use super::wire::{FromOpener, FromScanner, Mode, NotRead, OpenRequest, Opened, Raw, ToOpener, ToScanner, Unscannable};
 
 /// Finding and opening a file; only a file system that never answers takes longer.
 const OPEN_MAX: Duration = Duration::from_secs(5);

@@ -17,8 +17,6 @@ pub const FINDINGS_MAX: usize = 50;
 pub const TITLE_BYTES_MAX: usize = 256;
 /// Longest name of a format, bytes.
 pub const FORMAT_BYTES_MAX: usize = 32;
-/// Longest path that an opener tells, bytes (`PATH_MAX`).
-pub const PATH_BYTES_MAX: usize = 4096;
 /// Pids in one [`ToReader::Read`].
 pub const PIDS_MAX: usize = 4096;
 
@@ -284,7 +282,7 @@ pub struct Opened {
     pub device_agrees: bool,
     /// Its file system is none of those known to be local: it may show us other bytes than it showed the loader.
     pub remote: bool,
-    /// What it is called, where the request didn't say; at most [`PATH_BYTES_MAX`] bytes.
+    /// What it is called, where the request didn't say; at most [`sensor_abi::record::PATH_BYTES_MAX`] bytes.
     pub path: Raw,
 }
 

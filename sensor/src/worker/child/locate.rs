@@ -7,8 +7,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use sensor_abi::record::PATH_BYTES_MAX;
 
-use crate::worker::wire::{NotRead, OpenRequest, PATH_BYTES_MAX, Stamp};
+use crate::worker::wire::{NotRead, OpenRequest, Stamp};
 
 /// Descriptors of a process that are looked at when the one that was told is gone.
 const DESCRIPTORS_MAX: usize = 4096;
