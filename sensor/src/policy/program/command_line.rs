@@ -236,8 +236,26 @@ mod tests {
             assert_eq!(words(command), Some(counts), "{command}");
         }
         for more in [
-            "", ";", "a |", "a; ; b", "a & b", "a &", "a |& b", "a > b", "a >/dev/null x", "a | > b", "$(a)", "a `b`", "a\nb",
-            "a*", "~/a", "(a; b)", "a ||| b", "a;; b", "a # b", "a 'b;c'",
+            "",
+            ";",
+            "a |",
+            "a; ; b",
+            "a & b",
+            "a &",
+            "a |& b",
+            "a > b",
+            "a >/dev/null x",
+            "a | > b",
+            "$(a)",
+            "a `b`",
+            "a\nb",
+            "a*",
+            "~/a",
+            "(a; b)",
+            "a ||| b",
+            "a;; b",
+            "a # b",
+            "a 'b;c'",
         ] {
             assert_eq!(words(more), None, "{more}");
         }
