@@ -66,6 +66,8 @@ fn inherits(bprm: Address) -> Option<()> {
     unsafe { repeat::<_, STEPS_UNROLLED_MAX>(STEPS_MAX, &mut walk, step) };
     if walk.models > 1 {
         lose(Counter::InheritedMore);
+    } else if !walk.open.is_through() {
+        count(Counter::WalkCut);
     }
     if walk.models != 0 {
         let _ = INHERITED.insert(task::current_tid(), walk.found, 0);
