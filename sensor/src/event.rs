@@ -389,11 +389,14 @@ pub struct Act {
     pub artifacts_omitted: u32,
 }
 
+/// A [`Loss::reason`]: files were opened, found no place to wait for the scanner, and nobody who has one acted.
+pub const OPEN_UNJUDGED: &str = "open_unjudged";
+
 /// Something that the sensor did not see, per reason. Becomes an alert of kind `loss` (its `process` is null).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
     pub time_unix_ns: i128,
-    /// A stable word: `ring_full`, `task_table_full`, `candidate_rate`, …
+    /// A stable word: `ring_full`, `task_table_full`, [`OPEN_UNJUDGED`], …
     pub reason: &'static str,
     /// cgroup v2 id of whoever it was lost of, where that is known.
     pub cgroup: Option<u64>,

@@ -8,8 +8,8 @@ use crate::alert::{
     self, Alert, AlertModel, AlertProcess, Argv, Detail, Event, Host, Moment, MomentDetail, Program, Remembered, Shared,
 };
 use crate::event::{
-    Act, ActKind, Action, Basis, Bytes, Deed, Destination, EventKind, Family, Lineage, Loss, Model, Proto, TaskKey,
-    Verdict,
+    Act, ActKind, Action, Basis, Bytes, Deed, Destination, EventKind, Family, Lineage, Loss, Model, OPEN_UNJUDGED,
+    Proto, TaskKey, Verdict,
 };
 use crate::incident::{self, Incidents, Key, Line, Object, Sighting, Subject};
 use crate::policy::{Judgement, Notice, Policy, rule};
@@ -38,8 +38,9 @@ pub struct Judge {
     incidents: Incidents,
     timelines: Timelines,
     waiting: WaitingRoom<u64, Arc<Act>>,
-    /// Acts that gave way in `waiting` since they were reported last.
+    /// Acts that gave way in `waiting` since they were reported last, and opens of models that did.
     waiting_evicted: u64,
+    opens_evicted: u64,
     /// Notices that were given.
     noticed: Set<Notice>,
 }
@@ -58,6 +59,7 @@ impl Judge {
             timelines: Timelines::default(),
             waiting: WaitingRoom::new(WAITING_MAX),
             waiting_evicted: 0,
+            opens_evicted: 0,
             noticed: Set::default(),
         }
     }
@@ -167,7 +169,10 @@ impl Judge {
         }
         let deadline_ns = act.time_boottime_ns.saturating_add(WAITING_NS_MAX);
         self.waiting.enter(act.lineage.cgroup_id, deadline_ns, pending, act);
-        self.waiting_evicted += self.waiting.excess().iter().map(|act| act.times).sum::<u64>();
+        for act in self.waiting.excess() {
+            let is_open = act.kind == ActKind::ModelOpen;
+            *if is_open { &mut self.opens_evicted } else { &mut self.waiting_evicted } += act.times;
+        }
     }
 
     fn see_loss(&mut self, loss: &Loss, now_ns: u64) -> Vec<Line> {
@@ -188,6 +193,7 @@ impl Judge {
             ("incident_table_full", self.incidents.take_evicted()),
             ("timeline_table_full", self.timelines.take_evicted()),
             ("verdict_wait_table_full", std::mem::take(&mut self.waiting_evicted)),
+            (OPEN_UNJUDGED, std::mem::take(&mut self.opens_evicted)),
         ];
         for (reason, count) in losses {
             if count > 0 {

@@ -254,12 +254,18 @@ fn all_that_waited_to_be_judged_may_wait_for_verdicts() {
 #[test]
 fn loads_that_wait_too_long_are_forgotten_and_too_many_are_counted() {
     let mut judge = judge();
-    let open = unread_load;
-    for ino in 0..WAITING_MAX as u64 {
-        assert!(judge.act(open(ino), SECOND_NS).is_empty());
+    // No rule speaks of such a file.
+    let reads = ActKind::File { path: b"/x".to_vec(), access: crate::event::Access::Read };
+    assert!(judge.act(Act { kind: reads, ..unread_load(0) }, SECOND_NS).is_empty());
+    for ino in 1..WAITING_MAX as u64 {
+        assert!(judge.act(unread_load(ino), SECOND_NS).is_empty());
     }
-    let alert = one(judge.act(open(u64::MAX), SECOND_NS));
-    assert_eq!(alert["event"]["reason"], "verdict_wait_table_full");
+    for (ino, reason, severity) in
+        [(u64::MAX - 1, "verdict_wait_table_full", "medium"), (u64::MAX, "open_unjudged", "low")]
+    {
+        let alert = one(judge.act(unread_load(ino), SECOND_NS));
+        assert_eq!((&alert["event"]["reason"], &alert["severity"]), (&reason.into(), &severity.into()));
+    }
     judge.tick(0, SECOND_NS + WAITING_NS_MAX);
     assert!(judge.waiting.len() == 0);
 }

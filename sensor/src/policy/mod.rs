@@ -21,7 +21,7 @@ use program::{Kind, Programs, Started};
 use rule::{Rule, RuleFile};
 use severity::{Effect, Row, Table};
 
-use crate::event::{Act, ActKind, Artifact, Deed, Destination, EventKind, Proto, Role, Severity};
+use crate::event::{Act, ActKind, Artifact, Deed, Destination, EventKind, OPEN_UNJUDGED, Proto, Role, Severity};
 
 /// The rules that the program carries: `(file name, text)`.
 const EMBEDDED: [(&str, &str); 8] = [
@@ -335,7 +335,7 @@ impl Policy {
 
     /// The rules about loss, and how loud each is for such a reason.
     pub fn judge_loss(&self, reason: &str) -> Vec<(Arc<Rule>, Severity)> {
-        let effect = if reason == UNTOUCHED { Effect::LossUntouched } else { Effect::Loss };
+        let effect = if UNTOUCHED.contains(&reason) { Effect::LossUntouched } else { Effect::Loss };
         let table = self.table.cell(Row::Code, severity::Column::Later, effect, false);
         self.rules
             .iter()
@@ -345,8 +345,9 @@ impl Policy {
     }
 }
 
-/// The loss of files that nobody acted on: [`sensor_abi::counter::Counter::CandidateRate`].
-const UNTOUCHED: &str = "candidate_rate";
+/// Losses of files that nobody acted on, before ([`sensor_abi::counter::Counter::CandidateRate`]) and after their open was
+/// announced.
+const UNTOUCHED: [&str; 2] = ["candidate_rate", OPEN_UNJUDGED];
 
 /// What an act on the system is to the severity table.
 fn effect_of(deed: &Deed) -> Option<Effect> {

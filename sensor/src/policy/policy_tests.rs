@@ -338,7 +338,8 @@ fn a_set_that_contradicts_itself_is_refused() {
 
 #[test]
 fn loss_is_medium_but_of_files_that_nobody_acted_on() {
-    for (reason, severity) in [("ring_full", Medium), ("scan_queue_full", Medium), ("candidate_rate", Low)] {
+    let losses = [("ring_full", Medium), ("scan_queue_full", Medium), ("candidate_rate", Low), ("open_unjudged", Low)];
+    for (reason, severity) in losses {
         let judged = policy().judge_loss(reason);
         assert_eq!(judged.len(), 1);
         assert_eq!((judged[0].0.id.as_str(), judged[0].1), ("loss", severity));

@@ -14,15 +14,17 @@ use sensor_abi::identity::ContentStamp;
 use sensor_abi::mark::{class, role, verdict};
 
 use self::beyond::Beyond;
-use self::known::{Aside, Known, Progress, Sight, is_bad, is_fine, is_kind_unknown, remembered, worth};
-pub use self::words::{Look, Put, Tell, Wanted, Word};
+use self::known::{
+    Aside, Known, Progress, Sight, is_bad, is_fine, is_kind_unknown, is_owed, remembered, unknown, worth,
+};
+pub use self::words::{Look, Missed, Put, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
 use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Lineage, Model, Role, Verdict};
 use crate::table::Map;
 use crate::waiting::WaitingRoom;
 
 /// Models that are remembered; the oldest give way and are looked at again.
-const MODELS_MAX: usize = 8_192;
+pub const MODELS_MAX: usize = 8_192;
 /// Executables whose role is remembered.
 const ROLES_MAX: usize = 4_096;
 /// Acts that wait at once; beyond, the oldest of the cgroup that has most leaves with what is known.
@@ -84,8 +86,7 @@ pub struct Correlator {
     /// Models that were taken away by who loaded them after the scanner had found them gone: to be judged again.
     pub unread: Vec<Arc<Model>>,
     pub sums: Sums,
-    /// Models that were forgotten although an act had left without their verdict.
-    pub verdicts_forgotten: u64,
+    pub missed: Missed,
 }
 
 impl Correlator {
@@ -100,7 +101,7 @@ impl Correlator {
             beyond: Beyond::default(),
             unread: Vec::new(),
             sums: Sums::default(),
-            verdicts_forgotten: 0,
+            missed: Missed::default(),
         }
     }
 
@@ -203,13 +204,15 @@ impl Correlator {
     /// There is no place even for a file that can wait: it is looked at when somebody who has it acts, or opens it again.
     pub fn dropped(&mut self, put: &Put) {
         if let Some(aside) = self.models.get_mut(&(put.inode, put.stamp)).and_then(|known| known.put.as_mut()) {
+            let count = if aside.is_owed { &mut self.missed.opened } else { &mut self.missed.others };
+            *count += 1;
             aside.is_owed = false;
         }
     }
 
     /// A look that has time.
     fn put(&mut self, look: Look, is_owed: bool) -> Option<Put> {
-        let put = Put { inode: look.inode, stamp: look.stamp, turn: look.turn(), is_owed };
+        let put = Put { inode: look.inode, stamp: look.stamp, turn: look.turn() };
         let known = self.models.get_mut(&(look.inode, look.stamp))?;
         known.progress = Progress::Put;
         known.put = Some(Box::new(Aside { look, opens: Vec::new(), is_owed }));
@@ -234,29 +237,16 @@ impl Correlator {
 
     fn remember(&mut self, sight: Sight, path: &[u8], named: bool) {
         while self.models.len() >= MODELS_MAX && self.forget_one() {}
-        let (inode, stamp) = sight;
-        self.next_sight += 1;
-        let model = Arc::new(Model {
-            sight: self.next_sight,
-            inode,
-            path: Vec::new(),
-            size: stamp.size,
-            format: None,
-            class: ContentClass::Unknown,
-            verdict: Verdict::Pending,
-            findings: Vec::new(),
-            sha256: None,
-            repo: None,
-            revision: None,
-            destroyed: None,
-            all_globals_safe: false,
-        });
-        let progress = Progress::Asked;
-        let known = Known::new(model, progress, named);
+        let known = Known::new(self.unknown(sight), Progress::Asked, named);
         if self.models.insert(sight, known).is_none() {
             self.models_order.push_back(sight);
         }
         self.called(sight, path);
+    }
+
+    fn unknown(&mut self, sight: Sight) -> Arc<Model> {
+        self.next_sight += 1;
+        Arc::new(unknown(sight, self.next_sight))
     }
 
     /// What a file is called, if nobody said so before.
@@ -273,9 +263,9 @@ impl Correlator {
         let Some((index, _)) = oldest.min_by_key(|(index, sight)| (worth(sight), *index)) else { return false };
         self.models_order.rotate_left(index);
         let Some(sight) = self.models_order.pop_front() else { return false };
-        let is_owed = |known: &Known| known.put.as_ref().is_some_and(|aside| aside.is_owed);
-        if self.models.remove(&sight).is_some_and(|known| known.missed || is_owed(&known)) {
-            self.verdicts_forgotten += 1;
+        if let Some(known) = self.models.remove(&sight) {
+            self.missed.acted += u64::from(known.acted);
+            self.missed.opened += u64::from(!known.acted && is_owed(&known));
         }
         true
     }
@@ -464,19 +454,23 @@ impl Correlator {
         let mut artifacts = Vec::with_capacity(load.artifacts.len());
         let (mut before_verdict, mut provisional) = (false, false);
         for of_load in &load.artifacts {
-            let Some(known) = self.models.get_mut(&(of_load.inode, of_load.stamp)) else { continue };
-            if known.not_model {
-                continue;
-            }
-            let mut model = Arc::clone(&known.model);
-            if known.progress != Progress::Done {
-                known.missed = true;
-                before_verdict = true;
-                if is_kind_unknown(known) {
-                    // Not even its kind is known: a name alone makes no accusation.
-                    provisional = true;
-                    Arc::make_mut(&mut model).class = ContentClass::Data;
+            let sight = (of_load.inode, of_load.stamp);
+            let (mut model, kind_unknown) = match self.models.get_mut(&sight) {
+                Some(known) if known.not_model => continue,
+                Some(known) if known.progress == Progress::Done => (Arc::clone(&known.model), false),
+                Some(known) => {
+                    known.missed = true;
+                    before_verdict = true;
+                    (Arc::clone(&known.model), is_kind_unknown(known))
                 }
+                // Forgotten meanwhile. Of an open there is nothing more to say, but whoever acts is told.
+                None if kind == ActKind::ModelOpen => continue,
+                None => (self.unknown(sight), true),
+            };
+            if kind_unknown {
+                // A name alone makes no accusation.
+                provisional = true;
+                Arc::make_mut(&mut model).class = ContentClass::Data;
             }
             let basis = match (of_load.held, of_load.born, of_load.cut) {
                 (true, ..) => Some(Basis::Held),

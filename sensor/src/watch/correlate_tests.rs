@@ -136,7 +136,6 @@ fn a_look_that_found_no_place_has_time() {
     let look = now(correlator.opened(&Open { named: false, ..open() }));
     correlator.acted(act(10), 10);
     let put = sometime(correlator.put_off(look.clone()));
-    assert!(!put.is_owed, "it makes no claim to be a model");
     assert!(correlator.due(10 + 2 * WAIT, |_| true).is_empty(), "its open waits with it");
     assert_eq!(correlator.take(&put, 2_000), Some(look));
     correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
@@ -154,6 +153,8 @@ fn what_has_a_place_to_wait_keeps_it_when_it_is_opened_again() {
     let look = now(correlator.opened(&Open { writers: 1, inode: InodeKey { ino: 8, ..MODEL }, ..open() }));
     let put = sometime(correlator.put_off(look));
     correlator.dropped(&put);
+    correlator.dropped(&put);
+    assert_eq!(correlator.missed, Missed { opened: 1, others: 1, acted: 0 }, "it claims to be looked at once");
     assert!(correlator.opened(&Open { inode: put.inode, ..open() }).is_some(), "without a place it is asked for again");
 }
 
@@ -171,7 +172,6 @@ fn what_was_put_off_is_asked_for_at_once_where_somebody_acts_and_then_has_no_tim
     let look = now(correlator.opened(&open()));
     correlator.acted(act(10), 10);
     let put = sometime(correlator.put_off(look.clone()));
-    assert!(put.is_owed);
     assert_eq!(correlator.acted(connects(20), 20), std::slice::from_ref(&look));
     assert_eq!(correlator.take(&put, 21), None);
     assert_eq!(correlator.put_off(look.clone()), Some(Wanted::Urgent(look)), "somebody waits for it");
@@ -214,7 +214,41 @@ fn a_data_set_makes_nothing_forgotten_that_matters() {
     assert_eq!(correlator.models_len(), MODELS_MAX);
     assert_eq!(correlator.known(MODEL, STAMP).map(|known| known.verdict), Some(Verdict::Malicious));
     assert_eq!(correlator.models_order.len(), MODELS_MAX);
-    assert_eq!(correlator.verdicts_forgotten, 0);
+    assert_eq!(correlator.missed, Missed::default());
+}
+
+/// Opens so many files that nobody looks at: they wait.
+fn open_many(correlator: &mut Correlator, files: u64) {
+    for ino in 1_000..1_000 + files {
+        let array = Open { inode: InodeKey { ino, ..MODEL }, ..open() };
+        let look = now(correlator.opened(&array));
+        assert!(matches!(correlator.put_off(look), Some(Wanted::Sometime(_))));
+    }
+}
+
+#[test]
+fn what_an_act_waits_for_outlives_opens_that_nobody_looks_at_and_these_are_counted() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open());
+    correlator.acted(connects(20), 20);
+    open_many(&mut correlator, 3 * MODELS_MAX as u64);
+    assert_eq!(correlator.missed, Missed { opened: 2 * MODELS_MAX as u64 + 1, ..Missed::default() });
+    correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
+    assert_eq!(correlator.due(21, |_| true)[0].artifacts[0].model.verdict, Verdict::Malicious);
+}
+
+#[test]
+fn an_act_whose_file_is_forgotten_is_told_and_its_verdict_is_counted_as_missed() {
+    let mut correlator = Correlator::new(WAIT);
+    for ino in 1_000..1_001 + MODELS_MAX as u64 {
+        let mut act = connects(20);
+        act.load.artifacts[0].inode.ino = ino;
+        assert_eq!(correlator.acted(act, 20).len(), 1);
+    }
+    assert_eq!(correlator.missed, Missed { acted: 1, ..Missed::default() });
+    let told = correlator.flush();
+    assert_eq!(told.len(), MODELS_MAX + 1);
+    assert!(told.iter().all(|ready| ready.artifacts[0].model.class == ContentClass::Data));
 }
 
 #[test]

@@ -30,7 +30,7 @@ use sensor_abi::record::FOLD_TAKE_NS;
 use self::correlate::{Correlator, Pending, Ready};
 pub use sensor_abi::ABI_VERSION;
 
-pub use self::correlate::{Look, Put, Sums, Wanted, Word};
+pub use self::correlate::{Look, MODELS_MAX, Put, Sums, Wanted, Word};
 use self::load::plan::{Plan, Rung};
 use self::load::{Kernel, LoadError, OwnOpens, Tables, Wishes};
 use self::memory::Memory;
@@ -40,7 +40,7 @@ use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Executable, Header, Load, LoadArtifact, Open, Record, Repeats};
 use self::ring::Stream;
-use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, Role};
+use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, OPEN_UNJUDGED, Role};
 
 /// How often the kernel is asked how many runs it left out: it answers by a file for each program, most of what a second
 /// without events costs.
@@ -312,7 +312,8 @@ impl Watch {
         let kernel = LOSS.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
         let own = [
             ("record_malformed", self.malformed),
-            ("model_table_full", self.joined.correlator.verdicts_forgotten),
+            ("model_table_full", self.joined.correlator.missed.acted),
+            (OPEN_UNJUDGED, self.joined.correlator.missed.opened),
             ("program_skipped", self.skipped),
             ("marks_dropped", self.kernel.resumed().1),
         ];
@@ -323,6 +324,7 @@ impl Watch {
     pub fn skipped_sums(&self) -> BTreeMap<&'static str, u64> {
         let counters = self.kernel.counters();
         let sums = SKIPPED.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
+        let sums = sums.chain([("look_postponed", self.joined.correlator.missed.others)]);
         sums.filter(|(_, sum)| *sum > 0).collect()
     }
 

@@ -54,7 +54,7 @@ impl Default for PoolConfig {
             scan_cpu_s: 60,
             read_remote: true,
             hash: false,
-            queue: QueueLimits { per_cgroup_max: 128, total_max: 1024 },
+            queue: QueueLimits { per_cgroup_max: 128, urgent_max: 1_024, total_max: 2_048 },
             idle_max: Duration::from_secs(30),
         }
     }
@@ -282,15 +282,18 @@ impl ScanPool {
         let _ = self.shared.stands_ready.subscribe().wait_for(|ready| *ready).await;
     }
 
-    /// Takes a file in. Every job has exactly one [`Outcome`], at once for those that are known already
-    /// ([`Read::cached`]) or have no place ([`NotRead::Overflow`]).
-    pub fn submit(&mut self, job: Job) {
+    /// Takes a file in, and gives back one that has no place. Every other has exactly one [`Outcome`], at once where it is
+    /// known already ([`Read::cached`]).
+    #[must_use]
+    pub fn submit(&mut self, job: Job) -> Option<Job> {
         if job.cacheable {
             let key = Key { identity: job.inode.into(), stamp: job.stamp.into(), mode: job.mode };
             if let Some(report) = self.shared.cached(&key) {
                 let answer =
                     Answer::Read(Read { report, changed: false, remote: false, cached: true, path: Vec::new() });
-                return self.settle(job, answer);
+                // The receiving end is a field of this very structure.
+                let _ = self.answers.send(Event::Outcome(Outcome { job, answer }));
+                return None;
             }
         }
         let lane = self.shared.line(job.line);
@@ -299,14 +302,7 @@ impl ScanPool {
             false => lock(&lane.queue).push(job.cgroup, job),
         };
         lane.bell.notify_one();
-        if let Some(job) = displaced {
-            self.settle(job, Answer::NotRead(NotRead::Overflow));
-        }
-    }
-
-    fn settle(&self, job: Job, answer: Answer) {
-        // The receiving end is a field of this very structure.
-        let _ = self.answers.send(Event::Outcome(Outcome { job, answer }));
+        displaced
     }
 
     /// The next answer; waits where there is none, for ever if nothing was submitted. Cancel-safe.

@@ -9,7 +9,10 @@ const SLOW_MAX: usize = 256;
 /// Limits of a [`FairQueue`], in entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
+    /// Of what isn't urgent.
     pub per_cgroup_max: usize,
+    /// Of what is, of one cgroup.
+    pub urgent_max: usize,
     pub total_max: usize,
 }
 
@@ -49,34 +52,36 @@ impl<T> FairQueue<T> {
         Self { limits, waiting: HashMap::new(), turn: VecDeque::new(), slow: VecDeque::new(), len: 0 }
     }
 
-    /// Queues `item`, and gives back what has no place: `item` itself where its cgroup has too much waiting, else, when
-    /// the whole queue is full, the newest entry of the cgroup that has most.
+    /// Queues `item`, and gives back what has no place: `item` itself where its cgroup has too much waiting that isn't
+    /// urgent, else, when the whole queue is full, the newest entry of the cgroup that has most.
     #[must_use]
     pub fn push(&mut self, cgroup: u64, item: T) -> Option<T> {
         self.enter(cgroup, item, false)
     }
 
-    /// Queues `item` before all of its cgroup's that aren't urgent; where the cgroup has too much waiting, the newest of
-    /// those has no place.
+    /// Queues `item` before all of its cgroup's that aren't urgent, and gives back what has no place: `item` itself where
+    /// its cgroup has too much waiting that is urgent, else as [`Self::push`], or the newest of its cgroup that isn't urgent.
     #[must_use]
     pub fn push_urgent(&mut self, cgroup: u64, item: T) -> Option<T> {
         self.enter(cgroup, item, true)
     }
 
     fn enter(&mut self, cgroup: u64, item: T, urgent: bool) -> Option<T> {
-        let own = self.waiting.get(&cgroup).map_or(0, |waiting| waiting.items.len());
-        let displaces = self.waiting.get(&cgroup).is_some_and(|waiting| urgent && waiting.urgent < own);
+        let (own, own_urgent) =
+            self.waiting.get(&cgroup).map_or((0, 0), |waiting| (waiting.items.len(), waiting.urgent));
+        let is_full = match urgent {
+            true => own_urgent >= self.limits.urgent_max,
+            false => own - own_urgent >= self.limits.per_cgroup_max,
+        };
+        if is_full {
+            return Some(item);
+        }
         let mut displaced = None;
-        if own >= self.limits.per_cgroup_max {
-            if !displaces {
-                return Some(item);
-            }
-            displaced = self.take(cgroup, Waiting::last);
-        } else if self.len >= self.limits.total_max {
+        if self.len >= self.limits.total_max {
             let lens = self.waiting.iter().map(|(id, waiting)| (*id, waiting.items.len()));
             match lens.max_by_key(|(_, len)| *len) {
                 Some((id, len)) if len > own + 1 => displaced = self.take(id, Waiting::last),
-                _ if displaces => displaced = self.take(cgroup, Waiting::last),
+                _ if urgent && own_urgent < own => displaced = self.take(cgroup, Waiting::last),
                 _ => return Some(item),
             }
         }
@@ -133,7 +138,7 @@ mod tests {
     use super::*;
 
     fn queue(per_cgroup_max: usize, total_max: usize) -> FairQueue<(u64, u32)> {
-        FairQueue::new(QueueLimits { per_cgroup_max, total_max })
+        FairQueue::new(QueueLimits { per_cgroup_max, urgent_max: 2, total_max })
     }
 
     fn drain(queue: &mut FairQueue<(u64, u32)>) -> Vec<(u64, u32)> {
@@ -188,19 +193,18 @@ mod tests {
 
     #[test]
     fn what_is_urgent_goes_before_its_cgroups_others_and_nobody_elses() {
-        let mut queue = queue(3, 5);
+        let mut queue = queue(3, 6);
         for n in 0..3 {
             assert_eq!(queue.push(1, (1, n)), None);
         }
         assert_eq!((queue.push(2, (2, 0)), queue.push(2, (2, 1))), (None, None));
-        assert_eq!(queue.push_urgent(1, (1, 10)), Some((1, 2)), "its cgroup is full");
-        assert_eq!(queue.push_urgent(2, (2, 10)), Some((2, 1)), "all is full, and nobody has more to give");
-        assert_eq!(queue.push_urgent(1, (1, 11)), Some((1, 1)));
-        assert_eq!(queue.push_urgent(1, (1, 12)), Some((1, 0)));
-        assert_eq!(queue.push_urgent(1, (1, 13)), Some((1, 13)), "all of them are urgent");
+        assert_eq!(queue.push_urgent(1, (1, 10)), None, "a place of its own, beside a full cgroup");
+        assert_eq!(queue.push_urgent(2, (2, 10)), Some((1, 2)), "all is full, and the other has more");
+        assert_eq!(queue.push_urgent(2, (2, 11)), Some((2, 1)), "all is full, and nobody has more to give");
+        assert_eq!(queue.push_urgent(2, (2, 12)), Some((2, 12)), "too much of it is urgent");
         assert_eq!(queue.pop(), Some((1, 10)));
-        assert_eq!(queue.push_urgent(1, (1, 14)), None);
-        assert_eq!(drain(&mut queue), [(2, 10), (1, 11), (2, 0), (1, 12), (1, 14)]);
+        assert_eq!(queue.push_urgent(1, (1, 11)), None);
+        assert_eq!(drain(&mut queue), [(2, 10), (1, 11), (2, 11), (1, 0), (2, 0), (1, 1)]);
         assert!(queue.waiting.is_empty() && queue.turn.is_empty());
     }
 }

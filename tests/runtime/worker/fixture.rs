@@ -82,7 +82,7 @@ pub async fn ask_confirmed(pool: &mut ScanPool, job: Job, confirmed: Option<bool
 
 /// As [`ask_confirmed`]; `watch` sees the opener's pid before the question is settled.
 pub async fn ask_watched(pool: &mut ScanPool, job: Job, mut watch: impl FnMut(u32), confirmed: Option<bool>) -> Answer {
-    pool.submit(job.clone());
+    assert_eq!(pool.submit(job.clone()), None);
     let outcome = pool
         .next(|opener, _| {
             watch(opener);

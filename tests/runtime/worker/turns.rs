@@ -16,8 +16,8 @@ async fn a_sniff_does_not_wait_for_a_scan() {
     // From now on the lane of scans is stuck.
     let opener = i32::try_from(opener).ok().and_then(rustix::process::Pid::from_raw).unwrap();
     rustix::process::kill_process(opener, rustix::process::Signal::STOP).unwrap();
-    pool.submit(scan.clone());
-    pool.submit(Job { mode: Mode::Sniff, line: Line::First, tag: 8, ..scan });
+    let sniff = Job { mode: Mode::Sniff, line: Line::First, tag: 8, ..scan.clone() };
+    assert_eq!((pool.submit(scan), pool.submit(sniff)), (None, None));
     let mut answers = Vec::new();
     while answers.len() < 2 {
         let outcome = next(&mut pool).await;
@@ -34,27 +34,20 @@ async fn a_sniff_does_not_wait_for_a_scan() {
 async fn a_flood_loses_its_own_files_and_each_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let (file, path) = write(folder.path(), "model.pkl", PICKLE);
-    let queue = QueueLimits { per_cgroup_max: 2, total_max: 8 };
+    let queue = QueueLimits { per_cgroup_max: 2, urgent_max: 2, total_max: 8 };
     let mut pool = ScanPool::new(PoolConfig { queue, ..config() });
     let job = |tag, cgroup| Job { tag, cgroup, cacheable: false, ..job_of(&file, &path) };
     // No lane runs before this test waits for the first time.
-    for tag in 0..5 {
-        pool.submit(job(tag, 1));
-    }
-    pool.submit(job(9, 2));
-    let (mut order, mut displaced) = (Vec::new(), Vec::new());
-    for _ in 0..6 {
+    let displaced: Vec<u64> = (0..5).filter_map(|tag| pool.submit(job(tag, 1))).map(|job| job.tag).collect();
+    assert_eq!(displaced, [2, 3, 4]);
+    assert_eq!(pool.submit(job(9, 2)), None);
+    let mut order = Vec::new();
+    for _ in 0..3 {
         let outcome = next(&mut pool).await;
-        match outcome.answer {
-            Answer::NotRead(NotRead::Overflow) => displaced.push(outcome.job.tag),
-            answer => {
-                read(answer);
-                order.push(outcome.job.tag);
-            }
-        }
+        read(outcome.answer);
+        order.push(outcome.job.tag);
     }
     assert_eq!(order, [0, 9, 1], "the quiet cgroup is served second, not last");
-    assert_eq!(displaced, [2, 3, 4]);
     pool.shutdown().await;
 }
 

@@ -5,14 +5,12 @@
 //! would leave no place, and delay what has to be read before its process ends. Which file it was is known: its process
 //! may be gone by the time that it is looked at, the file seldom is. Whoever acts on one has it looked at at once.
 
-use crate::watch::{Look, Put};
-use crate::worker::pool::{Answer, Outcome};
+use crate::watch::{Look, MODELS_MAX, Put};
 use crate::worker::queue::{FairQueue, QueueLimits};
-use crate::worker::wire::NotRead;
 
-/// Files that can wait: in all, and of one cgroup (of those found at the start, one process). For one that finds no place
-/// here, nobody is asked until somebody who has it acts, or opens it again.
-const PUTS: QueueLimits = QueueLimits { per_cgroup_max: 4_096, total_max: 8_192 };
+/// Files that can wait: as many as are remembered. One cgroup may have all of it that nobody else wants. For a file that
+/// finds no place here, nobody is asked until somebody who has it acts, or opens it again.
+const PUTS: QueueLimits = QueueLimits { per_cgroup_max: MODELS_MAX, urgent_max: 0, total_max: MODELS_MAX };
 
 /// What can wait, until the scanner has nothing else to do: one file at a time, and each cgroup in its turn.
 #[derive(Debug)]
@@ -20,23 +18,17 @@ pub struct Backlog {
     queue: FairQueue<Put>,
     /// Whose file is being looked at ([`Look::turn`]).
     busy: Option<u64>,
-    /// Files that found no place, without a claim to be looked at.
-    pub postponed: u64,
-    /// Files that found no place and had one ([`Put::is_owed`]).
-    pub owed: u64,
 }
 
 impl Backlog {
     pub fn new() -> Self {
-        Self { queue: FairQueue::new(PUTS), busy: None, postponed: 0, owed: 0 }
+        Self { queue: FairQueue::new(PUTS), busy: None }
     }
 
     /// Gives back what finds no place.
     #[must_use]
     pub fn push(&mut self, put: Put) -> Option<Put> {
-        let displaced = self.queue.push(put.turn, put)?;
-        *if displaced.is_owed { &mut self.owed } else { &mut self.postponed } += 1;
-        Some(displaced)
+        self.queue.push(put.turn, put)
     }
 
     /// The next one, where none is being looked at.
@@ -57,22 +49,6 @@ impl Backlog {
     }
 }
 
-/// What had no place in the scanner's queue.
-pub fn displaced(outcome: &Outcome) -> Option<Look> {
-    let Outcome { job, answer } = outcome;
-    (*answer == Answer::NotRead(NotRead::Overflow)).then(|| Look {
-        inode: job.inode.into(),
-        stamp: job.stamp,
-        path: job.path.clone(),
-        opener: job.pid,
-        fd: job.fd,
-        cgroup: job.cgroup,
-        cacheable: job.cacheable,
-        fs_magic: job.fs_magic,
-        named: job.named,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use sensor_abi::identity::ContentStamp;
@@ -82,7 +58,7 @@ mod tests {
 
     fn put(turn: u64, ino: u64) -> Put {
         let stamp = ContentStamp { size: 1, ctime_s: 0, ctime_ns: 0, reserved: 0 };
-        Put { inode: InodeKey { dev: 1, generation: 0, ino }, stamp, turn, is_owed: false }
+        Put { inode: InodeKey { dev: 1, generation: 0, ino }, stamp, turn }
     }
 
     fn look(put: Put) -> Look {
@@ -97,10 +73,6 @@ mod tests {
             fs_magic: 0,
             named: false,
         }
-    }
-
-    fn outcome(look: Look, answer: Answer) -> Outcome {
-        Outcome { job: super::super::looks::first(look, 1, crate::worker::pool::Line::Background, false), answer }
     }
 
     #[test]
@@ -147,23 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_place_is_asked_for_again_as_it_was() {
-        let named = Look { named: true, ..look(put(3, 1)) };
-        assert_eq!(displaced(&outcome(named.clone(), Answer::NotRead(NotRead::Overflow))), Some(named.clone()));
-        assert_eq!(displaced(&outcome(named, Answer::NotRead(NotRead::Gone))), None);
-    }
-
-    #[test]
-    fn what_is_owed_and_finds_no_place_here_is_a_loss() {
+    fn a_data_set_may_have_all_places_and_makes_way_for_others() {
         let mut backlog = Backlog::new();
-        for ino in 0..PUTS.per_cgroup_max as u64 {
-            assert_eq!(backlog.push(Put { is_owed: true, ..put(1, ino) }), None);
+        let last = MODELS_MAX as u64 - 1;
+        for ino in 0..=last {
+            assert_eq!(backlog.push(put(1, ino)), None);
         }
-        assert_eq!((backlog.owed, backlog.postponed), (0, 0));
-        let owed = Put { is_owed: true, ..put(1, 5_000) };
-        assert_eq!(backlog.push(owed), Some(owed));
-        assert!(backlog.push(put(1, 5_001)).is_some());
-        assert_eq!(backlog.push(Put { is_owed: true, ..put(2, 5_002) }), None);
-        assert_eq!((backlog.owed, backlog.postponed), (1, 1), "another cgroup has its own place");
+        assert_eq!(backlog.push(put(1, 10_000)), Some(put(1, 10_000)));
+        assert_eq!(backlog.push(put(2, 10_001)), Some(put(1, last)));
     }
 }

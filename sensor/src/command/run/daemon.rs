@@ -12,7 +12,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::backlog::{self, Backlog};
+use super::backlog::Backlog;
 use super::looks::{self, Questions, Reply};
 use crate::alert::{Alert, Host};
 use crate::config::settings::{Settings, Target};
@@ -27,7 +27,7 @@ use crate::watch::load::{Tables, Wishes};
 use crate::watch::record::Executable;
 use crate::watch::{Ask, Decide, Deciders, Keeping, Look, Put, Wanted, Watch, boottime_ns};
 use crate::worker::child::locate::is_local;
-use crate::worker::pool::{Answer, Line, Outcome, PoolConfig, ScanPool};
+use crate::worker::pool::{Answer, Job, Line, Outcome, PoolConfig, ScanPool};
 use crate::worker::wire::NotRead;
 
 /// How often time alone is looked at: losses, counts that are due, the wall clock.
@@ -250,8 +250,28 @@ impl Daemon {
     }
 
     fn look(&mut self, look: Look, line: Line, urgent: bool) {
+        let job = self.first_look(look, line, urgent);
+        self.submit(job);
+    }
+
+    fn first_look(&mut self, look: Look, line: Line, urgent: bool) -> Job {
         self.looks += 1;
-        self.pool.submit(looks::first(look, self.looks, line, urgent));
+        looks::first(look, self.looks, line, urgent)
+    }
+
+    /// Hands a file to the scanner. What finds no place there, at once: nothing waits in vain for it.
+    fn submit(&mut self, mut job: Job) {
+        while let Some(displaced) = self.pool.submit(job) {
+            if displaced.urgent {
+                self.unread += u64::from(displaced.named);
+                return self.looked(Outcome { job: displaced, answer: Answer::NotRead(NotRead::Overflow) });
+            }
+            match self.watch.put_off(looks::again(displaced)) {
+                Some(Wanted::Sometime(put)) => return self.later(put),
+                Some(Wanted::Now(look) | Wanted::Urgent(look)) => job = self.first_look(look, Line::First, true),
+                None => return,
+            }
+        }
     }
 
     fn judge_all(&mut self, acts: Vec<crate::event::Act>) {
@@ -262,14 +282,6 @@ impl Daemon {
     }
 
     fn looked(&mut self, outcome: Outcome) {
-        if let Some(look) = backlog::displaced(&outcome) {
-            match self.watch.put_off(look) {
-                Some(Wanted::Sometime(put)) => return self.later(put),
-                Some(Wanted::Urgent(look)) if !outcome.job.urgent => return self.look(look, Line::First, true),
-                Some(_) => self.unread += u64::from(outcome.job.named),
-                None => {}
-            }
-        }
         let Outcome { job, answer } = &outcome;
         let had_time = (job.line == Line::Background).then(|| *answer == Answer::NotRead(NotRead::TimedOut));
         let (inode, stamp) = (job.inode.into(), job.stamp);
@@ -278,7 +290,7 @@ impl Daemon {
         }
         let (word, next) = looks::word(outcome);
         if let Some(job) = next {
-            self.pool.submit(job);
+            self.submit(job);
         } else {
             self.scans += 1;
             if let Some(too_long) = had_time {
@@ -311,7 +323,7 @@ impl Daemon {
 
     fn say_losses(&mut self) {
         let mut losses = self.watch.losses();
-        let count = self.unread() - self.unread_told;
+        let count = self.unread - self.unread_told;
         if count > 0 {
             losses.push(Loss { time_unix_ns: unix_ns(), reason: "scan_queue_full", cgroup: None, count });
             self.unread_told += count;
@@ -320,11 +332,6 @@ impl Daemon {
             let alerts = self.judge.loss(loss, boottime_ns());
             self.deliver(alerts);
         }
-    }
-
-    /// Files that claim to be models, and found no place with the scanner nor in the backlog.
-    fn unread(&self) -> u64 {
-        self.unread + self.backlog.owed
     }
 
     fn deliver(&mut self, alerts: Vec<Alert>) {
@@ -363,11 +370,8 @@ impl Daemon {
 
     fn status(&self) -> Status<'_> {
         let mut losses = self.watch.loss_sums();
-        if self.unread() > 0 {
-            losses.insert("scan_queue_full", self.unread());
-        }
-        if self.backlog.postponed > 0 {
-            losses.insert("look_postponed", self.backlog.postponed);
+        if self.unread > 0 {
+            losses.insert("scan_queue_full", self.unread);
         }
         losses.extend(self.watch.skipped_sums());
         Status {

@@ -48,6 +48,21 @@ pub fn first(look: Look, tag: u64, line: Line, urgent: bool) -> Job {
     }
 }
 
+/// What is to be looked at by a job that found no place.
+pub fn again(job: Job) -> Look {
+    Look {
+        inode: job.inode.into(),
+        stamp: job.stamp,
+        path: job.path,
+        opener: job.pid,
+        fd: job.fd,
+        cgroup: job.cgroup,
+        cacheable: job.cacheable,
+        fs_magic: job.fs_magic,
+        named: job.named,
+    }
+}
+
 /// The answer in the watch's words, and the job that follows it.
 pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
     let Outcome { mut job, answer } = outcome;
@@ -165,7 +180,7 @@ pub enum Reply {
 }
 
 /// Processes that wait to be read, in all and of one cgroup. One that finds no place is shown as far as it is known.
-const QUESTIONS: QueueLimits = QueueLimits { per_cgroup_max: 512, total_max: 2_048 };
+const QUESTIONS: QueueLimits = QueueLimits { per_cgroup_max: 512, urgent_max: 0, total_max: 2_048 };
 /// A process that takes longer doesn't want to be read: its cgroup is served last from then on.
 const PROCESS_SLOW: Duration = Duration::from_millis(250);
 /// Answers on their way to the loop; the reader waits for it.

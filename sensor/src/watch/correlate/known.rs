@@ -104,13 +104,32 @@ impl Known {
     }
 }
 
+/// A model of which nothing is known yet but that it is there; `number`: [`Model::sight`].
+pub fn unknown((inode, stamp): Sight, number: u64) -> Model {
+    Model {
+        sight: number,
+        inode,
+        path: Vec::new(),
+        size: stamp.size,
+        format: None,
+        class: ContentClass::Unknown,
+        verdict: Verdict::Pending,
+        findings: Vec::new(),
+        sha256: None,
+        repo: None,
+        revision: None,
+        destroyed: None,
+        all_globals_safe: false,
+    }
+}
+
 /// A file that has time.
 #[derive(Debug)]
 pub struct Aside {
     pub look: Look,
     /// Opens of it, at most [`super::OPENS_MAX`]: they are told when it is looked at.
     pub opens: Vec<Pending>,
-    /// See [`super::Put::is_owed`].
+    /// It was opened while the sensor watched, its name or place says that it may be a model, and it has a place to wait.
     pub is_owed: bool,
 }
 
@@ -129,13 +148,22 @@ pub fn remembered(stamp: ContentStamp, known: &Known) -> Option<Remembered> {
     })
 }
 
-/// How much of a loss it would be to forget a model: least one that nothing can come of.
+/// How much of a loss it would be to forget a model: least one that nothing can come of, most one that an act waits for.
 pub fn worth(known: &Known) -> u8 {
     let is_data = known.model.class == ContentClass::Data && known.model.verdict == Verdict::Clean;
     match known.progress {
         Progress::Done if known.not_model || is_data => 0,
+        _ if known.acted => 3,
         _ if found_bad(known) => 2,
         _ => 1,
+    }
+}
+
+/// Is a verdict still to come that its open calls for? (Where it has lost its place already, that was counted.)
+pub fn is_owed(known: &Known) -> bool {
+    match &known.put {
+        Some(aside) => aside.is_owed,
+        None => known.progress != Progress::Done && known.named,
     }
 }
 

@@ -53,9 +53,17 @@ pub struct Put {
     pub stamp: ContentStamp,
     /// Whose turn it takes: [`Look::turn`].
     pub turn: u64,
-    /// It was opened while the sensor watched, and its name or place says that it may be a model: that nobody looks at it
-    /// is a loss.
-    pub is_owed: bool,
+}
+
+/// Files that nobody looked at, or will.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Forgotten, although somebody who had them acted.
+    pub acted: u64,
+    /// Opened while the sensor watched, and called like a model. Nobody who had them has acted: who does has them looked at.
+    pub opened: u64,
+    /// The others that found no place to wait in.
+    pub others: u64,
 }
 
 /// The scanner's word, as far as it goes.
