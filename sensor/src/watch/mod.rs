@@ -308,8 +308,7 @@ impl Watch {
 
     /// What was lost since the start, per reason.
     pub fn loss_sums(&self) -> BTreeMap<&'static str, u64> {
-        let counters = self.kernel.counters();
-        let kernel = LOSS.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
+        let kernel = LOSS.iter().map(|(counter, reason)| (*reason, self.kernel.counter(*counter)));
         let own = [
             ("record_malformed", self.malformed),
             ("model_table_full", self.joined.correlator.missed.acted),
@@ -322,15 +321,14 @@ impl Watch {
 
     /// What was passed over since the start, per reason, without a claim to be a model.
     pub fn skipped_sums(&self) -> BTreeMap<&'static str, u64> {
-        let counters = self.kernel.counters();
-        let sums = SKIPPED.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
+        let sums = SKIPPED.iter().map(|(counter, reason)| (*reason, self.kernel.counter(*counter)));
         let sums = sums.chain([("look_postponed", self.joined.correlator.missed.others)]);
         sums.filter(|(_, sum)| *sum > 0).collect()
     }
 
     /// Records that the kernel half sent.
     pub fn records(&self) -> u64 {
-        self.kernel.counters()[Counter::Sent as usize]
+        self.kernel.counter(Counter::Sent)
     }
 
     pub fn records_malformed(&self) -> u64 {
