@@ -195,6 +195,7 @@ impl Correlator {
             let deadline_ns = open.header.time_ns.saturating_add(self.scan_wait_ns);
             self.waiting.enter(open.header.cgroup, deadline_ns, vec![sight], open);
         }
+        opens.shrink_to_fit();
         if let Some(aside) = self.models.get_mut(&sight).and_then(|known| known.put.as_mut()) {
             aside.opens = opens;
         }
@@ -396,7 +397,11 @@ impl Correlator {
                         let same = |open: &&mut Pending| open.header.task == pending.header.task;
                         match aside.opens.iter_mut().find(same) {
                             Some(known) => known.repeats.times += pending.repeats.times,
-                            None => aside.opens.push(pending),
+                            None => {
+                                // There is seldom a second one, and thousands of files that wait.
+                                aside.opens.reserve_exact(1);
+                                aside.opens.push(pending);
+                            }
                         }
                         return looks;
                     }

@@ -374,6 +374,9 @@ impl Daemon {
             losses.insert("scan_queue_full", self.unread);
         }
         losses.extend(self.watch.skipped_sums());
+        for (reason, count) in self.judge.loss_sums() {
+            *losses.entry(reason).or_default() += count;
+        }
         Status {
             schema: "sensor.status/1",
             version: env!("CARGO_PKG_VERSION"),
