@@ -216,7 +216,8 @@ impl Correlator {
         let put = Put { inode: look.inode, stamp: look.stamp, turn: look.turn() };
         let known = self.models.get_mut(&(look.inode, look.stamp))?;
         known.progress = Progress::Put;
-        known.put = Some(Box::new(Aside { look, opens: Vec::new(), is_owed }));
+        // There is seldom a second one, and there are thousands of files that wait.
+        known.put = Some(Box::new(Aside { look, opens: Vec::with_capacity(1), is_owed }));
         Some(put)
     }
 
@@ -380,9 +381,9 @@ impl Correlator {
     }
 
     /// An act of a process that carries a load. Gives back the files that nobody has looked at: they had time until now,
-    /// their open was not announced, or they were forgotten.
-    pub fn acted(&mut self, mut pending: Pending, now_ns: u64) -> Vec<Look> {
-        let mut looks = Vec::new();
+    /// their open was not announced, they were forgotten, or they still wait for the scanner.
+    pub fn acted(&mut self, mut pending: Pending, now_ns: u64) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
         if pending.load.omitted > 0 {
             let is_fine = |sight| is_fine(&self.models, sight);
             self.beyond.put_back(&mut pending.load, pending.header.task, is_fine);
@@ -397,20 +398,20 @@ impl Correlator {
                         let same = |open: &&mut Pending| open.header.task == pending.header.task;
                         match aside.opens.iter_mut().find(same) {
                             Some(known) => known.repeats.times += pending.repeats.times,
-                            None => {
-                                // There is seldom a second one, and thousands of files that wait.
-                                aside.opens.reserve_exact(1);
-                                aside.opens.push(pending);
-                            }
+                            None => aside.opens.push(pending),
                         }
-                        return looks;
+                        return wanted;
                     }
-                    Some(_) if !is_open => looks.extend(self.ask(sight, now_ns)),
+                    Some(_) if !is_open => wanted.extend(self.ask(sight, now_ns).map(Wanted::Urgent)),
+                    None if !is_open && known.progress != Progress::Done && !known.acted => {
+                        let (inode, stamp) = sight;
+                        wanted.push(Wanted::Sooner(Put { inode, stamp, turn: pending.header.cgroup }));
+                    }
                     _ => {}
                 }
             } else {
                 self.remember(sight, b"", artifact.named);
-                looks.push(Look {
+                wanted.push(Wanted::Urgent(Look {
                     inode: artifact.inode,
                     stamp: artifact.stamp,
                     path: Vec::new(),
@@ -420,7 +421,7 @@ impl Correlator {
                     cacheable: false,
                     fs_magic: 0,
                     named: artifact.named,
-                });
+                }));
             }
             if let Some(known) = self.models.get_mut(&sight) {
                 known.acted |= !is_open && known.progress != Progress::Done;
@@ -428,7 +429,7 @@ impl Correlator {
         }
         let sights = pending.load.artifacts.iter().map(|artifact| (artifact.inode, artifact.stamp)).collect();
         self.waiting.enter(pending.header.cgroup, now_ns.saturating_add(self.scan_wait_ns), sights, pending);
-        looks
+        wanted
     }
 
     /// Somebody said who a process is.

@@ -471,8 +471,8 @@ impl Joined {
         let who = self.processes.lineage(header.task, header.cgroup);
         // An open is told when its file was looked at, and not before: however late it is heard of, that comes first.
         let now_ns = if kind == ActKind::ModelOpen { boottime_ns() } else { header.time_ns };
-        let looks = self.correlator.acted(Pending { header, kind, load, repeats, who }, now_ns);
-        self.asks.extend(looks.into_iter().map(|look| Ask::Look(Wanted::Urgent(look))));
+        let wanted = self.correlator.acted(Pending { header, kind, load, repeats, who }, now_ns);
+        self.asks.extend(wanted.into_iter().map(Ask::Look));
     }
 
     fn act(&mut self, ready: Ready) -> Act {

@@ -42,16 +42,18 @@ pub enum Wanted {
     Now(Look),
     /// Somebody who has it acted, and the act waits for it; or it is gone with its process.
     Urgent(Look),
+    /// Somebody who has it acted while the look at it was asked for already.
+    Sooner(Put),
     /// When nobody waits for anything else ([`super::Correlator::take`]).
     Sometime(Put),
 }
 
-/// A file that nobody waits for yet. The first that does, has it looked at at once.
+/// A file that is known already, and whose turn it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Put {
     pub inode: InodeKey,
     pub stamp: ContentStamp,
-    /// Whose turn it takes: [`Look::turn`].
+    /// [`Look::turn`]
     pub turn: u64,
 }
 
