@@ -17,7 +17,7 @@ use self::beyond::Beyond;
 use self::known::{
     Aside, Known, Progress, Sight, is_bad, is_fine, is_kind_unknown, is_owed, remembered, unknown, worth,
 };
-pub use self::words::{Look, Missed, Put, Tell, Wanted, Word};
+pub use self::words::{Look, Missed, Put, Sums, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
 use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Lineage, Model, Role, Verdict};
 use crate::table::Map;
@@ -57,19 +57,6 @@ pub struct Ready {
     pub artifacts_omitted: u32,
     pub repeats: Repeats,
     pub who: Arc<Lineage>,
-}
-
-/// Sums for `sensor status`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Sums {
-    /// Acts handed on.
-    pub acts: u64,
-    /// Acts whose files turned out to be no models.
-    pub acts_without_model: u64,
-    /// Acts that left before their file's verdict was known.
-    pub acts_before_verdict: u64,
-    /// Acts judged as data because not even the kind of their file was known in time.
-    pub acts_provisional: u64,
 }
 
 /// Joins acts and verdicts.
@@ -209,6 +196,11 @@ impl Correlator {
             *count += 1;
             aside.is_owed = false;
         }
+    }
+
+    /// Is this file remembered, and was nobody asked?
+    pub fn waits(&self, put: &Put) -> bool {
+        self.models.get(&(put.inode, put.stamp)).is_some_and(|known| known.progress == Progress::Put)
     }
 
     /// A look that has time.

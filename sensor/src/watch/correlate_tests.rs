@@ -252,8 +252,13 @@ fn what_an_act_waits_for_outlives_opens_that_nobody_looks_at_and_these_are_count
     let mut correlator = Correlator::new(WAIT);
     correlator.opened(&open());
     correlator.acted(connects(20), 20);
+    let read = Open { inode: InodeKey { ino: 8, ..MODEL }, ..open() };
+    let look = now(correlator.opened(&read));
+    let put = sometime(correlator.put_off(look));
+    assert!(correlator.take(&put, 20).is_some());
     open_many(&mut correlator, 3 * MODELS_MAX as u64);
-    assert_eq!(correlator.missed, Missed { opened: 2 * MODELS_MAX as u64 + 1, ..Missed::default() });
+    assert_eq!(correlator.missed, Missed { opened: 2 * MODELS_MAX as u64 + 2, ..Missed::default() });
+    assert!(correlator.looked(read.inode, STAMP, judged(Verdict::Malicious)).is_some(), "the scanner had it");
     correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
     assert_eq!(correlator.due(21, |_| true)[0].artifacts[0].model.verdict, Verdict::Malicious);
 }

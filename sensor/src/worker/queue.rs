@@ -109,6 +109,15 @@ impl<T> FairQueue<T> {
         waiting.items.get_mut(waiting.urgent - 1)
     }
 
+    /// Takes out what comes first of `cgroup` as long as it is `stale`. True where something was.
+    pub fn shed(&mut self, cgroup: u64, stale: impl Fn(&T) -> bool) -> bool {
+        let mut any = false;
+        while self.waiting.get(&cgroup).and_then(|waiting| waiting.items.front()).is_some_and(&stale) {
+            any |= self.take(cgroup, Waiting::first).is_some();
+        }
+        any
+    }
+
     /// From now on `cgroup` is served last, or in turn again.
     pub fn set_slow(&mut self, cgroup: u64, slow: bool) {
         self.slow.retain(|id| *id != cgroup);

@@ -245,7 +245,7 @@ impl Daemon {
     }
 
     fn later(&mut self, put: Put) {
-        if let Some(displaced) = self.backlog.push(put) {
+        if let Some(displaced) = self.backlog.push(put, |put| self.watch.waits(put)) {
             self.watch.dropped(&displaced);
         }
     }

@@ -1,4 +1,4 @@
-//! What is said between the correlator and those who look at files.
+//! What is said between the correlator and those who look at files, and what it counts.
 
 use sensor_abi::identity::ContentStamp;
 
@@ -55,6 +55,19 @@ pub struct Put {
     pub stamp: ContentStamp,
     /// [`Look::turn`]
     pub turn: u64,
+}
+
+/// Sums for `sensor status`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Sums {
+    /// Acts handed on.
+    pub acts: u64,
+    /// Acts whose files turned out to be no models.
+    pub acts_without_model: u64,
+    /// Acts that left before their file's verdict was known.
+    pub acts_before_verdict: u64,
+    /// Acts judged as data because not even the kind of their file was known in time.
+    pub acts_provisional: u64,
 }
 
 /// Files that nobody looked at, or will.
