@@ -18,7 +18,8 @@ pub enum Counter {
     CandidateRate = 4,
     /// A kernel structure could not be read.
     ReadFailed = 5,
-    /// Descriptor walks that met their limit (judged as "shortly after").
+    /// Descriptor walks that met their limit: a load window judged as "shortly after", or a program of whose descriptors
+    /// not all were looked at when it was started.
     WalkCut = 6,
     /// Records sent.
     Sent = 7,

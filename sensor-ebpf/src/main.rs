@@ -15,6 +15,8 @@
 #[cfg(target_arch = "bpf")]
 mod act;
 #[cfg(target_arch = "bpf")]
+mod descriptors;
+#[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
 mod entry;

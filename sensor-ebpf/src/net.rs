@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 use sensor_abi::record::{FoldKey, Net};
 
 use crate::emit::{self, Area};
-use crate::field::{Address, Reach, field, member};
+use crate::field::{Address, Checked, Reach, field, member};
 use crate::loader::Loader;
 use crate::maps::RING_BULK;
 use crate::{file, loader, task};
@@ -120,7 +120,7 @@ pub fn protocol_of(sk: *mut bpf_sock, protocol: u16) -> u16 {
     if protocol == IPPROTO_TCP && is_mptcp().is_some_and(|is| is != 0) { IPPROTO_MPTCP } else { protocol }
 }
 
-/// The kernel's side of a socket. It may be gone, and verifiers from 6.10 on let nobody read what may not be there.
+/// The kernel's side of a socket. It may be gone, and newer verifiers let nobody read what may not be there.
 #[inline(always)]
 pub fn sk_of<R: Reach>(socket: Address) -> Option<Address> {
     let sk: Address = member!(R, socket, socket_sk, Address)?;
@@ -163,9 +163,7 @@ pub fn socket_of(fd: u32) -> Option<Address> {
     if field!(sb, sb_magic, u64)? != SOCKFS_MAGIC {
         return None;
     }
-    let socket: Address = field!(file, file_private, Address)?;
-    let sk: Address = field!(socket, socket_sk, Address)?;
-    (!sk.is_null()).then_some(sk)
+    sk_of::<Checked>(field!(file, file_private, Address)?)
 }
 
 /// Tells of what a connection of another family than IPv4 and IPv6 did: it has no address that anybody could place.

@@ -16,13 +16,7 @@ pub const STOP: c_long = 1;
 /// One step: its number from 0, and what the loop works on.
 pub type Step = unsafe extern "C" fn(u32, *mut c_void) -> c_long;
 
-/// Times that a loop of at most `times` steps runs on this kernel; `UNROLLED_MAX` where it has to be unrolled.
-#[inline(always)]
-pub fn limit<const UNROLLED_MAX: u32>(times: u32) -> u32 {
-    if config!(has_loop) != 0 { times } else { times.min(UNROLLED_MAX) }
-}
-
-/// Runs `step` until it answers [`STOP`], at most [`limit`] times.
+/// Runs `step` until it answers [`STOP`], at most `times`, or `UNROLLED_MAX` times where the loop is unrolled.
 ///
 /// # Safety
 /// `step` accepts a pointer to `T`.

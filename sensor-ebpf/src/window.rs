@@ -9,18 +9,19 @@ use sensor_abi::counter::Counter;
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{BornThread, LOAD_SET_ARTIFACTS_MAX, LoadSet};
 
+use crate::descriptors::{self, Step};
 use crate::emit::{atomic_add, forget};
-use crate::field::{Address, config, field, read};
+use crate::field::{Address, Checked, config, field, read};
 use crate::file::FMODE_READ;
 use crate::maps::{LOAD_SETS, THREADS, count, lose};
 use crate::mark::ARTIFACT_MASK;
 use crate::repeat::{self, repeat};
 use crate::task::now_ns;
 
-/// Descriptors that a walk looks at.
-const WALK_DESCRIPTORS_MAX: u32 = 4_096;
+/// Open descriptors, and words of the table's bitmap, that a walk looks at.
+const STEPS_MAX: u32 = 4_096;
 /// The same where the loop has to be unrolled: what the oldest verifiers afford.
-const WALK_UNROLLED_MAX: u32 = 64;
+const STEPS_UNROLLED_MAX: u32 = 64;
 
 /// A thread of a marked process was made by a thread that is inside the windows `held`.
 #[inline(always)]
@@ -122,7 +123,7 @@ pub extern "C" fn sensor_holds(fdt: u64, fd: u64, ino: u64, dev: u64) -> u64 {
     if fd >= u64::from(len) {
         return 0;
     }
-    let open = open_inode(descriptors, fd as u32);
+    let open = read::<Address>(descriptors, fd as u32 * 8).and_then(open_inode);
     u64::from(open.is_some_and(|key| key.ino == ino && u64::from(key.dev) == dev))
 }
 
@@ -130,32 +131,38 @@ pub extern "C" fn sensor_holds(fdt: u64, fd: u64, ino: u64, dev: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sensor_walk(id: u64, fdt: u64, wanted: u64) -> u64 {
-    let fdt = fdt as Address;
-    let Some(descriptors) = field!(fdt, fdt_fd, Address) else { return 0 };
-    let Some(len) = field!(fdt, fdt_max_fds, u32) else { return 0 };
+    let Some(open) = descriptors::Walk::of::<Checked>(fdt as Address) else { return 0 };
     let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
-    let mut walk = Walk { descriptors, set, wanted, held: 0 };
-    let times = len.min(WALK_DESCRIPTORS_MAX);
+    let mut walk = Walk { open, set, wanted, held: 0 };
+    walk.open.forget();
     // SAFETY: the step takes a `Walk`.
-    unsafe { repeat::<_, WALK_UNROLLED_MAX>(times, &mut walk, walk_step) };
+    unsafe { repeat::<_, STEPS_UNROLLED_MAX>(STEPS_MAX, &mut walk, walk_step) };
     let held = forget(walk.held);
-    let all = held == wanted || len <= repeat::limit::<WALK_UNROLLED_MAX>(WALK_DESCRIPTORS_MAX);
-    (held & 0xff) | if all { 0 } else { CUT }
+    (held & 0xff) | if held == wanted || walk.open.is_through() { 0 } else { CUT }
 }
 
 /// What [`sensor_walk`] works on.
 #[repr(C)]
 struct Walk {
-    descriptors: Address,
+    open: descriptors::Walk,
     set: *mut LoadSet,
     wanted: u64,
     held: u64,
 }
 
-unsafe extern "C" fn walk_step(fd: u32, walk: *mut c_void) -> c_long {
+/// One word of the bitmap, or one descriptor.
+unsafe extern "C" fn walk_step(_: u32, walk: *mut c_void) -> c_long {
     // SAFETY: `repeat` hands over what `sensor_walk` gave it, on the stack of the caller; the set is a live map value.
     let walk = unsafe { &mut *walk.cast::<Walk>() };
-    let Some(key) = open_inode(walk.descriptors, fd) else { return repeat::GO_ON };
+    if config!(has_loop) == 0 {
+        walk.open.forget();
+    }
+    let fd = match walk.open.step() {
+        Step::Word => return repeat::GO_ON,
+        Step::Descriptor(fd) => fd,
+        Step::End => return repeat::STOP,
+    };
+    let Some(key) = walk.open.file(fd).and_then(open_inode) else { return repeat::GO_ON };
     for i in 0..LOAD_SET_ARTIFACTS_MAX {
         // SAFETY: as above; the index is below the length.
         let artifact = unsafe { &mut (*walk.set).artifacts[i & ARTIFACT_MASK] };
@@ -175,11 +182,10 @@ unsafe extern "C" fn walk_step(fd: u32, walk: *mut c_void) -> c_long {
 /// [`held`]: the walk met its limit.
 pub const CUT: u64 = 1 << 8;
 
-/// The inode that descriptor `fd` is open on, to be read: who writes over what it loaded doesn't load it any more. Numbers
-/// are small on many file systems, so the device belongs to it.
+/// The inode that `file` is open on, to be read: who writes over what it loaded doesn't load it any more. Numbers are small
+/// on many file systems, so the device belongs to it.
 #[inline(always)]
-fn open_inode(descriptors: Address, fd: u32) -> Option<InodeKey> {
-    let file = read::<Address>(descriptors, fd * 8)?;
+fn open_inode(file: Address) -> Option<InodeKey> {
     if file.is_null() || field!(file, file_mode, u32)? & FMODE_READ == 0 {
         return None;
     }

@@ -13,8 +13,9 @@ use sensor_abi::mark::role;
 use sensor_abi::record::reason;
 
 use super::receive::got;
+use crate::descriptors::{self, Step};
 use crate::emit;
-use crate::field::{Address, Checked, Direct, Reach, config, field, member, offset, read};
+use crate::field::{Address, Checked, Direct, Reach, config, field, member, offset};
 use crate::maps::{INHERITED, count, lose};
 use crate::repeat::{self, repeat};
 use crate::{file, judge, mark, program, task};
@@ -65,6 +66,8 @@ fn inherits(bprm: Address) -> Option<()> {
     unsafe { repeat::<_, STEPS_UNROLLED_MAX>(STEPS_MAX, &mut walk, step) };
     if walk.models > 1 {
         lose(Counter::InheritedMore);
+    } else if !walk.open.is_through() {
+        count(Counter::WalkCut);
     }
     if walk.models != 0 {
         let _ = INHERITED.insert(task::current_tid(), walk.found, 0);
@@ -107,17 +110,10 @@ pub fn exec_inherited(_ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// What the first half looks through: the descriptors of the bitmap `open`, word by word.
+/// What the first half looks through, and what it found.
 #[repr(C)]
 struct Walk {
-    descriptors: Address,
-    open: Address,
-    words: u64,
-    /// The word after the one that `bits` are left of.
-    next: u64,
-    /// Descriptor of that one's bit 0.
-    base: u64,
-    bits: u64,
+    open: descriptors::Walk,
     /// The first that a model is open on.
     found: u32,
     /// How many were met; after the second nothing is looked at: counted.
@@ -130,27 +126,14 @@ impl Walk {
     #[inline(always)]
     fn of<R: Reach>(task: Address) -> Option<Self> {
         let files: Address = member!(R, task, task_files, Address)?;
-        let fdt: Address = member!(R, files, files_fdt, Address)?;
-        Some(Self {
-            descriptors: member!(R, fdt, fdt_fd, Address)?,
-            open: member!(R, fdt, fdt_open_fds, Address)?,
-            // Of any size, so that the loop is looked at once, and not until its end.
-            words: emit::forget(u64::from(member!(R, fdt, fdt_max_fds, u32)? / 64)),
-            next: 0,
-            base: 0,
-            bits: 0,
-            found: 0,
-            models: 0,
-            last: 0,
-        })
+        let open = descriptors::Walk::of::<R>(member!(R, files, files_fdt, Address)?)?;
+        Some(Self { open, found: 0, models: 0, last: 0 })
     }
 
-    /// Where the loop is unrolled, each turn has to begin alike, or the verifier follows every way through all of them.
     #[inline(always)]
     fn forget(&mut self) {
-        for number in [&mut self.next, &mut self.base, &mut self.bits, &mut self.last] {
-            *number = emit::forget(*number);
-        }
+        self.open.forget();
+        self.last = emit::forget(self.last);
         self.found = emit::forget(u64::from(self.found)) as u32;
         self.models = emit::forget(u64::from(self.models)) as u32;
     }
@@ -163,18 +146,12 @@ unsafe extern "C" fn step(_: u32, walk: *mut c_void) -> c_long {
     if config!(has_loop) == 0 {
         walk.forget();
     }
-    if walk.bits == 0 {
-        if walk.next >= walk.words {
-            return repeat::STOP;
-        }
-        walk.bits = read(walk.open, (walk.next as u32 & 0xffff) * 8).unwrap_or(0);
-        walk.base = walk.next * 64;
-        walk.next += 1;
-        return repeat::GO_ON;
-    }
-    let fd = walk.base + u64::from(walk.bits.trailing_zeros());
-    walk.bits &= walk.bits - 1;
-    let Some(file) = read::<Address>(walk.descriptors, (fd as u32 & 0xffff) * 8) else { return repeat::GO_ON };
+    let fd = match walk.open.step() {
+        Step::Word => return repeat::GO_ON,
+        Step::Descriptor(fd) => fd,
+        Step::End => return repeat::STOP,
+    };
+    let Some(file) = walk.open.file(fd) else { return repeat::GO_ON };
     if file as u64 == walk.last {
         return repeat::GO_ON;
     }
@@ -184,7 +161,7 @@ unsafe extern "C" fn step(_: u32, walk: *mut c_void) -> c_long {
         if walk.models > 1 {
             return repeat::STOP;
         }
-        walk.found = fd as u32;
+        walk.found = fd;
     }
     repeat::GO_ON
 }

@@ -97,6 +97,7 @@ fn opens_fast<R: Reach>(message: Address) -> Option<bool> {
 
 /// `include/uapi/linux/net.h`: a socket that may be connected.
 const SS_UNCONNECTED: u32 = 1;
+
 /// `address` is the kernel's copy of what the call names, of which it filled `len` bytes.
 #[inline(always)]
 fn connects<R: Reach>(socket: Address, address: Address, len: i32) -> Option<()> {

@@ -46,6 +46,7 @@ const NOT_COVERED: &[&str] = &[
      or from a volume that is mounted as such a folder itself",
     "what a process that was there before the load does for a loader, asked over a pipe or shared memory",
     "names that were resolved before the load, or by another process, and the length of datagrams on unconnected sockets",
+    "what leaves by TCP connections that the process had before the load",
 ];
 
 /// What this version prevents.

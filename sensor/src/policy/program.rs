@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
 
-use self::command_line::{Entry, Line, plain_words, script_of};
+use self::command_line::{Entry, Line, plain_commands, script_of};
 use super::severity::Effect;
 use crate::event::Bytes;
 
@@ -136,16 +136,12 @@ impl Programs {
     }
 
     /// Is it a framework's own tool, or a usual one? A script of the system's is what its name says, whoever interprets it;
-    /// and so is what a shell is given to start and nothing else: there it is seen again, as itself.
+    /// and so is what a shell is given to start and nothing else: there each program is seen again, as itself.
     fn known_line(&self, name: &[u8], started: Started<'_>) -> Option<Kind> {
-        let listed = |name: &[u8], started| {
-            let ordinary = self.ordinary.iter().any(|line| line.is(name, started)).then_some(Kind::Ordinary);
-            ordinary.or_else(|| self.usual.iter().any(|line| line.is(name, started)).then_some(Kind::Usual))
-        };
         if started.argv_truncated {
             return None;
         }
-        if let Some(kind) = listed(name, started) {
+        if let Some(kind) = self.listed(name, started) {
             return Some(kind);
         }
         let is_shell = self.shells.is_match(path(name));
@@ -156,17 +152,29 @@ impl Programs {
             && is_shell
             && flag == b"-c"
         {
-            let words = plain_words(command)?;
-            let first = words.first()?;
-            let exe = if first.contains(&b'/') { first.clone() } else { [&b"/usr/bin/"[..], first].concat() };
-            let name = base_name(first);
-            // Where the program really is, is asked of itself; the shell makes it no louder outside a load.
-            let usual = || self.usual.iter().any(|line| line.is_called(name, &words)).then_some(Kind::Usual);
-            return listed(name, Started { exe: &exe, argv: &words, parent_exe: b"", ..started }).or_else(usual);
+            let commands = plain_commands(command)?;
+            let kinds: Option<Vec<Kind>> = commands.iter().map(|words| self.listed_in_shell(words, started)).collect();
+            let all_ordinary = kinds?.iter().all(|kind| *kind == Kind::Ordinary);
+            return Some(if all_ordinary { Kind::Ordinary } else { Kind::Usual });
         }
         let script = script_of(started.argv)?;
         let exe = script.first().filter(|exe| self.system.is_match(path(exe)))?;
-        listed(base_name(exe), Started { exe, argv: script, parent_exe: b"", ..started })
+        self.listed(base_name(exe), Started { exe, argv: script, parent_exe: b"", ..started })
+    }
+
+    fn listed(&self, name: &[u8], started: Started<'_>) -> Option<Kind> {
+        let ordinary = self.ordinary.iter().any(|line| line.is(name, started)).then_some(Kind::Ordinary);
+        ordinary.or_else(|| self.usual.iter().any(|line| line.is(name, started)).then_some(Kind::Usual))
+    }
+
+    /// One of the commands that a shell was given. Where its program really is, is asked of itself; the shell makes it no
+    /// louder outside a load.
+    fn listed_in_shell(&self, words: &[Bytes], shell: Started<'_>) -> Option<Kind> {
+        let first = words.first()?;
+        let exe = if first.contains(&b'/') { first.clone() } else { [&b"/usr/bin/"[..], first].concat() };
+        let name = base_name(first);
+        let usual = || self.usual.iter().any(|line| line.is_called(name, words)).then_some(Kind::Usual);
+        self.listed(name, Started { exe: &exe, argv: words, parent_exe: b"", ..shell }).or_else(usual)
     }
 
     /// Is it a shell of the system's?

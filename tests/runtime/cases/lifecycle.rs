@@ -44,6 +44,12 @@ pub fn cases() -> Vec<Case> {
             ensure!(status()? == Some(COULD_NOT), "status is not 2 before");
             let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
             ensure!(status()? == Some(0), "status is not 0 while it runs: {}", daemon.stderr());
+            // A program is started with more descriptors than are looked at.
+            let code = "import resource, subprocess\nresource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))\n\
+                        for fd in range(100, 5000):\n  os.dup2(0, fd)\nsubprocess.run(['true'], close_fds=False, check=True)";
+            room.run_python(code, &room.dir)?;
+            let told = lab::json_output(&["status"], "status")?;
+            ensure!(told["losses"]["descriptor_walk_cut"].as_u64() >= Some(1), "{told}");
             let ready_file = daemon.ready_file.clone();
             daemon.stop(Signal::TERM)?;
             ensure!(status()? == Some(COULD_NOT), "status is not 2 afterwards");

@@ -22,7 +22,6 @@ use crate::namespace::{OTHER4, PUBLIC4, PUBLIC6, RESOLVER4};
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
         tcp("tcp_nonblocking", "tcp_nonblocking", "tcp"),
-        tcp("mptcp", "mptcp", "mptcp"),
         tcp("fast_open", "fast_open", "tcp"),
         tcp("uring_connect", "uring_connect", "tcp"),
         udp("udp_connected", "udp_connected"),
@@ -44,6 +43,11 @@ pub fn cases() -> Vec<Case> {
         Case::shared("network::server_of_a_clean_model", server),
         Case::alone("network::bytes_in_the_status", bytes_in_the_status),
     ];
+    if Path::new("/proc/sys/net/mptcp").exists() {
+        cases.push(tcp("mptcp", "mptcp", "mptcp"));
+    } else {
+        eprintln!("left out on a kernel without it: MPTCP");
+    }
     for (name, path) in [("docker", "/run/docker.sock"), ("dbus", "/run/dbus/system_bus_socket")] {
         cases.push(Case::shared(format!("network::unix_{name}"), move |room| {
             std::fs::create_dir_all("/run/dbus")?;

@@ -92,7 +92,7 @@ with open(MODEL, 'rb') as file:
         true,
         Some("held"),
         "pass",
-        "file = os.open(MODEL, os.O_RDONLY)\nos.dup2(file, 77)\nos.close(file)\nTCP",
+        "file = os.open(MODEL, os.O_RDONLY)\nos.dup2(file, 1000)\nos.close(file)\nTCP",
     ),
     moment(
         "a_descriptor_beyond_the_walk",
@@ -103,6 +103,8 @@ with open(MODEL, 'rb') as file:
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
 file = os.open(MODEL, os.O_RDONLY)
+for other in range(100, 5000):
+  os.dup2(0, other)
 os.dup2(file, 5000)
 os.close(file)
 TCP",

@@ -1,7 +1,8 @@
-//! `cargo xtask vm --kernel all`: every way in and out on every kernel and rung, and the table that the docs show.
+//! `cargo xtask vm --kernel all`: every way in and out on every kernel and rung, and the table that the docs show; and on
+//! the best rung of each who did it, when, and what exactly is said.
 //!
-//! The runtime cases `paths::` do it and judge it (a way is seen, or `doctor` says that it is lost); here their lines are
-//! put together. A kernel that can't be had is said loudly, stands in the table, and is an error in CI.
+//! The runtime cases `paths::` go the ways and judge them (a way is seen, or `doctor` says that it is lost); here their
+//! lines are put together. A kernel that can't be had is said loudly, stands in the table, and is an error in CI.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,9 +21,24 @@ const TABLE: &str = "docs/KERNELS.md";
 const MACHINES: [(&str, Arch); 5] =
     [("5.10", Arch::Amd64), ("6.1", Arch::Amd64), ("6.12", Arch::Amd64), (NEWEST, Arch::Amd64), ("6.12", Arch::Arm64)];
 
-/// With `bpf` in `lsm=`, and which cases. Without it the best rung is fentry.
-const BOOTS: [(bool, &[&str]); 2] =
-    [(true, &["paths::lsm", "paths::kprobe", "paths::tracepoint"]), (false, &["paths::lsm"])];
+/// One boot of a machine, and the cases that run in it.
+struct Boot {
+    name: &'static str,
+    bpf_lsm: bool,
+    cases: &'static [&'static str],
+}
+
+/// Without `bpf` in `lsm=` the best rung is fentry.
+const BOOTS: [Boot; 3] = [
+    Boot { name: "paths", bpf_lsm: true, cases: &["paths::lsm", "paths::kprobe", "paths::tracepoint"] },
+    Boot { name: "paths-no-bpf", bpf_lsm: false, cases: &["paths::lsm"] },
+    Boot { name: DETAILS, bpf_lsm: true, cases: &DETAILED },
+];
+
+/// The boot whose cases are about what is said of an act.
+const DETAILS: &str = "details";
+const DETAILED: [&str; 8] =
+    ["network::", "payload::", "prior::", "programs::", "system::", "ways_in::", "when::", "who::"];
 
 /// What one machine showed, boot by boot.
 #[derive(Debug, Default)]
@@ -34,6 +50,8 @@ struct Table {
     ways: Vec<String>,
     /// (way, column) -> (rung, outcome)
     cells: BTreeMap<(String, String), (String, String)>,
+    /// How the boot [`DETAILS`] ended.
+    details: Option<String>,
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -52,34 +70,31 @@ pub fn run(options: &Options) -> Result<()> {
             }
         };
         let mut table = Table { kernel: kernel.release, ..Table::default() };
-        for (bpf_lsm, cases) in BOOTS {
-            println!("{name}, {} bpf in lsm=", if bpf_lsm { "with" } else { "without" });
-            let output = target().join(format!("vm-paths-{series}-{}-{bpf_lsm}.log", arch.name()));
-            if options.table_only {
-                table.take(bpf_lsm, &fs::read_to_string(&output).unwrap_or_default());
-                continue;
+        for boot in &BOOTS {
+            let what = format!("{name}, {}, {} bpf in lsm=", boot.name, if boot.bpf_lsm { "with" } else { "without" });
+            let output = target().join(format!("vm-{series}-{}-{}.log", arch.name(), boot.name));
+            if !options.table_only {
+                println!("{what}");
+                let words: Vec<String> =
+                    [binary.as_str()].iter().chain(boot.cases).map(|word| (*word).to_owned()).collect();
+                let status = machine::run(&Job {
+                    series,
+                    arch,
+                    words: &words,
+                    time_limit_s: options.time_limit,
+                    processors: options.processors,
+                    memory_mib: options.memory,
+                    kvm: options.kvm,
+                    output: Some(&output),
+                    bpf_lsm: boot.bpf_lsm,
+                });
+                match status {
+                    Ok(0) => {}
+                    Ok(status) => failed.push(format!("{what}: status {status}")),
+                    Err(error) => failed.push(format!("{what}: {error:#}")),
+                }
             }
-            let words: Vec<String> = [binary.as_str()].iter().chain(cases).map(|word| (*word).to_owned()).collect();
-            let status = machine::run(&Job {
-                series,
-                arch,
-                words: &words,
-                time_limit_s: options.time_limit,
-                processors: options.processors,
-                memory_mib: options.memory,
-                kvm: options.kvm,
-                output: Some(&output),
-                bpf_lsm,
-            });
-            let status = status.map_err(|error| format!("{error:#}")).and_then(|status| match status {
-                0 => Ok(()),
-                status => Err(format!("status {status}")),
-            });
-            if let Err(why) = status {
-                failed.push(format!("{name}, {} bpf in lsm=: {why}", if bpf_lsm { "with" } else { "without" }));
-            }
-            let said = fs::read_to_string(&output).unwrap_or_default();
-            table.take(bpf_lsm, &said);
+            table.take(boot, &fs::read_to_string(&output).unwrap_or_default());
         }
         tables.push(table);
     }
@@ -109,7 +124,8 @@ fn text(tables: &[Table], missing: &[String]) -> String {
         Written by `cargo xtask vm --kernel all`; not to be edited. A column is the rung of the attach ladder that the open \
         hook\ngot, with or without `bpf` in the kernel's `lsm=`; a cell is the rung of the hook that saw the way. **lost** is \
         what\n`sensor doctor` says there, and a test holds its words to what happens, in both directions. *not here*: this \
-        kernel has no\nsuch call or module.\n"
+        kernel has no\nsuch call or module. Under each table: cases about what is said of an act (who, when, where to, \
+        which model), on the best\nrung with `bpf`.\n"
         .to_owned();
     for table in tables {
         text.push_str(&table.text());
@@ -122,7 +138,11 @@ fn text(tables: &[Table], missing: &[String]) -> String {
 
 impl Table {
     /// Takes the lines `PATH`, rung asked for, way, hook, rung, outcome.
-    fn take(&mut self, bpf_lsm: bool, said: &str) {
+    fn take(&mut self, boot: &Boot, said: &str) {
+        if boot.name == DETAILS {
+            let result = said.lines().find_map(|line| line.trim_end().strip_prefix("test result: "));
+            self.details = result.map(str::to_owned);
+        }
         let lines: Vec<Vec<&str>> = said
             .lines()
             .filter_map(|line| line.trim_end().strip_prefix("PATH\t"))
@@ -132,7 +152,7 @@ impl Table {
         for fields in &lines {
             let [asked, way, _, rung, outcome] = fields[..] else { continue };
             let open = lines.iter().find(|line| line[0] == asked && line[2] == "open").map_or("none", |line| line[3]);
-            let column = format!("{open}{}", if bpf_lsm { "" } else { ", no bpf" });
+            let column = format!("{open}{}", if boot.bpf_lsm { "" } else { ", no bpf" });
             if !self.columns.contains(&column) {
                 self.columns.push(column.clone());
             }
@@ -165,25 +185,30 @@ impl Table {
             }
             text.push('\n');
         }
+        let groups = DETAILED.map(|group| format!("`{group}`")).join(", ");
+        text.push_str(&format!("\n{groups}: {}\n", self.details.as_deref().unwrap_or("*not tried*")));
         text
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Table, text};
+    use super::{BOOTS, Table, text};
 
     #[test]
     fn lines_become_a_table() {
         let mut table = Table { kernel: "5.10.0-46-cloud-amd64".to_owned(), ..Table::default() };
-        table.take(true, "noise\nPATH\tlsm\topenat\topen\tlsm\tseen\r\nPATH\tlsm\tvsock\tsocket\tlsm\tnot here\n");
-        table.take(false, "PATH\tlsm\topenat\topen\tfentry\tseen\nPATH\tlsm\traw\tsocket\tnone\tlost\n");
+        let [with, without, details] = &BOOTS;
+        table.take(with, "noise\nPATH\tlsm\topenat\topen\tlsm\tseen\r\nPATH\tlsm\tvsock\tsocket\tlsm\tnot here\n");
+        table.take(details, "test who::session ... ok\r\n\ntest result: ok. 1 passed; 0 failed\r\n");
+        table.take(without, "PATH\tlsm\topenat\topen\tfentry\tseen\nPATH\tlsm\traw\tsocket\tnone\tlost\n");
         let text = text(&[table], &["7.9 amd64: no package".to_owned()]);
         assert!(text.contains("## 5.10.0-46-cloud-amd64"), "{text}");
         assert!(text.contains("| way | lsm | fentry, no bpf |"), "{text}");
         assert!(text.contains("| openat | lsm | fentry |"), "{text}");
         assert!(text.contains("| vsock | *not here* | *not tried* |"), "{text}");
         assert!(text.contains("| raw | *not tried* | **lost** |"), "{text}");
+        assert!(text.contains("`who::`: ok. 1 passed; 0 failed\n"), "{text}");
         assert!(text.contains("can't be had: 7.9 amd64"), "{text}");
         let untried = Table { kernel: "6.1.0-56-cloud-amd64".to_owned(), ..Table::default() };
         assert!(super::text(&[untried], &[]).contains("*Not tried.*"));

@@ -165,17 +165,39 @@ pub fn script_of(argv: &[Bytes]) -> Option<&[Bytes]> {
     script.first()?.starts_with(b"/").then_some(script)
 }
 
-/// The words of a shell command that is one program and its arguments, and whose output may be thrown away; `None` where a
-/// shell could see more in it.
-pub fn plain_words(command: &[u8]) -> Option<Vec<Bytes>> {
+/// The programs that a shell command starts one by one or side by side, each as its words, and whose output may be thrown
+/// away; `None` where a shell could see more in it.
+pub fn plain_commands(command: &[u8]) -> Option<Vec<Vec<Bytes>>> {
+    /// Longer ones first.
+    const OPERATORS: [&[u8]; 4] = [b"&&", b"||", b"|", b";"];
+    let mut commands = Vec::new();
+    let mut start = 0;
+    let mut at = 0;
+    while at < command.len() {
+        match OPERATORS.iter().find(|operator| command[at..].starts_with(operator)) {
+            Some(operator) => {
+                commands.push(plain_words(&command[start..at])?);
+                at += operator.len();
+                start = at;
+            }
+            None => at += 1,
+        }
+    }
+    commands.push(plain_words(&command[start..])?);
+    Some(commands)
+}
+
+/// The words of a command that is one program and its arguments.
+fn plain_words(command: &[u8]) -> Option<Vec<Bytes>> {
     const ENDINGS: [&[u8]; 5] = [b" 2>/dev/null", b" 2> /dev/null", b" 2>&1", b" >/dev/null", b" > /dev/null"];
-    let mut command = command;
+    let mut command = command.trim_ascii_end();
     while let Some(rest) = ENDINGS.iter().find_map(|ending| command.strip_suffix(*ending)) {
         command = rest;
     }
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b" ._/=,:@%+-".contains(byte);
     let words = command.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).map(<[u8]>::to_vec);
-    command.iter().all(is_plain).then(|| words.collect())
+    let words: Vec<Bytes> = command.iter().all(is_plain).then(|| words.collect())?;
+    (!words.is_empty()).then_some(words)
 }
 
 #[cfg(test)]
@@ -201,10 +223,40 @@ mod tests {
 
     #[test]
     fn a_shells_command_is_plain_where_a_shell_sees_no_more_in_it() {
-        let words = |command: &str| plain_words(command.as_bytes()).map(|words| words.len());
-        assert_eq!((words("uname -p 2>/dev/null"), words("git rev-parse HEAD")), (Some(2), Some(3)));
-        assert_eq!((words("df -h >/dev/null 2>&1"), words("a >/dev/null x")), (Some(2), None));
-        for more in ["a; b", "a && b", "a > b", "$(a)", "a `b`", "a\nb", "a*", "~/a"] {
+        let words = |command: &str| {
+            plain_commands(command.as_bytes()).map(|commands| commands.iter().map(Vec::len).collect::<Vec<_>>())
+        };
+        for (command, counts) in [
+            ("uname -p 2>/dev/null", vec![2]),
+            ("git rev-parse HEAD", vec![3]),
+            ("df -h >/dev/null 2>&1", vec![2]),
+            ("nvidia-smi 2>/dev/null || true", vec![1, 1]),
+            ("cd /srv && ls -la|tail -1; date", vec![2, 2, 2, 1]),
+        ] {
+            assert_eq!(words(command), Some(counts), "{command}");
+        }
+        for more in [
+            "",
+            ";",
+            "a |",
+            "a; ; b",
+            "a & b",
+            "a &",
+            "a |& b",
+            "a > b",
+            "a >/dev/null x",
+            "a | > b",
+            "$(a)",
+            "a `b`",
+            "a\nb",
+            "a*",
+            "~/a",
+            "(a; b)",
+            "a ||| b",
+            "a;; b",
+            "a # b",
+            "a 'b;c'",
+        ] {
             assert_eq!(words(more), None, "{more}");
         }
     }
