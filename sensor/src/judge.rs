@@ -1,6 +1,7 @@
 //! From act to alert: the policy judges, incidents fold, the timeline tells the story, and what is due becomes an
 //! [`Alert`]. Pure and synchronous; clocks are arguments.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub struct Judge {
     /// Acts that gave way in `waiting` since they were reported last, and opens of models that did.
     waiting_evicted: u64,
     opens_evicted: u64,
+    /// What gave way anywhere since the start, per reason.
+    lost: BTreeMap<&'static str, u64>,
     /// Notices that were given.
     noticed: Set<Notice>,
 }
@@ -60,6 +63,7 @@ impl Judge {
             waiting: WaitingRoom::new(WAITING_MAX),
             waiting_evicted: 0,
             opens_evicted: 0,
+            lost: BTreeMap::new(),
             noticed: Set::default(),
         }
     }
@@ -127,6 +131,11 @@ impl Judge {
     pub fn drain(&mut self, now_ns: u64) -> Vec<Alert> {
         let lines = self.incidents.drain(now_ns);
         lines.into_iter().map(|line| self.alert(line)).collect()
+    }
+
+    /// What gave way since the start, per reason; each was told by an alert.
+    pub fn loss_sums(&self) -> &BTreeMap<&'static str, u64> {
+        &self.lost
     }
 
     /// What the operator should know about the rules (exceptions that are over), each once; for the log. Ask at the
@@ -197,6 +206,7 @@ impl Judge {
         ];
         for (reason, count) in losses {
             if count > 0 {
+                *self.lost.entry(reason).or_default() += count;
                 lines.extend(self.see_loss(&Loss { time_unix_ns, reason, cgroup: None, count }, now_ns));
             }
         }

@@ -265,6 +265,7 @@ fn loads_that_wait_too_long_are_forgotten_and_too_many_are_counted() {
     {
         let alert = one(judge.act(unread_load(ino), SECOND_NS));
         assert_eq!((&alert["event"]["reason"], &alert["severity"]), (&reason.into(), &severity.into()));
+        assert_eq!(judge.loss_sums()[reason], 1);
     }
     judge.tick(0, SECOND_NS + WAITING_NS_MAX);
     assert!(judge.waiting.len() == 0);

@@ -17,7 +17,7 @@ use self::beyond::Beyond;
 use self::known::{
     Aside, Known, Progress, Sight, is_bad, is_fine, is_kind_unknown, is_owed, remembered, unknown, worth,
 };
-pub use self::words::{Look, Missed, Put, Tell, Wanted, Word};
+pub use self::words::{Look, Missed, Put, Sums, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
 use crate::event::{ActKind, Artifact, Basis, ContentClass, InodeKey, Lineage, Model, Role, Verdict};
 use crate::table::Map;
@@ -57,19 +57,6 @@ pub struct Ready {
     pub artifacts_omitted: u32,
     pub repeats: Repeats,
     pub who: Arc<Lineage>,
-}
-
-/// Sums for `sensor status`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Sums {
-    /// Acts handed on.
-    pub acts: u64,
-    /// Acts whose files turned out to be no models.
-    pub acts_without_model: u64,
-    /// Acts that left before their file's verdict was known.
-    pub acts_before_verdict: u64,
-    /// Acts judged as data because not even the kind of their file was known in time.
-    pub acts_provisional: u64,
 }
 
 /// Joins acts and verdicts.
@@ -195,6 +182,7 @@ impl Correlator {
             let deadline_ns = open.header.time_ns.saturating_add(self.scan_wait_ns);
             self.waiting.enter(open.header.cgroup, deadline_ns, vec![sight], open);
         }
+        opens.shrink_to_fit();
         if let Some(aside) = self.models.get_mut(&sight).and_then(|known| known.put.as_mut()) {
             aside.opens = opens;
         }
@@ -210,12 +198,18 @@ impl Correlator {
         }
     }
 
+    /// Is this file remembered, and was nobody asked?
+    pub fn waits(&self, put: &Put) -> bool {
+        self.models.get(&(put.inode, put.stamp)).is_some_and(|known| known.progress == Progress::Put)
+    }
+
     /// A look that has time.
     fn put(&mut self, look: Look, is_owed: bool) -> Option<Put> {
         let put = Put { inode: look.inode, stamp: look.stamp, turn: look.turn() };
         let known = self.models.get_mut(&(look.inode, look.stamp))?;
         known.progress = Progress::Put;
-        known.put = Some(Box::new(Aside { look, opens: Vec::new(), is_owed }));
+        // There is seldom a second one, and there are thousands of files that wait.
+        known.put = Some(Box::new(Aside { look, opens: Vec::with_capacity(1), is_owed }));
         Some(put)
     }
 
@@ -379,9 +373,9 @@ impl Correlator {
     }
 
     /// An act of a process that carries a load. Gives back the files that nobody has looked at: they had time until now,
-    /// their open was not announced, or they were forgotten.
-    pub fn acted(&mut self, mut pending: Pending, now_ns: u64) -> Vec<Look> {
-        let mut looks = Vec::new();
+    /// their open was not announced, they were forgotten, or they still wait for the scanner.
+    pub fn acted(&mut self, mut pending: Pending, now_ns: u64) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
         if pending.load.omitted > 0 {
             let is_fine = |sight| is_fine(&self.models, sight);
             self.beyond.put_back(&mut pending.load, pending.header.task, is_fine);
@@ -398,14 +392,18 @@ impl Correlator {
                             Some(known) => known.repeats.times += pending.repeats.times,
                             None => aside.opens.push(pending),
                         }
-                        return looks;
+                        return wanted;
                     }
-                    Some(_) if !is_open => looks.extend(self.ask(sight, now_ns)),
+                    Some(_) if !is_open => wanted.extend(self.ask(sight, now_ns).map(Wanted::Urgent)),
+                    None if !is_open && known.progress != Progress::Done && !known.acted => {
+                        let (inode, stamp) = sight;
+                        wanted.push(Wanted::Sooner(Put { inode, stamp, turn: pending.header.cgroup }));
+                    }
                     _ => {}
                 }
             } else {
                 self.remember(sight, b"", artifact.named);
-                looks.push(Look {
+                wanted.push(Wanted::Urgent(Look {
                     inode: artifact.inode,
                     stamp: artifact.stamp,
                     path: Vec::new(),
@@ -415,7 +413,7 @@ impl Correlator {
                     cacheable: false,
                     fs_magic: 0,
                     named: artifact.named,
-                });
+                }));
             }
             if let Some(known) = self.models.get_mut(&sight) {
                 known.acted |= !is_open && known.progress != Progress::Done;
@@ -423,7 +421,7 @@ impl Correlator {
         }
         let sights = pending.load.artifacts.iter().map(|artifact| (artifact.inode, artifact.stamp)).collect();
         self.waiting.enter(pending.header.cgroup, now_ns.saturating_add(self.scan_wait_ns), sights, pending);
-        looks
+        wanted
     }
 
     /// Somebody said who a process is.

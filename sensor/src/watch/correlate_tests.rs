@@ -78,6 +78,15 @@ fn now(wanted: Option<Wanted>) -> Look {
     }
 }
 
+/// These have to be looked at first.
+fn urgent(wanted: Vec<Wanted>) -> Vec<Look> {
+    let look = |wanted| match wanted {
+        Wanted::Urgent(look) => look,
+        other => panic!("{other:?}"),
+    };
+    wanted.into_iter().map(look).collect()
+}
+
 /// The file has to be looked at, and has time.
 fn sometime(wanted: Option<Wanted>) -> Put {
     match wanted {
@@ -117,7 +126,7 @@ fn whoever_acts_or_opens_it_again_ends_the_time_of_what_was_there_before() {
     let mut correlator = Correlator::new(WAIT);
     let put = sometime(correlator.opened(&found));
     correlator.acted(act(10), 10);
-    let looks = correlator.acted(connects(20), 20);
+    let looks = urgent(correlator.acted(connects(20), 20));
     assert_eq!((looks.len(), looks[0].path == found.path, looks[0].cacheable), (1, true, true));
     assert!(correlator.acted(connects(21), 21).is_empty(), "once is enough");
     assert_eq!(correlator.take(&put, 22), None);
@@ -172,13 +181,25 @@ fn what_was_put_off_is_asked_for_at_once_where_somebody_acts_and_then_has_no_tim
     let look = now(correlator.opened(&open()));
     correlator.acted(act(10), 10);
     let put = sometime(correlator.put_off(look.clone()));
-    assert_eq!(correlator.acted(connects(20), 20), std::slice::from_ref(&look));
+    assert_eq!(urgent(correlator.acted(connects(20), 20)), std::slice::from_ref(&look));
     assert_eq!(correlator.take(&put, 21), None);
     assert_eq!(correlator.put_off(look.clone()), Some(Wanted::Urgent(look)), "somebody waits for it");
     assert!(correlator.due(21, |_| true).is_empty());
     correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
     let kinds: Vec<ActKind> = correlator.due(22, |_| true).into_iter().map(|ready| ready.kind).collect();
     assert_eq!(kinds, [ActKind::ModelOpen, connects(20).kind]);
+}
+
+#[test]
+fn what_waits_for_the_scanner_is_hurried_once_where_somebody_acts() {
+    let mut correlator = Correlator::new(WAIT);
+    correlator.opened(&open());
+    assert!(correlator.acted(act(10), 10).is_empty(), "an open is no act");
+    let sooner = Wanted::Sooner(Put { inode: MODEL, stamp: STAMP, turn: 1 });
+    assert_eq!(correlator.acted(connects(20), 20), [sooner]);
+    assert!(correlator.acted(connects(21), 21).is_empty());
+    correlator.looked(MODEL, STAMP, judged(Verdict::Clean));
+    assert!(correlator.acted(connects(22), 22).is_empty(), "nobody looks at it any more");
 }
 
 #[test]
@@ -231,8 +252,13 @@ fn what_an_act_waits_for_outlives_opens_that_nobody_looks_at_and_these_are_count
     let mut correlator = Correlator::new(WAIT);
     correlator.opened(&open());
     correlator.acted(connects(20), 20);
+    let read = Open { inode: InodeKey { ino: 8, ..MODEL }, ..open() };
+    let look = now(correlator.opened(&read));
+    let put = sometime(correlator.put_off(look));
+    assert!(correlator.take(&put, 20).is_some());
     open_many(&mut correlator, 3 * MODELS_MAX as u64);
-    assert_eq!(correlator.missed, Missed { opened: 2 * MODELS_MAX as u64 + 1, ..Missed::default() });
+    assert_eq!(correlator.missed, Missed { opened: 2 * MODELS_MAX as u64 + 2, ..Missed::default() });
+    assert!(correlator.looked(read.inode, STAMP, judged(Verdict::Malicious)).is_some(), "the scanner had it");
     correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
     assert_eq!(correlator.due(21, |_| true)[0].artifacts[0].model.verdict, Verdict::Malicious);
 }
@@ -374,7 +400,7 @@ fn a_file_that_somebody_writes_is_looked_at_again() {
 #[test]
 fn a_file_whose_open_was_not_announced_is_looked_at_when_its_loader_acts() {
     let mut correlator = Correlator::new(WAIT);
-    let looks = correlator.acted(act(20), 20);
+    let looks = urgent(correlator.acted(act(20), 20));
     assert_eq!((looks.len(), looks[0].inode, looks[0].opener), (1, MODEL, TASK.tgid));
     assert!(correlator.acted(act(21), 21).is_empty(), "once is enough");
     correlator.called((MODEL, STAMP), b"/home/u/model.pkl");

@@ -48,6 +48,11 @@ impl Watch {
         self.joined.correlator.put_off(look)
     }
 
+    /// Is this file still one that can wait?
+    pub fn waits(&self, put: &Put) -> bool {
+        self.joined.correlator.waits(put)
+    }
+
     /// There is no place for what can wait, either.
     pub fn dropped(&mut self, put: &Put) {
         self.joined.correlator.dropped(put);

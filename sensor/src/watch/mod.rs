@@ -309,8 +309,7 @@ impl Watch {
 
     /// What was lost since the start, per reason.
     pub fn loss_sums(&self) -> BTreeMap<&'static str, u64> {
-        let counters = self.kernel.counters();
-        let kernel = LOSS.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
+        let kernel = LOSS.iter().map(|(counter, reason)| (*reason, self.kernel.counter(*counter)));
         let own = [
             ("record_malformed", self.malformed),
             ("model_table_full", self.joined.correlator.missed.acted),
@@ -323,15 +322,14 @@ impl Watch {
 
     /// What was passed over since the start, per reason, without a claim to be a model.
     pub fn skipped_sums(&self) -> BTreeMap<&'static str, u64> {
-        let counters = self.kernel.counters();
-        let sums = SKIPPED.iter().map(|(counter, reason)| (*reason, counters[*counter as usize]));
+        let sums = SKIPPED.iter().map(|(counter, reason)| (*reason, self.kernel.counter(*counter)));
         let sums = sums.chain([("look_postponed", self.joined.correlator.missed.others)]);
         sums.filter(|(_, sum)| *sum > 0).collect()
     }
 
     /// Records that the kernel half sent.
     pub fn records(&self) -> u64 {
-        self.kernel.counters()[Counter::Sent as usize]
+        self.kernel.counter(Counter::Sent)
     }
 
     pub fn records_malformed(&self) -> u64 {
@@ -474,8 +472,8 @@ impl Joined {
         let who = self.processes.lineage(header.task, header.cgroup);
         // An open is told when its file was looked at, and not before: however late it is heard of, that comes first.
         let now_ns = if kind == ActKind::ModelOpen { boottime_ns() } else { header.time_ns };
-        let looks = self.correlator.acted(Pending { header, kind, load, repeats, who }, now_ns);
-        self.asks.extend(looks.into_iter().map(|look| Ask::Look(Wanted::Urgent(look))));
+        let wanted = self.correlator.acted(Pending { header, kind, load, repeats, who }, now_ns);
+        self.asks.extend(wanted.into_iter().map(Ask::Look));
     }
 
     fn act(&mut self, ready: Ready) -> Act {

@@ -305,6 +305,16 @@ impl ScanPool {
         displaced
     }
 
+    /// Somebody acted who has this file: if it waits, it goes before others of its cgroup.
+    pub fn hurry(&mut self, cgroup: u64, inode: InodeKey, stamp: ContentStamp) {
+        for line in [Line::First, Line::Scans] {
+            let mut queue = lock(&self.shared.line(line).queue);
+            if let Some(job) = queue.hurry(cgroup, |job| (job.inode, job.stamp) == (inode, stamp)) {
+                job.urgent = true;
+            }
+        }
+    }
+
     /// The next answer; waits where there is none, for ever if nothing was submitted. Cancel-safe.
     ///
     /// It has to be polled for scans to go on: meanwhile it passes the opener's questions to `confirm(opener's pid,

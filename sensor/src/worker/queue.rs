@@ -99,6 +99,25 @@ impl<T> FairQueue<T> {
         displaced
     }
 
+    /// Makes the first of `cgroup` that is `wanted` and not urgent the last of those that are, where there is place.
+    pub fn hurry(&mut self, cgroup: u64, wanted: impl Fn(&T) -> bool) -> Option<&mut T> {
+        let waiting = self.waiting.get_mut(&cgroup).filter(|waiting| waiting.urgent < self.limits.urgent_max)?;
+        let at = (waiting.urgent..waiting.items.len()).find(|at| waiting.items.get(*at).is_some_and(&wanted))?;
+        let item = waiting.items.remove(at)?;
+        waiting.items.insert(waiting.urgent, item);
+        waiting.urgent += 1;
+        waiting.items.get_mut(waiting.urgent - 1)
+    }
+
+    /// Takes out what comes first of `cgroup` as long as it is `stale`. True where something was.
+    pub fn shed(&mut self, cgroup: u64, stale: impl Fn(&T) -> bool) -> bool {
+        let mut any = false;
+        while self.waiting.get(&cgroup).and_then(|waiting| waiting.items.front()).is_some_and(&stale) {
+            any |= self.take(cgroup, Waiting::first).is_some();
+        }
+        any
+    }
+
     /// From now on `cgroup` is served last, or in turn again.
     pub fn set_slow(&mut self, cgroup: u64, slow: bool) {
         self.slow.retain(|id| *id != cgroup);
@@ -189,6 +208,21 @@ mod tests {
         assert_eq!(queue.push(1, (1, 4)), Some((1, 4)), "but not for itself");
         assert_eq!(queue.len, 4);
         assert_eq!(drain(&mut queue), [(1, 0), (2, 0), (3, 0), (1, 1)]);
+    }
+
+    #[test]
+    fn what_becomes_urgent_goes_before_its_cgroups_others() {
+        let mut queue = queue(4, 8);
+        for n in 0..4 {
+            assert_eq!(queue.push(1, (1, n)), None);
+        }
+        assert_eq!(queue.push_urgent(1, (1, 10)), None);
+        assert_eq!(queue.hurry(1, |item| item.1 == 10), None, "it is urgent already");
+        assert_eq!(queue.hurry(1, |item| item.1 == 2), Some(&mut (1, 2)));
+        assert_eq!(queue.hurry(1, |item| item.1 == 3), None, "too much of it is urgent");
+        assert_eq!(queue.hurry(2, |_| true), None);
+        assert_eq!(drain(&mut queue), [(1, 10), (1, 2), (1, 0), (1, 1), (1, 3)]);
+        assert!(queue.waiting.is_empty() && queue.turn.is_empty());
     }
 
     #[test]

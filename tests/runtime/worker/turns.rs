@@ -34,6 +34,7 @@ async fn a_sniff_does_not_wait_for_a_scan() {
 async fn a_flood_loses_its_own_files_and_each_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let (file, path) = write(folder.path(), "model.pkl", PICKLE);
+    let (other, other_path) = write(folder.path(), "other.pkl", PICKLE);
     let queue = QueueLimits { per_cgroup_max: 2, urgent_max: 2, total_max: 8 };
     let mut pool = ScanPool::new(PoolConfig { queue, ..config() });
     let job = |tag, cgroup| Job { tag, cgroup, cacheable: false, ..job_of(&file, &path) };
@@ -41,13 +42,16 @@ async fn a_flood_loses_its_own_files_and_each_is_said() {
     let displaced: Vec<u64> = (0..5).filter_map(|tag| pool.submit(job(tag, 1))).map(|job| job.tag).collect();
     assert_eq!(displaced, [2, 3, 4]);
     assert_eq!(pool.submit(job(9, 2)), None);
+    let late = Job { cgroup: 2, tag: 10, cacheable: false, ..job_of(&other, &other_path) };
+    assert_eq!(pool.submit(late.clone()), None);
+    pool.hurry(2, late.inode, late.stamp);
     let mut order = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         let outcome = next(&mut pool).await;
         read(outcome.answer);
         order.push(outcome.job.tag);
     }
-    assert_eq!(order, [0, 9, 1], "the quiet cgroup is served second, not last");
+    assert_eq!(order, [0, 10, 1, 9], "the quiet cgroup is served second, and first what is urgent there");
     pool.shutdown().await;
 }
 

@@ -15,8 +15,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::image;
-use crate::tool::{as_root, is_root, run as run_command};
+use super::{again_as_root, sensor};
+use crate::tool::is_root;
 
 /// Datagrams of a process that loaded a model, each to another address: what was counted, lost, and what it took
 ///
@@ -84,18 +84,10 @@ print(done, time.monotonic() - begun)
 "#;
 
 pub fn run(flood: &Options) -> Result<()> {
-    let sensor = match &flood.sensor {
-        Some(sensor) => sensor.clone(),
-        None => image::build()?,
-    };
+    let sensor = sensor(flood.sensor.as_deref())?;
     if !is_root() {
-        let mut again = as_root(std::env::current_exe()?);
-        again.args(["bench", "flood", "--rate", &flood.rate.to_string(), "--seconds", &flood.seconds.to_string()]);
-        again.arg("--sensor").arg(&sensor);
-        if let Some(file) = &flood.json {
-            again.arg("--json").arg(file);
-        }
-        return run_command(&mut again);
+        let words = ["flood", "--rate", &flood.rate.to_string(), "--seconds", &flood.seconds.to_string()];
+        return again_as_root(&words, &sensor, flood.json.as_deref());
     }
     let folder = std::env::temp_dir().join(format!("sensor-flood-{}", std::process::id()));
     fs::create_dir_all(&folder)?;

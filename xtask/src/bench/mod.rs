@@ -5,7 +5,12 @@ pub mod overhead;
 mod scan;
 mod start;
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
+
+use crate::image;
+use crate::tool::{as_root, run as run_command};
 
 /// Measure the sensor
 #[derive(Debug, clap::Args)]
@@ -32,4 +37,19 @@ pub fn run(options: &Options) -> Result<()> {
         What::Overhead(options) => overhead::run(options),
         What::Scan(options) => scan::run(options),
     }
+}
+
+/// The sensor that is measured: the one that is built already, or the static release build.
+fn sensor(built: Option<&Path>) -> Result<PathBuf> {
+    built.map_or_else(image::build, |sensor| Ok(sensor.to_owned()))
+}
+
+/// The same command as root: its name, its own options, and those that are everybody's.
+fn again_as_root(words: &[&str], sensor: &Path, json: Option<&Path>) -> Result<()> {
+    let mut again = as_root(std::env::current_exe()?);
+    again.arg("bench").args(words).arg("--sensor").arg(sensor);
+    if let Some(file) = json {
+        again.arg("--json").arg(file);
+    }
+    run_command(&mut again)
 }

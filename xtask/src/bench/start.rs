@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::image;
-use crate::tool::{as_root, is_root, run as run_command};
+use super::{again_as_root, sensor};
+use crate::tool::is_root;
 
 /// From start to every hook attached; memory when idle, in the process and in the kernel's maps
 ///
@@ -38,17 +38,9 @@ const IDLE_AFTER: Duration = Duration::from_secs(1);
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub fn run(start: &Options) -> Result<()> {
-    let sensor = match &start.sensor {
-        Some(sensor) => sensor.clone(),
-        None => image::build()?,
-    };
+    let sensor = sensor(start.sensor.as_deref())?;
     if !is_root() {
-        let mut again = as_root(std::env::current_exe()?);
-        again.args(["bench", "start", "--runs", &start.runs.to_string(), "--sensor"]).arg(&sensor);
-        if let Some(file) = &start.json {
-            again.arg("--json").arg(file);
-        }
-        return run_command(&mut again);
+        return again_as_root(&["start", "--runs", &start.runs.to_string()], &sensor, start.json.as_deref());
     }
     let mut samples = Vec::new();
     for _ in 0..start.runs {

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use super::{Context, Outcome};
 use crate::build_ebpf::{self, Rebuilt};
 use crate::tool::{as_root, cargo, found, is_root, output, root, run, target};
+use crate::vm::arch::Arch;
 use crate::{bench, image, setup, vm};
 
 pub struct Part {
@@ -39,6 +40,9 @@ const AS_ROOT: [&str; 2] = ["worker", "runtime"];
 const MACHINE_LIMIT_S: u64 = 1_800;
 /// Machines that share the tests, side by side.
 const MACHINES: usize = 2;
+/// The emulator gives each processor a thread of its own; a kernel that patches its code under one of them while another
+/// patches it was seen to die of it.
+const MACHINE_PROCESSORS: u32 = 1;
 const MACHINE_MEMORY_MIB: u32 = 3072;
 /// Tests that the host's kernel answers as well, and that take long on an emulated processor. Every way in and out is gone
 /// on the best rung there, the host has its own, and `vm --kernel all` has them all; exceptions and what a terminal is
@@ -141,17 +145,15 @@ fn runtime(context: &mut Context) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-const NO_QEMU: &str = "qemu-system-x86_64 is missing: run `cargo xtask setup --for vm`";
-
 fn machine(context: &mut Context) -> Result<Outcome> {
-    if !found("qemu-system-x86_64") {
-        return Ok(Outcome::Skipped(NO_QEMU.to_owned()));
+    if let Some(missing) = Arch::Amd64.missing() {
+        return Ok(Outcome::Skipped(missing));
     }
     // Built together with the test, and at the same path in there.
     let runtime = vm::test_binary("runtime", context.cargo())?;
     let sensor = sensor(context)?;
     // Once, before each machine asks for it.
-    vm::kernel::Kernel::get_for(setup::KERNEL, vm::arch::Arch::Amd64)?;
+    vm::kernel::Kernel::get_for(setup::KERNEL, Arch::Amd64)?;
     let job = |shard: usize| {
         // The machines are alike, and to ask one how it attaches is as much work as to run a test.
         let check = match shard {
@@ -163,9 +165,10 @@ fn machine(context: &mut Context) -> Result<Outcome> {
         let words = ["sh".to_owned(), "-c".to_owned(), checked, runtime.clone(), sensor.display().to_string()];
         let status = vm::machine::run(&vm::machine::Job {
             series: setup::KERNEL,
-            arch: vm::arch::Arch::Amd64,
+            arch: Arch::Amd64,
             words: &words,
             time_limit_s: MACHINE_LIMIT_S,
+            processors: MACHINE_PROCESSORS,
             memory_mib: MACHINE_MEMORY_MIB,
             bpf_lsm: true,
             output: None,
@@ -187,8 +190,8 @@ fn machine(context: &mut Context) -> Result<Outcome> {
 }
 
 fn overhead(_: &mut Context) -> Result<Outcome> {
-    if !found("qemu-system-x86_64") {
-        return Ok(Outcome::Skipped(NO_QEMU.to_owned()));
+    if let Some(missing) = Arch::Amd64.missing() {
+        return Ok(Outcome::Skipped(missing));
     }
     bench::overhead::check()?;
     Ok(Outcome::Passed)

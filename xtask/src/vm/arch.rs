@@ -1,5 +1,7 @@
 //! The processors that test machines have.
 
+use crate::tool::found;
+
 /// By Debian's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Arch {
@@ -23,6 +25,16 @@ impl Arch {
             Self::Amd64 => "qemu-system-x86_64",
             Self::Arm64 => "qemu-system-aarch64",
         }
+    }
+
+    /// What is missing here to emulate it, and what to do about that.
+    pub fn missing(self) -> Option<String> {
+        let part = match self {
+            Self::Amd64 => "vm",
+            Self::Arm64 => "matrix",
+        };
+        let qemu = self.qemu();
+        (!found(qemu)).then(|| format!("{qemu} is missing: run `cargo xtask setup --for {part}`"))
     }
 
     /// What our programs are built for; `None` for the host.

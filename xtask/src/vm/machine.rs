@@ -16,7 +16,7 @@ use super::arch::Arch;
 use super::initramfs::Archive;
 use super::kernel::Kernel;
 use super::userland;
-use crate::tool::{as_root, found, is_root, root, run as run_command, target};
+use crate::tool::{as_root, is_root, root, run as run_command, target};
 
 const ADVICE: &str = "run `cargo xtask setup --for vm`";
 /// In the order of their dependencies. A kernel that has one built in has no such file.
@@ -46,6 +46,7 @@ pub struct Job<'a> {
     pub arch: Arch,
     pub words: &'a [String],
     pub time_limit_s: u64,
+    pub processors: u32,
     pub memory_mib: u32,
     pub kvm: bool,
     /// Where the job's output is written to as well.
@@ -57,9 +58,8 @@ pub struct Job<'a> {
 /// Boots, prints the job's output line by line, so that machines can run side by side, and returns the job's exit status.
 pub fn run(job: &Job<'_>) -> Result<i32> {
     static BOOTS: AtomicU32 = AtomicU32::new(0);
-    let qemu = job.arch.qemu();
-    if !found(qemu) {
-        bail!("{qemu} is missing: {ADVICE}");
+    if let Some(missing) = job.arch.missing() {
+        bail!(missing);
     }
     let kernel = Kernel::get_for(job.series, job.arch)?;
     let boot_number = BOOTS.fetch_add(1, Ordering::Relaxed);
@@ -163,7 +163,7 @@ fn qemu(job: &Job<'_>, kernel: &Kernel, initrd: &Path, socket: &Path, log: &Path
     command
         .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"])
         .args(job.arch.board(job.kvm))
-        .args(["-smp", "2", "-m", &memory])
+        .args(["-smp", &job.processors.to_string(), "-m", &memory])
         .args(["-object", &format!("memory-backend-memfd,id=ram,size={memory},share=on")])
         .args(["-chardev", &format!("socket,id=fs,path={}", socket.display())])
         .args(["-device", "vhost-user-fs-pci,chardev=fs,tag=host,queue-size=1024"])

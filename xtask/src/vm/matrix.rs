@@ -13,7 +13,7 @@ use super::arch::Arch;
 use super::kernel::{Kernel, NEWEST};
 use super::machine::{self, Job};
 use super::{Options, test_binary_for};
-use crate::tool::{cargo, found, is_ci, root, target};
+use crate::tool::{cargo, is_ci, root, target};
 
 const TABLE: &str = "docs/KERNELS.md";
 
@@ -82,6 +82,7 @@ pub fn run(options: &Options) -> Result<()> {
                     arch,
                     words: &words,
                     time_limit_s: options.time_limit,
+                    processors: options.processors,
                     memory_mib: options.memory,
                     kvm: options.kvm,
                     output: Some(&output),
@@ -112,8 +113,8 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// The runtime tests for a processor, which must be there to emulate.
 fn binary(arch: Arch) -> Result<String> {
-    if !found(arch.qemu()) {
-        bail!("{} is missing: run `cargo xtask setup --for matrix`", arch.qemu());
+    if let Some(missing) = arch.missing() {
+        bail!(missing);
     }
     test_binary_for("runtime", cargo(), arch)
 }

@@ -45,6 +45,9 @@ pub struct Options {
     /// Give up after this long
     #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
     pub time_limit: u64,
+    /// Processors of the machine
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub processors: u32,
     /// Memory of the machine
     #[arg(long, value_name = "MIB", default_value_t = 3072)]
     pub memory: u32,
@@ -79,6 +82,7 @@ pub fn run(options: &Options) -> Result<()> {
         arch: options.arch,
         words: &words,
         time_limit_s: options.time_limit,
+        processors: options.processors,
         memory_mib: options.memory,
         kvm: options.kvm,
         bpf_lsm: !options.without_bpf_lsm,

@@ -25,10 +25,15 @@ impl Backlog {
         Self { queue: FairQueue::new(PUTS), busy: None }
     }
 
-    /// Gives back what finds no place.
+    /// Gives back what finds no place. `waits`: is it still to be looked at?
     #[must_use]
-    pub fn push(&mut self, put: Put) -> Option<Put> {
-        self.queue.push(put.turn, put)
+    pub fn push(&mut self, put: Put, waits: impl Fn(&Put) -> bool) -> Option<Put> {
+        let displaced = self.queue.push(put.turn, put)?;
+        // What was forgotten meanwhile came before it.
+        if !self.queue.shed(displaced.turn, |first| !waits(first)) {
+            return Some(displaced);
+        }
+        self.queue.push(displaced.turn, displaced)
     }
 
     /// The next one, where none is being looked at.
@@ -79,9 +84,9 @@ mod tests {
     fn one_file_at_a_time_and_cgroups_take_turns() {
         let mut backlog = Backlog::new();
         for ino in 0..3 {
-            assert_eq!(backlog.push(put(1, ino)), None);
+            assert_eq!(backlog.push(put(1, ino), |_| true), None);
         }
-        assert_eq!(backlog.push(put(2, 9)), None);
+        assert_eq!(backlog.push(put(2, 9), |_| true), None);
         let mut order = Vec::new();
         while let Some(next) = backlog.next(|put| Some(look(put))) {
             assert_eq!(backlog.next(|put| Some(look(put))), None, "one is being looked at");
@@ -95,7 +100,7 @@ mod tests {
     fn what_somebody_asked_for_meanwhile_is_passed_over() {
         let mut backlog = Backlog::new();
         for ino in 0..3 {
-            assert_eq!(backlog.push(put(1, ino)), None);
+            assert_eq!(backlog.push(put(1, ino), |_| true), None);
         }
         let next = backlog.next(|put| (put.inode.ino == 2).then(|| look(put)));
         assert_eq!(next.map(|look| look.inode.ino), Some(2));
@@ -105,8 +110,8 @@ mod tests {
     fn who_takes_too_long_is_served_last() {
         let mut backlog = Backlog::new();
         for ino in 0..3 {
-            assert_eq!(backlog.push(put(1, ino)), None);
-            assert_eq!(backlog.push(put(2, 10 + ino)), None);
+            assert_eq!(backlog.push(put(1, ino), |_| true), None);
+            assert_eq!(backlog.push(put(2, 10 + ino), |_| true), None);
         }
         assert!(backlog.next(|put| Some(look(put))).is_some());
         backlog.done(true);
@@ -123,9 +128,13 @@ mod tests {
         let mut backlog = Backlog::new();
         let last = MODELS_MAX as u64 - 1;
         for ino in 0..=last {
-            assert_eq!(backlog.push(put(1, ino)), None);
+            assert_eq!(backlog.push(put(1, ino), |_| true), None);
         }
-        assert_eq!(backlog.push(put(1, 10_000)), Some(put(1, 10_000)));
-        assert_eq!(backlog.push(put(2, 10_001)), Some(put(1, last)));
+        assert_eq!(backlog.push(put(1, 10_000), |_| true), Some(put(1, 10_000)));
+        assert_eq!(backlog.push(put(2, 10_001), |_| true), Some(put(1, last)));
+        let forgotten = |first: &Put| first.inode.ino > 1;
+        assert_eq!(backlog.push(put(1, 10_002), forgotten), None);
+        assert_eq!(backlog.push(put(1, 10_003), forgotten), None);
+        assert_eq!(backlog.push(put(1, 10_004), forgotten), Some(put(1, 10_004)), "two were forgotten");
     }
 }

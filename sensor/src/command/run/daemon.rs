@@ -223,6 +223,7 @@ impl Daemon {
             match ask {
                 Ask::Look(Wanted::Now(look)) => self.look(look, Line::First, false),
                 Ask::Look(Wanted::Urgent(look)) => self.look(look, Line::First, true),
+                Ask::Look(Wanted::Sooner(put)) => self.pool.hurry(put.turn, put.inode.into(), put.stamp),
                 Ask::Look(Wanted::Sometime(put)) => self.later(put),
                 Ask::Processes { cgroup, pids } => {
                     for pid in self.processes.ask(cgroup, pids) {
@@ -245,7 +246,7 @@ impl Daemon {
     }
 
     fn later(&mut self, put: Put) {
-        if let Some(displaced) = self.backlog.push(put) {
+        if let Some(displaced) = self.backlog.push(put, |put| self.watch.waits(put)) {
             self.watch.dropped(&displaced);
         }
     }
@@ -268,8 +269,8 @@ impl Daemon {
                 return self.looked(Outcome { job: displaced, answer: Answer::NotRead(NotRead::Overflow) });
             }
             match self.watch.put_off(looks::again(displaced)) {
-                Some(Wanted::Sometime(put)) => return self.later(put),
                 Some(Wanted::Now(look) | Wanted::Urgent(look)) => job = self.first_look(look, Line::First, true),
+                Some(Wanted::Sooner(put) | Wanted::Sometime(put)) => return self.later(put),
                 None => return,
             }
         }
@@ -375,6 +376,9 @@ impl Daemon {
             losses.insert("scan_queue_full", self.unread);
         }
         losses.extend(self.watch.skipped_sums());
+        for (reason, count) in self.judge.loss_sums() {
+            *losses.entry(reason).or_default() += count;
+        }
         Status {
             schema: "sensor.status/1",
             version: env!("CARGO_PKG_VERSION"),

@@ -153,9 +153,11 @@ pub fn worth(known: &Known) -> u8 {
     let is_data = known.model.class == ContentClass::Data && known.model.verdict == Verdict::Clean;
     match known.progress {
         Progress::Done if known.not_model || is_data => 0,
-        _ if known.acted => 3,
-        _ if found_bad(known) => 2,
-        _ => 1,
+        _ if known.acted => 4,
+        _ if found_bad(known) => 3,
+        // The scanner has it: its word would be said to nobody.
+        Progress::Asked | Progress::Sniffed => 2,
+        Progress::Put | Progress::Done => 1,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is said between the correlator and those who look at files.
+//! What is said between the correlator and those who look at files, and what it counts.
 
 use sensor_abi::identity::ContentStamp;
 
@@ -42,17 +42,32 @@ pub enum Wanted {
     Now(Look),
     /// Somebody who has it acted, and the act waits for it; or it is gone with its process.
     Urgent(Look),
+    /// Somebody who has it acted while the look at it was asked for already.
+    Sooner(Put),
     /// When nobody waits for anything else ([`super::Correlator::take`]).
     Sometime(Put),
 }
 
-/// A file that nobody waits for yet. The first that does, has it looked at at once.
+/// A file that is known already, and whose turn it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Put {
     pub inode: InodeKey,
     pub stamp: ContentStamp,
-    /// Whose turn it takes: [`Look::turn`].
+    /// [`Look::turn`]
     pub turn: u64,
+}
+
+/// Sums for `sensor status`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Sums {
+    /// Acts handed on.
+    pub acts: u64,
+    /// Acts whose files turned out to be no models.
+    pub acts_without_model: u64,
+    /// Acts that left before their file's verdict was known.
+    pub acts_before_verdict: u64,
+    /// Acts judged as data because not even the kind of their file was known in time.
+    pub acts_provisional: u64,
 }
 
 /// Files that nobody looked at, or will.

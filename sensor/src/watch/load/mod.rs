@@ -26,7 +26,7 @@ use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::{ARGUMENTS_MAX, Config};
-use sensor_abi::counter::{COUNTERS, Counter, LOSS, LossKey};
+use sensor_abi::counter::{Counter, LOSS, LossKey};
 use sensor_abi::identity::InodeKey;
 use sensor_abi::mark::{InodeInfo, class, inode_slot, verdict};
 use sensor_abi::record::SCRATCHES;
@@ -249,15 +249,9 @@ impl Kernel {
         Ok((kernel, rings, OwnOpens { map: own_opens }, plan))
     }
 
-    /// All counters, summed over CPUs, in [`Counter`] order.
-    pub fn counters(&self) -> [u64; COUNTERS as usize] {
-        let mut sums = [0; COUNTERS as usize];
-        for (index, sum) in sums.iter_mut().enumerate() {
-            if let Ok(values) = self.counters.get(&(index as u32), 0) {
-                *sum = values.iter().sum();
-            }
-        }
-        sums
+    /// A counter, summed over CPUs.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum())
     }
 
     /// What was lost of whom: reason and cgroup.

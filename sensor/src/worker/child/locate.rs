@@ -161,7 +161,6 @@ fn below(root: &str, path: &[u8]) -> rustix::io::Result<OwnedFd> {
 
 /// Opens what `place` holds for reading, the very inode and no other, without waiting for anybody.
 pub fn reopen(place: &OwnedFd) -> rustix::io::Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, format!("/proc/self/fd/{}", place.as_raw_fd()), flags, Mode::empty())
 }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::bench;
 use crate::image;
-use crate::tool::{found, output, root, target};
+use crate::tool::{output, root, target};
 use crate::vm::initramfs::Archive;
 use crate::vm::kernel::Kernel;
 
@@ -30,17 +31,8 @@ pub struct Programs {
 
 impl Programs {
     pub fn build(sensor: Option<&Path>) -> Result<Self> {
-        let sensor = match sensor {
-            Some(sensor) => sensor.to_owned(),
-            None => image::build()?,
-        };
-        Ok(Self { sensor, guest: image::build_static("xtask", "overhead")? })
+        Ok(Self { sensor: bench::sensor(sensor)?, guest: image::build_static("xtask", "overhead")? })
     }
-}
-
-/// Can machines be started here? What is missing, if not.
-pub fn missing() -> Option<String> {
-    (!found("qemu-system-x86_64")).then(|| format!("qemu-system-x86_64 is missing: {ADVICE}"))
 }
 
 /// One boot: measures the sensor with `flags`, and gives back what the guest says.

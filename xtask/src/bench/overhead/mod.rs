@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::setup;
+use crate::vm::arch::Arch;
 use crate::vm::kernel::Kernel;
 use baseline::Baseline;
 use figures::Figures;
@@ -101,7 +102,7 @@ pub fn check() -> Result<()> {
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    if let Some(missing) = machine::missing() {
+    if let Some(missing) = Arch::Amd64.missing() {
         bail!("{missing}");
     }
     let mut baseline = Baseline::read()?;

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use crate::image;
 use crate::tool::target;
 use peer::{Judged, PEERS, Sample};
 
@@ -42,10 +41,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    let sensor = match &options.sensor {
-        Some(sensor) => sensor.clone(),
-        None => image::build()?,
-    };
+    let sensor = super::sensor(options.sensor.as_deref())?;
     let peers: Vec<peer::Peer> = if options.no_peers {
         Vec::new()
     } else {
