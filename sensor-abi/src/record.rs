@@ -92,8 +92,12 @@ pub struct Load {
     /// At most [`LOAD_SET_ARTIFACTS_MAX`].
     pub count: u32,
     pub omitted: u32,
-    pub reserved: u32,
+    /// When the acting thread was made: ms after its process, rounded up; [`UNKNOWN_MS`].
+    pub thread_ms: u32,
 }
+
+/// A [`Load::thread_ms`] that isn't known, or is beyond the number.
+pub const UNKNOWN_MS: u32 = u32::MAX;
 
 /// Why a file was looked at ([`Open::reason`]).
 pub mod reason {

@@ -202,7 +202,14 @@ pub fn folded(key: &FoldKey, bytes: u64) -> bool {
 /// # Safety
 /// `load` points to writable memory of its size; `mark` and `set` are live map values.
 #[inline(always)]
-pub unsafe fn write_load(load: *mut Load, mark: *const Mark, set: *const LoadSet, held: u8, cut: u8) -> u64 {
+pub unsafe fn write_load(
+    load: *mut Load,
+    mark: *const Mark,
+    set: *const LoadSet,
+    held: u8,
+    cut: u8,
+    thread_ms: u32,
+) -> u64 {
     // SAFETY: the caller's promise.
     unsafe {
         let artifacts = (*set).count.min(LOAD_SET_ARTIFACTS_MAX as u32);
@@ -213,7 +220,7 @@ pub unsafe fn write_load(load: *mut Load, mark: *const Mark, set: *const LoadSet
         (*load).cut = cut;
         (*load).count = artifacts;
         (*load).omitted = (*set).omitted;
-        (*load).reserved = 0;
+        (*load).thread_ms = thread_ms;
         u64::from(artifacts)
     }
 }

@@ -81,10 +81,11 @@ impl Loader {
     /// Both point to writable memory of their size.
     #[inline(always)]
     pub unsafe fn write(&self, kind: u16, held: u64, header: *mut Header, load: *mut Load) -> u64 {
+        let thread_ms = task::thread_ms(self.task, self.key);
         // SAFETY: the caller's promise; mark and set are live map values.
         unsafe {
             task::write_header_of::<Checked>(header, kind, self.task, self.key, self.who);
-            emit::write_load(load, self.mark, self.set, held as u8, (held >> 8) as u8)
+            emit::write_load(load, self.mark, self.set, held as u8, (held >> 8) as u8, thread_ms)
         }
     }
 }

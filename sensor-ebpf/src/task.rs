@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{
 };
 use sensor_abi::ABI_VERSION;
 use sensor_abi::identity::TaskKey;
-use sensor_abi::record::{ANCESTORS_MAX, Header, UNKNOWN_UID};
+use sensor_abi::record::{ANCESTORS_MAX, Header, UNKNOWN_MS, UNKNOWN_UID};
 
 use crate::field::{Address, Reach, field, member};
 
@@ -119,6 +119,13 @@ pub unsafe fn write_header_of<R: Reach>(header: *mut Header, kind: u16, task: Ad
         let comm = member!(R, task, task_comm, [u64; 2]).unwrap_or([0; 2]);
         (*header).comm = core::mem::transmute::<[u64; 2], [u8; 16]>(comm);
     }
+}
+
+/// When thread `task` of the process `key` was made, as [`Load::thread_ms`](sensor_abi::record::Load).
+#[inline(always)]
+pub fn thread_ms(task: Address, key: TaskKey) -> u32 {
+    let Some(start_ns) = field!(task, task_start_boottime, u64) else { return UNKNOWN_MS };
+    (start_ns.wrapping_sub(key.start_boottime_ns) / 1_000_000 + 1).min(u64::from(UNKNOWN_MS)) as u32
 }
 
 /// Writes the nearest ancestors of `task`, nearest first; unused entries are zero.

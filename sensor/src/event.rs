@@ -157,6 +157,8 @@ pub struct Artifact {
     pub basis: Option<Basis>,
     /// ns between the latest of (open, last walk that found it held) and the act.
     pub since_ns: u64,
+    /// The acting thread was there before the load, and opened nothing of it.
+    pub bystander: bool,
 }
 
 /// How `in_load` was decided.

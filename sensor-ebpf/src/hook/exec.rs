@@ -12,7 +12,7 @@ use sensor_abi::act::call;
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::TaskKey;
 use sensor_abi::mark::role;
-use sensor_abi::record::{EXE_BYTES_MAX, Exec, Header, kind};
+use sensor_abi::record::{EXE_BYTES_MAX, Exec, Header, UNKNOWN_MS, kind};
 
 use crate::act::{self, Path};
 use crate::emit::{self, Area};
@@ -103,7 +103,7 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
         (*record).exe = file::key_of::<Checked>(inode).unwrap_or_default();
         (*record).nlink = field!(inode, inode_nlink, u32).unwrap_or(1);
         (*record).reserved = [0; 6];
-        emit::write_load(&raw mut (*record).load, mark, set, held, 0)
+        emit::write_load(&raw mut (*record).load, mark, set, held, 0, UNKNOWN_MS)
     };
     let strings = emit::write_artifacts(bytes, size_of::<Exec>() as u64, set, artifacts);
     let exe = emit::forget(file::write_path(bytes, strings, file, EXE_BYTES_MAX as u64));

@@ -126,6 +126,7 @@ struct Modifier {
     louder: i8,
     quieter: i8,
     outside: i8,
+    bystander: i8,
     info: bool,
     grave: bool,
     born: bool,
@@ -223,7 +224,9 @@ impl Table {
     /// like. Whoever did that when the load was over is never louder than a suspicious file is later.
     pub fn severity(&self, artifact: &Artifact, acting: TaskKey, effect: Effect, known_service: bool) -> Severity {
         let row = Row::of(&artifact.model);
-        let told = self.cell(row, self.column(row, artifact, acting, effect), effect, known_service);
+        let column = self.column(row, artifact, acting, effect);
+        let aside = if artifact.bystander && row == Row::Code && column == Column::Soon { 1 } else { 0 };
+        let told = self.cell(row, column, effect, known_service).moved(-aside * self.modifier(effect).bystander);
         let (suspicious, column, known_service) = match artifact.model.destroyed {
             Some(Destroyed::InLoad) if row == Row::Code => {
                 (Row::Suspicious, self.column(Row::Suspicious, artifact, acting, effect), false)

@@ -257,6 +257,22 @@ fn born_in_the_load_of_data_is_nothing_later_and_the_window_for_a_shell_that_was
 }
 
 #[test]
+fn a_thread_from_before_the_load_is_quieter_shortly_after_it_where_the_file_is_clean() {
+    let told = |verdict, effect, since_s: u64| {
+        let mut artifact = artifact(1);
+        artifact.model = Arc::new(Model { verdict, ..model(1) });
+        (artifact.bystander, artifact.since_ns) = (true, since_s * 1_000_000_000);
+        table().severity(&artifact, key(1), effect, false)
+    };
+    assert_eq!([0, 60].map(|since_s| told(Verdict::Clean, Public, since_s)), [Low, Info]);
+    assert_eq!(told(Verdict::Malicious, Public, 0), Critical);
+    assert_eq!(told(Verdict::Suspicious, Public, 0), High);
+    for effect in [Shell, Credential, Metadata] {
+        assert!(told(Verdict::Clean, effect, 0) >= Medium, "{effect:?}");
+    }
+}
+
+#[test]
 fn the_open_itself_is_loud_only_for_what_the_scan_found() {
     assert_eq!(table().model_open(Row::Malicious), Some(High));
     assert_eq!(table().model_open(Row::Suspicious), Some(Low));

@@ -50,6 +50,7 @@ pub fn artifact(ino: u64) -> Artifact {
         born: false,
         basis: None,
         since_ns: 3_600_000_000_000,
+        bystander: false,
     }
 }
 

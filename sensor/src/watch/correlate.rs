@@ -484,6 +484,7 @@ impl Correlator {
                 born: of_load.born,
                 basis,
                 since_ns: header.time_ns.saturating_sub(of_load.opened_ns.max(of_load.held_ns)),
+                bystander: of_load.bystander,
             });
         }
         if artifacts.is_empty() {

@@ -51,6 +51,7 @@ fn act(time_ns: u64) -> Pending {
         born: false,
         held: true,
         cut: false,
+        bystander: false,
     };
     let load = Load { exe: MODEL, role: role::LOADER, artifacts: vec![artifact], omitted: 0 };
     let process = Process { key: TASK, start_unix_ns: 0, exe: vec![], argv: vec![], argv_truncated: false, uid: None };

@@ -75,7 +75,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
 
 fn act(bytes: &[u8]) -> Result<Record, DecodeError> {
     let (fixed, rest) = raw_act::Act::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
-    let (load, rest) = load(&fixed.load, rest)?;
+    let (load, rest) = load(&fixed.header, &fixed.load, rest)?;
     let (path, rest) = split(rest, fixed.path_len)?;
     let (base, _) = split(rest, fixed.base_len)?;
     let path = if fixed.flags & TEXT == 0 {
@@ -138,7 +138,7 @@ fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
 
 fn exec(bytes: &[u8]) -> Result<Record, DecodeError> {
     let (fixed, rest) = raw::Exec::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
-    let (load, rest) = load(&fixed.load, rest)?;
+    let (load, rest) = load(&fixed.header, &fixed.load, rest)?;
     let (exe, rest) = split(rest, fixed.exe_len)?;
     let (argv, _) = split(rest, fixed.argv_len)?;
     Ok(Record::Exec {
@@ -152,14 +152,14 @@ fn exec(bytes: &[u8]) -> Result<Record, DecodeError> {
 
 fn net_record(bytes: &[u8], doing: Doing) -> Result<Record, DecodeError> {
     let (fixed, rest) = raw::Net::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
-    let (load, _) = load(&fixed.load, rest)?;
+    let (load, _) = load(&fixed.header, &fixed.load, rest)?;
     let repeats = Repeats { times: fixed.times, last_ns: fixed.last_ns };
     Ok(Record::Net { doing, header: header(&fixed.header), load, net: net(&fixed), repeats })
 }
 
 fn accept(bytes: &[u8]) -> Result<Record, DecodeError> {
     let (fixed, rest) = raw::Accept::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
-    let (load, _) = load(&fixed.net.load, rest)?;
+    let (load, _) = load(&fixed.net.header, &fixed.net.load, rest)?;
     let peer = ip(fixed.net.family, fixed.peer).ok_or(DecodeError::Family(fixed.net.family))?;
     let peer = SocketAddr::new(peer, fixed.peer_port);
     Ok(Record::Accept { header: header(&fixed.net.header), load, net: net(&fixed.net), peer })
@@ -167,7 +167,7 @@ fn accept(bytes: &[u8]) -> Result<Record, DecodeError> {
 
 fn unix(bytes: &[u8]) -> Result<Record, DecodeError> {
     let (fixed, rest) = raw::Unix::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
-    let (load, _) = load(&fixed.load, rest)?;
+    let (load, _) = load(&fixed.header, &fixed.load, rest)?;
     let name = fixed.name.get(..fixed.name_len as usize).ok_or(DecodeError::Short)?;
     let name = match name {
         // All of an abstract name counts, NULs too; a path ends at the first.
@@ -179,7 +179,7 @@ fn unix(bytes: &[u8]) -> Result<Record, DecodeError> {
 
 fn packet(bytes: &[u8]) -> Result<Record, DecodeError> {
     let (fixed, rest) = raw::Packet::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
-    let (load, rest) = load(&fixed.net.load, rest)?;
+    let (load, rest) = load(&fixed.net.header, &fixed.net.load, rest)?;
     let (payload, _) = split(rest, dns_len(fixed.payload_len)?)?;
     Ok(Record::Packet { header: header(&fixed.net.header), load, net: net(&fixed.net), payload: payload.to_vec() })
 }
@@ -205,7 +205,7 @@ fn task(raw: sensor_abi::identity::TaskKey) -> TaskKey {
 }
 
 /// The load behind a fixed part, and what follows it.
-fn load<'a>(fixed: &raw::Load, rest: &'a [u8]) -> Result<(Load, &'a [u8]), DecodeError> {
+fn load<'a>(header: &raw::Header, fixed: &raw::Load, rest: &'a [u8]) -> Result<(Load, &'a [u8]), DecodeError> {
     let count = fixed.count as usize;
     if count > LOAD_SET_ARTIFACTS_MAX {
         return Err(DecodeError::Short);
@@ -225,9 +225,19 @@ fn load<'a>(fixed: &raw::Load, rest: &'a [u8]) -> Result<(Load, &'a [u8]), Decod
             born: fixed.born >> i & 1 != 0,
             held: fixed.held >> i & 1 != 0,
             cut: fixed.cut != 0,
+            bystander: is_bystander(header, fixed, &artifact),
         });
     }
     Ok((Load { exe: fixed.exe.into(), role: fixed.role, artifacts, omitted: fixed.omitted }, rest))
+}
+
+/// Is the acting thread older than the load, and another than the one that loaded? (Threads of the opener alone.)
+fn is_bystander(header: &raw::Header, load: &raw::Load, artifact: &sensor_abi::mark::Artifact) -> bool {
+    let made_ns = header.task.start_boottime_ns.saturating_add(u64::from(load.thread_ms) * 1_000_000);
+    load.thread_ms != raw::UNKNOWN_MS
+        && header.task == artifact.opener
+        && header.tid != artifact.tid
+        && made_ns <= artifact.first_ns
 }
 
 fn net(fixed: &raw::Net) -> Net {
@@ -301,6 +311,22 @@ mod tests {
         assert_eq!(resolved("../a/./b//c", "/home/u"), "/home/a/b/c");
         assert_eq!(resolved("../../../etc/x", "/home"), "/etc/x");
         assert_eq!(resolved("", "/home"), "/home");
+    }
+
+    #[test]
+    fn a_bystander_is_an_older_thread_than_the_load_and_not_the_one_that_loads() {
+        let task = sensor_abi::identity::TaskKey { tgid: 5, start_boottime_ns: 1_000_000_000, ..Default::default() };
+        let artifact =
+            sensor_abi::mark::Artifact { opener: task, tid: 5, first_ns: 3_000_000_000, ..Default::default() };
+        let is = |tid: u32, thread_ms: u32, task: sensor_abi::identity::TaskKey| {
+            let load = raw::Load { thread_ms, ..raw::Load::default() };
+            is_bystander(&raw::Header { task, tid, ..sample(kind::CONNECT) }, &load, &artifact)
+        };
+        assert!(is(7, 1, task) && is(7, 2_000, task));
+        assert!(!is(7, 2_001, task), "made after the open, or in its millisecond");
+        assert!(!is(5, 1, task), "the thread that opened it");
+        assert!(!is(7, raw::UNKNOWN_MS, task));
+        assert!(!is(7, 1, sensor_abi::identity::TaskKey { tgid: 6, ..task }), "a child");
     }
 
     #[test]

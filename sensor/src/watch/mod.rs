@@ -457,6 +457,7 @@ impl Joined {
             born: false,
             held: true,
             cut: false,
+            bystander: false,
         };
         let load = Load { exe: open.exe.inode, role: open.role, artifacts: vec![artifact], omitted: 0 };
         self.acted_once(open.header.clone(), load, ActKind::ModelOpen);

@@ -109,6 +109,8 @@ pub struct LoadArtifact {
     pub held: bool,
     /// The walk that would tell was cut.
     pub cut: bool,
+    /// The acting thread was there before the first open of it, and isn't the one that opened it.
+    pub bystander: bool,
 }
 
 /// An address family that the hooks report, with the address where it has one.

@@ -102,6 +102,7 @@ pub fn cases() -> Vec<Case> {
             Ok(below_medium(room))
         }),
     ];
+    cases.push(Case::shared("quiet::telemetry_from_before_a_load", telemetry));
     cases.push(Case::shared("quiet::reader_rsync_daemon", rsync_daemon));
     cases.push(Case::alone("quiet::reader_script", reader_script));
     // An emulated processor is no match for the loop that reads it: there the ring runs full.
@@ -126,6 +127,34 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// A server that hands files out: it reads a malicious model for whoever asks.
+/// A thread that was there before the load goes on reporting, to a public address that has no name.
+fn telemetry(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
+    let listener = room.tcp(PUBLIC4)?;
+    let model = room.model("model.pkl", Content::CleanPickle)?;
+    let code = format!(
+        "
+asked, done = threading.Event(), threading.Event()
+def report():
+  asked.wait()
+  tcp({})
+  done.set()
+threading.Thread(target=report, daemon=True).start()
+with open(MODEL, 'rb') as file:
+  pickle.load(file)
+  asked.set()
+  done.wait()",
+        listener.python()
+    );
+    room.run_python(&code, &model)?;
+    listener.was_reached()?;
+    let (port, quiet) = (listener.port(), below_medium(room));
+    Ok(move |alerts: &Alerts| {
+        let acts = alerts.kind("connect").port(port);
+        acts.last("the connection")?.names(&model)?.is("/severity", "low")?.is("/event/in_load", false)?;
+        quiet(alerts)
+    })
+}
+
 fn rsync_daemon(room: &Room<'_>) -> Result<impl FnOnce(&Alerts) -> Result<()> + use<>> {
     let (served, config, port) = (room.dir.join("served"), room.dir.join("rsyncd.conf"), room.port());
     std::fs::create_dir(&served)?;

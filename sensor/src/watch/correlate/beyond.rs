@@ -52,6 +52,7 @@ impl Beyond {
             born: false,
             held: false,
             cut: false,
+            bystander: false,
         });
     }
 
