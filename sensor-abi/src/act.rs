@@ -106,6 +106,9 @@ pub struct Shape {
     pub old: u8,
     /// Which is the descriptor of the folder that the old name is taken from; 0 is the current folder.
     pub old_folder: u8,
+    /// Which has the flags of a rename.
+    pub flags: u8,
+    pub reserved: u8,
 }
 
 /// Entries of map `CALLS`.
@@ -142,4 +145,4 @@ pub const CUT_BASE: u16 = 2;
 /// The path is the caller's text.
 pub const TEXT: u16 = 4;
 
-const _: () = assert!(size_of::<Act>() == 136 && size_of::<Shape>() == 10);
+const _: () = assert!(size_of::<Act>() == 136 && size_of::<Shape>() == 12);

@@ -9,7 +9,7 @@ use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use sensor_abi::act::call;
 
-use super::system::{BPF_PROG_LOAD, CAPABILITIES, Capabilities};
+use super::system::{BPF_PROG_LOAD, CAPABILITIES, Capabilities, RENAME_EXCHANGE};
 use crate::act::{self, Path};
 use crate::field::{Address, field};
 use crate::maps::CALLS;
@@ -52,6 +52,11 @@ fn entered(ctx: &TracePointContext) -> Option<()> {
         let base = if shape.old_folder == 0 { AT_FDCWD } else { argument(ctx, shape.old_folder)? as i32 };
         let call = if shape.call == call::RENAME { call::MOVED } else { call::ALIAS };
         act::tell_text(call, argument(ctx, shape.old)?, folder(task, base)?);
+        if shape.flags != 0 && argument(ctx, shape.flags)? as u32 & RENAME_EXCHANGE != 0 {
+            act::tell_text(shape.call, argument(ctx, shape.old)?, folder(task, base)?);
+            let base = argument(ctx, shape.folder)? as i32;
+            act::tell_text(call, argument(ctx, shape.path)?, folder(task, base)?);
+        }
     }
     if shape.path != 0 {
         let base = if shape.folder == 0 { AT_FDCWD } else { argument(ctx, shape.folder)? as i32 };

@@ -120,8 +120,8 @@ fn changed_user(new: Address, old: Address) -> Option<()> {
 }
 
 security_hook! {
-    fn path_rename(old_folder: Address, old: Address, folder: Address, dentry: Address, _flags: u32) {
-        renamed(old_folder, old, folder, dentry)
+    fn path_rename(old_folder: Address, old: Address, folder: Address, dentry: Address, flags: u32) {
+        renamed(old_folder, old, folder, dentry, flags)
     }
 }
 
@@ -137,14 +137,25 @@ security_hook! {
     }
 }
 
+/// `include/uapi/linux/fs.h`: each of the two names gets the other's file.
+pub const RENAME_EXCHANGE: u32 = 2;
+
 #[inline(always)]
-fn renamed(old_folder: Address, old: Address, folder: Address, dentry: Address) -> Option<()> {
+fn renamed(old_folder: Address, old: Address, folder: Address, dentry: Address, flags: u32) -> Option<()> {
     if !loader::current_is_marked() {
         return None;
     }
     let (old, dentry) = (number(old) as Address, number(dentry) as Address);
     removed(old);
     removed(dentry);
+    if flags & RENAME_EXCHANGE != 0 {
+        moved(folder, dentry, old_folder, old);
+    }
+    moved(old_folder, old, folder, dentry)
+}
+
+#[inline(always)]
+fn moved(old_folder: Address, old: Address, folder: Address, dentry: Address) -> Option<()> {
     // A secret is as good under another name, and so is all that is in a folder.
     tell_name(call::MOVED, access::READ, old_folder, old);
     tell_name(call::RENAME, access::WRITE, folder, dentry)

@@ -22,6 +22,8 @@ pub const CANDIDATES_PER_S: u32 = 1000;
 pub const LOAD_WINDOW_S: u64 = 120;
 /// Resolvers that are read from `/etc/resolv.conf`; libc uses three.
 pub const RESOLVERS_MAX: usize = 16;
+/// Addresses whose names are read from `/etc/hosts`.
+pub const HOSTS_MAX: usize = 1_024;
 
 /// Settings of `sensor run`.
 #[derive(Debug, Clone)]
@@ -78,7 +80,8 @@ impl Settings {
         let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
         let (options, warnings) = options::merge(file, environment)?;
         let resolvers = std::fs::read_to_string("/etc/resolv.conf").map(|text| resolvers(&text)).unwrap_or_default();
-        let settings = Self::resolve(options, flags, resolvers, std::io::stdout().is_terminal())?;
+        let mut settings = Self::resolve(options, flags, resolvers, std::io::stdout().is_terminal())?;
+        settings.network.hosts = std::fs::read_to_string("/etc/hosts").map(|text| hosts(&text)).unwrap_or_default();
         Ok((settings, warnings))
     }
 
@@ -110,7 +113,7 @@ impl Settings {
         Ok(Self {
             rules,
             sinks: sinks(&options.sink, flags.output, stdout_is_terminal)?,
-            network: Network { cluster, resolvers },
+            network: Network { cluster, resolvers, hosts: Vec::new() },
             scan_wait: Duration::from_millis(scan_wait_ms),
             limits: Limits {
                 candidates_per_s: options.limits.candidates_per_s.unwrap_or(CANDIDATES_PER_S),
@@ -191,6 +194,17 @@ fn resolvers(text: &str) -> Vec<IpAddr> {
         .filter_map(|address| address.split('%').next().and_then(|address| address.parse().ok()))
         .take(RESOLVERS_MAX)
         .collect()
+}
+
+/// What hosts(5) calls addresses first. Those of this host itself, and those that stand for nowhere, need no name.
+fn hosts(text: &str) -> Vec<(IpAddr, String)> {
+    let names = text.lines().filter_map(|line| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let ip: IpAddr = words.next()?.parse().ok()?;
+        let name = words.next()?.to_ascii_lowercase();
+        (!ip.is_loopback() && !ip.is_unspecified()).then_some((ip.to_canonical(), name))
+    });
+    names.take(HOSTS_MAX).collect()
 }
 
 #[cfg(test)]

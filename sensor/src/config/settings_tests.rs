@@ -72,6 +72,14 @@ fn resolvers_come_from_resolv_conf() {
 }
 
 #[test]
+fn names_come_from_hosts() {
+    let text = "127.0.0.1 localhost\n# 203.0.113.8 no.example\n\n203.0.113.9\tHub.example other.example # x\n203.0.113.7\n\
+                ::ffff:203.0.113.6 v4.example\n2001:db8::1 v6.example\n0.0.0.0 ads.example\nx y\n";
+    let expected = [("203.0.113.9", "hub.example"), ("203.0.113.6", "v4.example"), ("2001:db8::1", "v6.example")];
+    assert_eq!(hosts(text), expected.map(|(ip, name)| (ip.parse().unwrap(), name.to_owned())));
+}
+
+#[test]
 fn the_shipped_file_says_the_defaults_and_its_examples_are_understood() {
     let shipped = include_str!("../../../deploy/sensor.toml");
     let [shown, default] = [shipped, ""].map(|text| resolve(text, &Flags::default(), false).unwrap());

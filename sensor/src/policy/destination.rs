@@ -49,6 +49,8 @@ pub struct Network {
     pub cluster: Vec<IpNet>,
     /// The configured resolvers.
     pub resolvers: Vec<IpAddr>,
+    /// Names that need no resolver.
+    pub hosts: Vec<(IpAddr, String)>,
 }
 
 /// All that decides a class.
@@ -198,6 +200,7 @@ mod tests {
         Destinations::embedded(Network {
             cluster: vec!["10.96.0.0/12".parse().unwrap(), "fd12::/16".parse().unwrap()],
             resolvers: vec!["10.96.0.10".parse().unwrap()],
+            hosts: Vec::new(),
         })
         .unwrap()
     }

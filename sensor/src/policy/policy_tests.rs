@@ -19,6 +19,7 @@ fn try_with_files(more: &[(&str, &str)]) -> Result<Policy, PolicyError> {
     let network = Network {
         cluster: vec!["10.96.0.0/12".parse().unwrap()],
         resolvers: vec!["10.96.0.10".parse().unwrap(), "8.8.8.8".parse().unwrap(), "169.254.169.254".parse().unwrap()],
+        hosts: Vec::new(),
     };
     Policy::from_files(&files, network)
 }

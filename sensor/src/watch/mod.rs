@@ -132,12 +132,13 @@ fn ns(clock: ClockId) -> i128 {
 impl Watch {
     /// Loads the kernel half and attaches it. Needs a tokio runtime.
     ///
-    /// An act waits `scan_wait` for its file's verdict; a name counts where one of `resolvers` gave it.
+    /// An act waits `scan_wait` for its file's verdict; a name counts where one of `resolvers` gave it, or it is of `hosts`.
     pub fn start(
         wishes: Wishes,
         tables: &Tables,
         scan_wait: Duration,
         resolvers: Vec<IpAddr>,
+        hosts: Vec<(IpAddr, String)>,
         deciders: Deciders,
         keeping: &Keeping,
     ) -> Result<(Self, OwnOpens), LoadError> {
@@ -147,7 +148,7 @@ impl Watch {
         let mut joined = Joined {
             processes: Processes::default(),
             correlator: Correlator::new(scan_wait_ns),
-            network: Network::new(resolvers),
+            network: Network::new(resolvers, hosts),
             packets_tell_dns: plan.rung("packet_out").is_some(),
             // The typed tracepoint isn't told where a raw socket's datagram goes.
             packets_tell_raw: matches!(plan.rung("socket_sendmsg"), None | Some(Rung::TpBtf)),

@@ -108,6 +108,8 @@ pub struct Sent {
 pub struct Network {
     /// Whose word on a name counts.
     resolvers: Vec<IpAddr>,
+    /// What the host's own file calls addresses.
+    hosts: Map<IpAddr, String>,
     /// By cgroup too: what one container was told says nothing of another's connections.
     names: Bounded<(u64, IpAddr), Named>,
     asking: Bounded<u64, u64>,
@@ -117,9 +119,11 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new(resolvers: Vec<IpAddr>) -> Self {
+    pub fn new(resolvers: Vec<IpAddr>, hosts: Vec<(IpAddr, String)>) -> Self {
         Self {
             resolvers,
+            // The first line about an address counts.
+            hosts: hosts.into_iter().rev().collect(),
             names: Bounded::new(NAMES_MAX),
             asking: Bounded::new(ASKING_MAX),
             flows: Bounded::new(FLOWS_MAX),
@@ -148,8 +152,9 @@ impl Network {
 
     /// The name that the destination was given for.
     pub fn name_of(&self, cgroup: u64, ip: IpAddr, now_ns: u64) -> Option<String> {
-        let named = self.names.get((cgroup, ip.to_canonical()))?;
-        (now_ns < named.until_ns).then(|| named.name.clone())
+        let ip = ip.to_canonical();
+        let answered = self.names.get((cgroup, ip)).filter(|named| now_ns < named.until_ns);
+        answered.map(|named| &named.name).or_else(|| self.hosts.get(&ip)).cloned()
     }
 
     /// A connection is made.
@@ -274,7 +279,9 @@ mod tests {
     use super::*;
 
     fn network() -> Network {
-        Network::new(vec!["192.0.2.53".parse().unwrap()])
+        let hosts = [("203.0.113.1", "first.example"), ("203.0.113.1", "second.example")];
+        let hosts = hosts.map(|(address, name)| (ip(address), name.to_owned()));
+        Network::new(vec![ip("192.0.2.53")], hosts.to_vec())
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -301,6 +308,7 @@ mod tests {
         assert_eq!(network.name_of(5, ip("::ffff:203.0.113.9"), 1), Some("models.example".to_owned()));
         assert_eq!(network.name_of(6, ip("203.0.113.9"), 1), None);
         assert_eq!(network.name_of(5, ip("203.0.113.9"), NAME_S_MIN * 1_000_000_000), None);
+        assert_eq!(network.name_of(6, ip("::ffff:203.0.113.1"), 1), Some("first.example".to_owned()));
     }
 
     #[test]

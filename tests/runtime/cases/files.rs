@@ -49,11 +49,15 @@ const PLACES: [Secret; 8] = [
 ];
 
 /// A file gets its name by other ways than an open.
-const PUTS: [(&str, &str); 7] = [
+const PUTS: [(&str, &str); 8] = [
     ("by_rename", "os.rename(NEW, AT)"),
     ("over_another", "open(AT, 'w').close()\nos.replace(NEW, AT)"),
     ("from_a_folder", "os.rename(NEW, '.bashrc', dst_dir_fd=os.open(FOLDER, os.O_RDONLY))"),
     ("from_where_it_is", "new = os.path.abspath(NEW)\nos.chdir(FOLDER)\nos.rename(new, '../home/.bashrc')"),
+    (
+        "by_exchange",
+        "open(AT, 'w').close()\nassert ctypes.CDLL(None).renameat2(-100, AT.encode(), -100, NEW.encode(), 2) == 0",
+    ),
     ("by_link", "os.link(NEW, AT)"),
     ("by_symlink", "os.symlink(os.path.abspath(NEW), AT)"),
     ("by_creat", "fd = ctypes.CDLL(None).creat(AT.encode(), 0o600)\nos.write(fd, b'x')"),
@@ -117,13 +121,19 @@ pub fn cases() -> Vec<Case> {
         ("a_link", ".ssh/id_rsa", "x", "os.link(AT, 'x')"),
         ("a_rename", ".aws/credentials", "x", "os.rename(AT, 'x')"),
         ("a_renamed_folder", ".ssh", "x/id_rsa", "os.rename(AT, 'x')"),
+        (
+            "an_exchange",
+            ".aws/credentials",
+            "x",
+            "open('x', 'w').close()\nassert ctypes.CDLL(None).renameat2(-100, b'x', -100, AT.encode(), 2) == 0",
+        ),
     ] {
         // A secret is as good under another name.
         cases.push(Case::shared(format!("files::read_by_{name}"), move |room| {
             put(room, ".ssh/id_rsa", "hunter2")?;
             put(room, ".aws/credentials", "hunter2")?;
             let at = room.dir.join("home").join(at);
-            let code = format!("import os\nAT = {at:?}\n{code}\nsay(read=open({read:?}).read())");
+            let code = format!("import ctypes, os\nAT = {at:?}\n{code}\nsay(read=open({read:?}).read())");
             let model = room.model("model.pkl", Content::Payload(&code))?;
             let truth = room.run_python("load()", &model)?;
             ensure!(truth.what("read")?["read"] == "hunter2", "it read something else");

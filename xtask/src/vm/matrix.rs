@@ -37,8 +37,8 @@ const BOOTS: [Boot; 3] = [
 
 /// The boot whose cases are about what is said of an act.
 const DETAILS: &str = "details";
-const DETAILED: [&str; 8] =
-    ["network::", "payload::", "prior::", "programs::", "system::", "ways_in::", "when::", "who::"];
+const DETAILED: [&str; 9] =
+    ["files::", "network::", "payload::", "prior::", "programs::", "system::", "ways_in::", "when::", "who::"];
 
 /// What one machine showed, boot by boot.
 #[derive(Debug, Default)]

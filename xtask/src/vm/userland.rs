@@ -14,8 +14,19 @@ use crate::tool::target;
 /// Any suite whose Python the runtime tests run with.
 const SUITE: &str = "bookworm";
 /// What the tests call; what that needs comes with it.
-const PACKAGES: [&str; 10] =
-    ["bash", "busybox-static", "coreutils", "dash", "hostname", "iproute2", "kmod", "mount", "procps", "python3"];
+const PACKAGES: [&str; 11] = [
+    "bash",
+    "busybox-static",
+    "coreutils",
+    "dash",
+    "hostname",
+    "iproute2",
+    "kmod",
+    "mount",
+    "procps",
+    "python3",
+    "util-linux",
+];
 /// What the scripts of packages would have written.
 const FILES: [(&str, &str); 4] = [
     ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/sh\n"),
@@ -24,16 +35,19 @@ const FILES: [(&str, &str); 4] = [
     ("etc/resolv.conf", ""),
 ];
 
-/// Its root, made where it isn't there yet.
+/// Its root, made where it isn't there yet, or was made of other packages.
 pub fn get(arch: Arch) -> Result<PathBuf> {
     let folder = target().join("userland").join(arch.name());
-    if !folder.join("complete").is_file() {
+    let complete = folder.join("complete");
+    let made_of = PACKAGES.join("\n");
+    if fs::read_to_string(&complete).unwrap_or_default() != made_of {
+        let _ = fs::remove_dir_all(&folder);
         Archive::suite(SUITE, arch)?.unpack_all(&PACKAGES, &folder)?;
         for (path, text) in FILES {
             fs::create_dir_all(folder.join("etc"))?;
             fs::write(folder.join(path), text)?;
         }
-        fs::write(folder.join("complete"), "")?;
+        fs::write(complete, made_of)?;
     }
     Ok(folder)
 }

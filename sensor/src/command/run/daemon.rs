@@ -104,10 +104,11 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();
     let (scan_wait, deciders) = (settings.scan_wait, deciders(&policy));
-    let resolvers = settings.network.resolvers.clone();
+    let (resolvers, hosts) = (settings.network.resolvers.clone(), settings.network.hosts.clone());
     let keeping = Keeping { pins: pin_dir, models: Path::new(health::RUN_DIR).join(MODELS) };
-    let started =
-        tokio::task::spawn_blocking(move || Watch::start(wishes, &tables, scan_wait, resolvers, deciders, &keeping));
+    let started = tokio::task::spawn_blocking(move || {
+        Watch::start(wishes, &tables, scan_wait, resolvers, hosts, deciders, &keeping)
+    });
     let (watch, mut own_opens) = started.await??;
     heap::give_back();
     say_plan(&watch);

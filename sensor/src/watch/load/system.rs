@@ -19,7 +19,19 @@ struct Call {
 
 impl Call {
     const fn new(number: libc::c_long, call: u16) -> Self {
-        let shape = Shape { call, number: 0, path: 0, folder: 0, file: 0, process: 0, user: 0, old: 0, old_folder: 0 };
+        let shape = Shape {
+            call,
+            number: 0,
+            path: 0,
+            folder: 0,
+            file: 0,
+            process: 0,
+            user: 0,
+            old: 0,
+            old_folder: 0,
+            flags: 0,
+            reserved: 0,
+        };
         Self { number, shape }
     }
 
@@ -53,6 +65,12 @@ impl Call {
         self
     }
 
+    /// … has the flags of a rename.
+    const fn flags(mut self, which: u8) -> Self {
+        self.shape.flags = which;
+        self
+    }
+
     /// … is the descriptor of a file.
     const fn file(mut self, which: u8) -> Self {
         self.shape.file = which;
@@ -76,7 +94,7 @@ impl Call {
 const SYS_FCHMODAT2: libc::c_long = 452;
 
 const CALLS: &[Call] = &[
-    Call::new(libc::SYS_renameat2, call::RENAME).old_folder(1).old(2).folder(3).path(4),
+    Call::new(libc::SYS_renameat2, call::RENAME).old_folder(1).old(2).folder(3).path(4).flags(5),
     Call::new(libc::SYS_renameat, call::RENAME).old_folder(1).old(2).folder(3).path(4),
     Call::new(libc::SYS_linkat, call::LINK).old_folder(1).old(2).folder(3).path(4),
     Call::new(libc::SYS_symlinkat, call::SYMLINK).folder(2).path(3),
