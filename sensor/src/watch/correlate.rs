@@ -198,6 +198,11 @@ impl Correlator {
         }
     }
 
+    /// Did somebody act who has this file, and waits for its verdict?
+    pub fn is_awaited(&self, sight: Sight) -> bool {
+        self.models.get(&sight).is_some_and(|known| known.acted)
+    }
+
     /// Is this file remembered, and was nobody asked?
     pub fn waits(&self, put: &Put) -> bool {
         self.models.get(&(put.inode, put.stamp)).is_some_and(|known| known.progress == Progress::Put)
@@ -293,6 +298,8 @@ impl Correlator {
 
     /// The scanner spoke. Says what to tell the kernel, and the model where an act left without its verdict.
     pub fn looked(&mut self, inode: InodeKey, stamp: ContentStamp, word: Word) -> Option<(Tell, Option<Arc<Model>>)> {
+        // An earlier look came back, from before the file was forgotten: opens that wait with it wait no longer.
+        self.ask((inode, stamp), 0);
         let known = self.models.get_mut(&(inode, stamp))?;
         self.waiting.stir(&(inode, stamp));
         let was_unknown = is_kind_unknown(known);

@@ -198,9 +198,21 @@ fn what_waits_for_the_scanner_is_hurried_once_where_somebody_acts() {
     assert!(correlator.acted(act(10), 10).is_empty(), "an open is no act");
     let sooner = Wanted::Sooner(Put { inode: MODEL, stamp: STAMP, turn: 1 });
     assert_eq!(correlator.acted(connects(20), 20), [sooner]);
-    assert!(correlator.acted(connects(21), 21).is_empty());
+    assert!(correlator.acted(connects(21), 21).is_empty() && correlator.is_awaited((MODEL, STAMP)));
     correlator.looked(MODEL, STAMP, judged(Verdict::Clean));
+    assert!(!correlator.is_awaited((MODEL, STAMP)));
     assert!(correlator.acted(connects(22), 22).is_empty(), "nobody looks at it any more");
+}
+
+#[test]
+fn the_word_of_an_earlier_look_ends_the_time_of_what_was_put_off() {
+    let mut correlator = Correlator::new(WAIT);
+    let look = now(correlator.opened(&open()));
+    let put = sometime(correlator.put_off(look));
+    correlator.acted(act(10), 10);
+    correlator.looked(MODEL, STAMP, judged(Verdict::Malicious));
+    assert!(!correlator.waits(&put));
+    assert_eq!(correlator.due(11, |_| true)[0].artifacts[0].model.verdict, Verdict::Malicious);
 }
 
 #[test]

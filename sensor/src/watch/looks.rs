@@ -48,6 +48,11 @@ impl Watch {
         self.joined.correlator.put_off(look)
     }
 
+    /// Did somebody act who has this file, and waits for its verdict?
+    pub fn is_awaited(&self, inode: InodeKey, stamp: ContentStamp) -> bool {
+        self.joined.correlator.is_awaited((inode, stamp))
+    }
+
     /// Is this file still one that can wait?
     pub fn waits(&self, put: &Put) -> bool {
         self.joined.correlator.waits(put)

@@ -40,8 +40,8 @@ const AS_ROOT: [&str; 2] = ["worker", "runtime"];
 const MACHINE_LIMIT_S: u64 = 1_800;
 /// Machines that share the tests, side by side.
 const MACHINES: usize = 2;
-/// The emulator gives each processor a thread of its own; a kernel that patches its code under one of them while another
-/// patches it was seen to die of it.
+/// The emulator has a thread for each processor, and kernels were seen to die where one ran code that another had just
+/// patched. Tests start one sensor after the other, so a second processor would have little to do; the host has several.
 const MACHINE_PROCESSORS: u32 = 1;
 const MACHINE_MEMORY_MIB: u32 = 3072;
 /// Tests that the host's kernel answers as well, and that take long on an emulated processor. Every way in and out is gone
@@ -180,7 +180,6 @@ fn machine(context: &mut Context) -> Result<Outcome> {
             Err(error) => Err(error),
         }
     };
-    // Most of the time a machine uses one processor: its tests start one sensor after the other.
     let ended: Vec<Result<()>> = std::thread::scope(|scope| {
         let machines: Vec<_> = (1..=MACHINES).map(|shard| scope.spawn(move || job(shard))).collect();
         machines.into_iter().map(|machine| machine.join().unwrap_or_else(|_| bail!("a panic"))).collect()

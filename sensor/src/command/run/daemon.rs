@@ -291,17 +291,19 @@ impl Daemon {
             self.watch.called(inode, stamp, &read.path);
         }
         let (word, next) = looks::word(outcome);
-        if let Some(job) = next {
+        // Before what follows: the next job may find no place, and then the file waits again.
+        if let Some(model) = self.watch.word(inode, stamp, word) {
+            let alerts = self.judge.verdict(model, boottime_ns());
+            self.deliver(alerts);
+        }
+        if let Some(mut job) = next {
+            job.urgent |= self.watch.is_awaited(inode, stamp);
             self.submit(job);
         } else {
             self.scans += 1;
             if let Some(too_long) = had_time {
                 self.backlog.done(too_long);
             }
-        }
-        if let Some(model) = self.watch.word(inode, stamp, word) {
-            let alerts = self.judge.verdict(model, boottime_ns());
-            self.deliver(alerts);
         }
     }
 
