@@ -148,8 +148,11 @@ fn changes(ctx: &SockOpsContext) -> Option<()> {
     // SAFETY: as above.
     let (cookie, acked) = unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), (*ctx.ops).bytes_acked) };
     let flow = FLOWS.get_ptr_mut(cookie)?;
-    // The first acknowledged number is the SYN's, the last one the FIN's.
-    let controls = 1 + u64::from(matches!(before, TCP_FIN_WAIT2 | TCP_LAST_ACK | TCP_CLOSING));
+    // The first number that the peer of one that connected acknowledges is the SYN's (of one that was accepted, that is
+    // before the count begins: net/ipv4/tcp_minisocks.c: tcp_create_openreq_child), the last one the FIN's.
+    // SAFETY: a live map value.
+    let syn = u64::from(unsafe { (*flow).task.tgid } != NOBODY.tgid);
+    let controls = syn + u64::from(matches!(before, TCP_FIN_WAIT2 | TCP_LAST_ACK | TCP_CLOSING));
     let told = tell(ctx, cookie, flow, acked.saturating_sub(controls));
     let _ = FLOWS.remove(cookie);
     told

@@ -362,6 +362,7 @@ fn door(room: &Room<'_>, host: &'static str) -> Result<impl FnOnce(&Alerts) -> R
         is_at(trace.one(alerts, "bind")?, host, address.port(), "tcp")?.is("/incident/count", 1)?;
         let accept = is_at(trace.one(alerts, "accept")?, host, address.port(), "tcp")?;
         accept.is("/event/peer_ip", host)?.is("/event/peer_port", own_port)?.is("/incident/count", 1)?;
+        trace.one(alerts, "egress")?.is("/event/bytes", SENT.len())?;
         Ok(())
     })
 }
