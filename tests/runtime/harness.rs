@@ -142,7 +142,7 @@ impl Shard {
     const ALL: Self = Self { number: 0, count: 1 };
 
     /// What the cases under the shared daemon take together, in starts of a daemon.
-    const SHARED_WEIGHT: usize = 20;
+    const SHARED_WEIGHT: usize = 26;
     /// The same of a case that goes every way in and out, and of another with daemons of its own.
     const PATHS_WEIGHT: usize = 5;
     const ALONE_WEIGHT: usize = 1;
