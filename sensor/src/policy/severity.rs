@@ -225,8 +225,9 @@ impl Table {
     pub fn severity(&self, artifact: &Artifact, acting: TaskKey, effect: Effect, known_service: bool) -> Severity {
         let row = Row::of(&artifact.model);
         let column = self.column(row, artifact, acting, effect);
-        let aside = if artifact.bystander && row == Row::Code && column == Column::Soon { 1 } else { 0 };
-        let told = self.cell(row, column, effect, known_service).moved(-aside * self.modifier(effect).bystander);
+        let is_aside = artifact.bystander && row == Row::Code && column == Column::Soon;
+        let quieter = if is_aside { self.modifier(effect).bystander } else { 0 };
+        let told = self.cell(row, column, effect, known_service).moved(-quieter);
         let (suspicious, column, known_service) = match artifact.model.destroyed {
             Some(Destroyed::InLoad) if row == Row::Code => {
                 (Row::Suspicious, self.column(Row::Suspicious, artifact, acting, effect), false)
