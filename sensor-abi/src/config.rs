@@ -161,6 +161,9 @@ pub struct Config {
     pub suffix_multiplier: u64,
     /// Where a kprobe finds the arguments of a function in `struct pt_regs`, bytes.
     pub argument_registers: [u32; ARGUMENTS_MAX],
+    /// 1: nobody has to hear at once that a file was opened that is known to be clean.
+    pub quiet_opens: u32,
+    pub reserved: u32,
 }
 
 /// Arguments that are passed in registers on every architecture: x86-64 has six, aarch64 eight.

@@ -15,4 +15,4 @@ pub mod name;
 pub mod record;
 
 /// Version of every layout in this crate. Written into each record; also part of the pin folder's name.
-pub const ABI_VERSION: u16 = 1;
+pub const ABI_VERSION: u16 = 2;

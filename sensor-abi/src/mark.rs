@@ -32,7 +32,10 @@ pub struct Mark {
     pub role: u8,
     /// Bit i: born inside the load window of the set's artifact i.
     pub born: u8,
-    pub reserved: [u8; 6],
+    /// 1: who the process is has been told to nobody. It is told with its first act or child ([`crate::record::Who`]).
+    pub untold: u8,
+    pub pad: u8,
+    pub reserved: u32,
     /// Who may change the set: a thread adds 1, and has it if it finds 1.
     pub busy: u64,
 }
@@ -128,6 +131,11 @@ pub const fn task_slot(tgid: u32) -> u32 {
 
 /// Slots of map `INODE_SLOTS`.
 pub const INODE_SLOTS: u32 = 65_536;
+
+/// In a slot: `INODES_MALICIOUS` may know a file with such a number.
+pub const SLOT_MALICIOUS: u64 = 1;
+/// In a slot, or any multiple of it: `INODES` may.
+pub const SLOT_KNOWN: u64 = 2;
 
 /// Where map `INODE_SLOTS` says whether `INODES` or `INODES_MALICIOUS` can know a file with this inode number. On most
 /// file systems numbers are handed out in order, so that a hundred models have a hundred slots.

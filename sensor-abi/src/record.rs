@@ -2,6 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::act::Act;
 use crate::identity::{ContentStamp, InodeKey, TaskKey};
 use crate::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX};
 
@@ -17,7 +18,7 @@ pub const COMPONENT_BYTES_MAX: usize = 256;
 pub const PATH_STEPS_MAX: u32 = 2_048;
 /// The same where the loop has to be unrolled (before `bpf_loop`, 5.17).
 pub const PATH_STEPS_UNROLLED_MAX: u32 = 32;
-/// Ancestors sent with an open.
+/// Ancestors sent with a [`Who`].
 pub const ANCESTORS_MAX: usize = 8;
 
 /// [`Header::kind`]
@@ -32,6 +33,8 @@ pub mod kind {
     pub const EXIT: u16 = 4;
     /// A process that had a mark runs another program, which carries no load: header only.
     pub const UNMARK: u16 = 7;
+    /// Who a process is that carries a load, before the first that needs to know: [`super::Who`].
+    pub const WHO: u16 = 8;
     /// connect(2) of a marked process: [`super::Net`].
     pub const CONNECT: u16 = 5;
     /// A datagram of a marked process: [`super::Net`].
@@ -127,8 +130,7 @@ pub mod writers {
 /// An [`Open::fd`] that isn't known (LSM runs before the descriptor exists).
 pub const NO_FD: u32 = u32::MAX;
 
-/// `path_len` bytes of components (leaf first, each ended by NUL), `exe_len` likewise, `argv_len` bytes of arguments.
-/// The last two only of a process that was not marked before.
+/// Behind it: `path_len` bytes of components, leaf first, each ended by NUL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Open {
@@ -136,28 +138,44 @@ pub struct Open {
     pub inode: InodeKey,
     pub stamp: ContentStamp,
     pub exe: InodeKey,
+    pub fs_magic: u64,
+    pub fd: u32,
+    /// [`writers`]
+    pub writers: u32,
+    /// [`reason`]
+    pub reason: u8,
+    /// [`crate::mark::class`] as known at the open.
+    pub class: u8,
+    /// [`crate::mark::role`] as known at the open.
+    pub role: u8,
+    /// 1: the file is known to be clean, and whoever opened it is introduced with what it does next.
+    pub is_quiet: u8,
+    pub path_len: u16,
+    /// 1: the path lacks its beginning.
+    pub truncated: u16,
+}
+
+/// Behind it: `exe_len` bytes of components, `argv_len` bytes of arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Who {
+    pub header: Header,
+    pub exe: InodeKey,
     pub exe_fs_magic: u64,
     pub exe_uid: u32,
     /// `u32::MAX` where it isn't known, or where the executable is mounted over another name.
     pub exe_mode: u32,
     pub exe_dir_uid: u32,
     pub exe_dir_mode: u32,
-    pub fd: u32,
-    pub reason: u8,
-    /// [`crate::mark::class`] as known at the open.
-    pub class: u8,
-    pub pad: u8,
-    pub role: u8,
+    /// Nearest first; unused entries are zero.
     pub ancestors: [TaskKey; ANCESTORS_MAX],
-    pub fs_magic: u64,
-    /// [`writers`]
-    pub writers: u32,
-    pub reserved: u32,
-    pub path_len: u16,
     pub exe_len: u16,
     pub argv_len: u16,
-    /// 1: the path lacks its beginning; 2: the exe path does; 4: argv was cut.
+    /// 2: the exe path lacks its beginning; 4: argv was cut.
     pub truncated: u16,
+    /// [`crate::mark::role`] as known now.
+    pub role: u8,
+    pub reserved: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -323,12 +341,12 @@ pub const SCRATCHES: u32 = 3;
 
 /// Bytes that the artifacts of a record take at most.
 pub const ARTIFACTS_BYTES_MAX: usize = LOAD_SET_ARTIFACTS_MAX * size_of::<Artifact>();
-/// Largest record, bytes.
-pub const RECORD_BYTES_MAX: usize =
-    size_of::<Open>() + PATH_BYTES_MAX + EXE_BYTES_MAX + 2 * COMPONENT_BYTES_MAX + ARGV_BYTES_MAX;
+/// Largest record, bytes: an act with two paths.
+pub const RECORD_BYTES_MAX: usize = size_of::<Act>() + ARTIFACTS_BYTES_MAX + 2 * PATH_BYTES_MAX + COMPONENT_BYTES_MAX;
 
 const _: () = assert!(size_of::<Header>() == 80 && size_of::<Load>() == 32 && size_of::<Net>() == 168);
 const _: () = assert!(size_of::<Accept>() == 192 && size_of::<Unix>() == 232 && size_of::<Packet>() == 176);
 const _: () = assert!(size_of::<Answer>() == 112 && size_of::<Egress>() == 136);
 const _: () = assert!(size_of::<FoldKey>() == 56 && size_of::<Fold>() == 168 + ARTIFACTS_BYTES_MAX);
-const _: () = assert!(size_of::<Exec>().is_multiple_of(8) && size_of::<Open>().is_multiple_of(8));
+const _: () = assert!(size_of::<Exec>().is_multiple_of(8) && size_of::<Open>() == 160 && size_of::<Who>() == 256);
+const _: () = assert!(size_of::<Exec>() + ARTIFACTS_BYTES_MAX + EXE_BYTES_MAX + ARGV_BYTES_MAX < RECORD_BYTES_MAX);

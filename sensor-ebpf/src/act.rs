@@ -10,7 +10,7 @@ use sensor_abi::record::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, kind};
 use crate::emit::{self, Area};
 use crate::field::{Address, field};
 use crate::maps::{RING_BULK, RING_PRIORITY, SCRATCH_BYTES};
-use crate::{file, loader};
+use crate::{file, introduce, loader};
 
 /// Somewhere in the tree of mounts: the kernel's `struct path`.
 #[derive(Clone, Copy)]
@@ -37,12 +37,14 @@ impl Path {
 /// Tells userspace of an act of the current process, if it carries a load. `target` is another process, or 0.
 #[inline(always)]
 pub fn tell(call: u16, target: u32, number: u64, path: Path) {
+    introduce::sensor_introduce_current();
     sensor_tell(u64::from(call) | u64::from(target) << 32, number, path.dentry as u64, path.mount as u64);
 }
 
 /// The same, with a path as the call named it: `text` in the caller's memory, taken from the folder `base`.
 #[inline(always)]
 pub fn tell_text(call: u16, text: u64, base: Path) {
+    introduce::sensor_introduce_current();
     sensor_tell_text(u64::from(call), text, base.dentry as u64, base.mount as u64);
 }
 
@@ -96,7 +98,7 @@ pub extern "C" fn sensor_tell_text(call: u64, text: u64, dentry: u64, mount: u64
 /// All but the paths, and where they begin; `None` where the process carries no load that counts.
 #[inline(always)]
 fn begin(call: u16, target: u32, number: u64) -> Option<(Area, u64)> {
-    let loader = loader::current()?;
+    let loader = loader::introduced()?;
     let held = loader.held();
     let area = Area::claim()?;
     let record: *mut Act = area.record();

@@ -8,7 +8,10 @@ use sensor_abi::mark::{Artifact, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark};
 use sensor_abi::record::{ARGV_BYTES_MAX, FOLD_NS, Fold, FoldKey, Header, Load, SCRATCHES};
 
 use crate::field::{Address, Reach, member};
-use crate::maps::{BPF_NOEXIST, FOLDS, SCRATCH, SCRATCH_BYTES, SHARES, Scratch, count, lose, sensor_lose};
+use crate::maps::{
+    BPF_NOEXIST, BULK_BYTES, FOLDS, PRIORITY_BYTES, RING_PRIORITY, SCRATCH, SCRATCH_BYTES, SHARES, Scratch, UNHEARD,
+    count, lose, sensor_lose,
+};
 use crate::task::now_ns;
 
 /// Records that a cgroup may send per second while a ring is half full, and at once: with 64 cgroups in need the other
@@ -18,7 +21,11 @@ const SHARE_BURST: u64 = 32;
 
 /// `include/uapi/linux/bpf.h`
 const BPF_RB_AVAIL_DATA: u64 = 0;
-const BPF_RB_RING_SIZE: u64 = 1;
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+
+/// Part of a ring that may be full of what nobody was woken for: 1 / this.
+const QUIET_SHARE: u64 = 4;
 
 /// Adds to a number in a map without asking for the result: BPF_ATOMIC | BPF_ADD without BPF_FETCH, which every kernel
 /// has. (The target's `core` has no read-modify-write atomics.)
@@ -78,6 +85,19 @@ impl Area {
         None
     }
 
+    /// What [`Self::claimed`] finds it by.
+    #[inline(always)]
+    pub fn index(&self) -> u32 {
+        // SAFETY: the field of a live map value.
+        unsafe { (*self.0).index as u32 }
+    }
+
+    /// The area that another function of this program claimed.
+    #[inline(always)]
+    pub fn claimed(index: u32) -> Option<Self> {
+        SCRATCH.get_ptr_mut(index).map(Self)
+    }
+
     #[inline(always)]
     pub fn release(self) {
         // SAFETY: a live map value, eight-byte aligned.
@@ -85,12 +105,12 @@ impl Area {
     }
 
     /// The same address, of which the verifier knows nothing: the memory of a map keeps no types, and a loop has to begin
-    /// with what it goes on with. To be asked before anything else is written.
+    /// with what it goes on with.
     #[inline(always)]
     pub fn untyped(&self, address: Address) -> Address {
-        let slot: *mut Address = self.record();
-        // SAFETY: a live map value; volatile, because the compiler would know what it reads.
+        // SAFETY: the end of the area, where no record comes; volatile, because the compiler would know what it reads.
         unsafe {
+            let slot: *mut Address = self.bytes().add(SCRATCH_BYTES - size_of::<Address>()).cast();
             core::ptr::write_volatile(slot, address);
             core::ptr::read_volatile(slot)
         }
@@ -113,7 +133,16 @@ impl Area {
     /// counted.
     #[inline(always)]
     pub fn send(self, ring: &RingBuf, len: u64) -> bool {
-        let sent = self.output(ring, len);
+        let sent = self.output(ring, len, false);
+        self.release();
+        sent
+    }
+
+    /// [`Self::send`], and nobody is woken for it, unless many of its kind wait: it is heard with the next record, or when
+    /// userspace looks by itself, once a second.
+    #[inline(always)]
+    pub fn send_quietly(self, ring: &RingBuf, len: u64) -> bool {
+        let sent = self.output(ring, len, true);
         self.release();
         sent
     }
@@ -121,7 +150,7 @@ impl Area {
     /// [`Self::send`], and equal acts of the next second are counted instead of sent. The area holds a [`Fold`].
     #[inline(always)]
     pub fn send_foldable(self, ring: &RingBuf, len: u64, key: &FoldKey) -> bool {
-        let sent = self.output(ring, len);
+        let sent = self.output(ring, len, false);
         if sent {
             let fold: *mut Fold = self.record();
             // SAFETY: the area is larger than a fold; any bytes are one.
@@ -137,21 +166,44 @@ impl Area {
     }
 
     #[inline(always)]
-    fn output(&self, ring: &RingBuf, len: u64) -> bool {
+    fn output(&self, ring: &RingBuf, len: u64, is_quiet: bool) -> bool {
         let header: *const Header = self.record();
         // SAFETY: the area is larger than a header, and plain bytes.
         let cgroup = unsafe { (*header).cgroup };
         let len = forget(len) as usize & (SCRATCH_BYTES - 1);
         // SAFETY: `len` is below the area's size.
         let bytes = unsafe { core::slice::from_raw_parts(self.bytes().cast_const(), len) };
-        let half_full = ring.query(BPF_RB_AVAIL_DATA) > ring.query(BPF_RB_RING_SIZE) / 2;
-        if half_full && !within_share(cgroup) {
+        let size = u64::from(if core::ptr::eq(ring, &RING_PRIORITY) { PRIORITY_BYTES } else { BULK_BYTES });
+        let used = ring.query(BPF_RB_AVAIL_DATA);
+        if used > size / 2 && !within_share(cgroup) {
             sensor_lose(Counter::EventShare as u64, cgroup);
             return false;
         }
-        if ring.output::<[u8]>(bytes, 0).is_err() {
+        let unheard = UNHEARD.get_ptr_mut(0);
+        let flags = match unheard {
+            // SAFETY: a live map value; volatile, because other CPUs look. Said before it is there and after it: whoever
+            // wakes in between may have woken for nothing.
+            Some(unheard) if is_quiet && used < size / QUIET_SHARE => unsafe {
+                core::ptr::write_volatile(unheard, 1);
+                BPF_RB_NO_WAKEUP
+            },
+            // The kernel wakes for a record that comes alone: behind one that nobody has heard of it does not.
+            // SAFETY: as above.
+            Some(unheard) if unsafe { core::ptr::read_volatile(unheard) } != 0 => unsafe {
+                core::ptr::write_volatile(unheard, 0);
+                BPF_RB_FORCE_WAKEUP
+            },
+            _ => 0,
+        };
+        if ring.output::<[u8]>(bytes, flags).is_err() {
             sensor_lose(Counter::RingFull as u64, cgroup);
             return false;
+        }
+        if flags == BPF_RB_NO_WAKEUP {
+            if let Some(unheard) = unheard {
+                // SAFETY: as above.
+                unsafe { core::ptr::write_volatile(unheard, 1) };
+            }
         }
         count(Counter::Sent);
         true

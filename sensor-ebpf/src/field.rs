@@ -17,6 +17,8 @@ pub static CONFIG: Config = Config {
     load_window_ns: 0,
     suffix_multiplier: 0,
     argument_registers: [0; ARGUMENTS_MAX],
+    quiet_opens: 0,
+    reserved: 0,
 };
 
 /// The value that userspace put in the place of the one that was compiled.

@@ -2,12 +2,13 @@
 
 use core::ffi::{c_long, c_void};
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str};
 use sensor_abi::config::ABSENT;
 use sensor_abi::identity::{ContentStamp, InodeKey};
 use sensor_abi::name::{KEY_BYTES, suffix_key};
 use sensor_abi::record::{COMPONENT_BYTES_MAX, PATH_STEPS_MAX, PATH_STEPS_UNROLLED_MAX, writers};
 
+use crate::emit::forget;
 use crate::field::{Address, Checked, Reach, field, member, offset, read};
 use crate::maps::{SCRATCH, SCRATCH_BYTES};
 use crate::repeat::{self, repeat};
@@ -200,6 +201,47 @@ pub fn write_path(bytes: *mut u8, start: u64, file: Address, bytes_max: u64) -> 
     }
 }
 
+/// Components that are written at once.
+const SHORT_NAMES_MAX: usize = 6;
+
+/// The first components of a path, as far as the verifier knows where they are and their names are short: for a quarter of
+/// what [`write_path_at`] takes, which goes on at the folder that is answered, behind the end that is.
+#[inline(always)]
+pub fn write_short_names<R: Reach>(bytes: *mut u8, start: u64, dentry: Address, mnt: Address) -> (u64, Address) {
+    let (mut end, mut at) = (start, dentry);
+    if !R::KNOWN {
+        return (end, at);
+    }
+    let Some(root) = member!(R, mnt, vfsmount_root, Address) else { return (end, at) };
+    for _ in 0..SHORT_NAMES_MAX {
+        if at == root {
+            break;
+        }
+        let Some(name) = name_of::<R>(at) else { break };
+        let Some(parent) = member!(R, at, dentry_parent, Address) else { break };
+        if parent == at || name.len >= INLINE_NAME_BYTES_MIN || name.text != inline_name(at) {
+            break;
+        }
+        // Forgotten, so that the verifier goes on once, and not once for each length.
+        let len = forget(u64::from(name.len));
+        // SAFETY: the names that are written at once end far below the area's.
+        unsafe {
+            let to = bytes.add(end as usize & (SCRATCH_BYTES / 2 - 1));
+            for word in 0..INLINE_NAME_BYTES_MIN / 8 {
+                if u64::from(8 * word) > len {
+                    break;
+                }
+                let text = R::read::<u64>(at, offset!(dentry_inline_name) + 8 * word).unwrap_or(0);
+                store(to.add(8 * word as usize), text);
+            }
+            to.add(forget(len) as usize & (INLINE_NAME_BYTES_MIN as usize - 1)).write(0);
+        }
+        end = forget(end + len + 1);
+        at = parent;
+    }
+    (end, at)
+}
+
 /// [`write_path`] of a [`Place`].
 #[inline(always)]
 pub fn write_path_at(bytes: *mut u8, start: u64, dentry: Address, vfsmount: Address, bytes_max: u64) -> u64 {
@@ -271,13 +313,11 @@ unsafe extern "C" fn climb_step(_: u32, climb: *mut c_void) -> c_long {
     if climb.end > climb.last || at > SCRATCH_BYTES - COMPONENT_BYTES_MAX {
         return repeat::STOP;
     }
-    let Some((parent, text)) = parent_and_text(climb.dentry) else { return repeat::STOP };
-    // SAFETY: `at` leaves room for the longest component; the helper checks the source and writes a final NUL.
-    let written =
-        unsafe { bpf_probe_read_kernel_str(climb.bytes.add(at).cast(), COMPONENT_BYTES_MAX as u32, text.cast()) };
-    if written <= 0 {
-        return repeat::STOP;
-    }
+    // SAFETY: `at` leaves room for the longest component.
+    let (parent, written) = match unsafe { write_name(climb.bytes, at, climb.dentry) } {
+        Some((parent, written)) if written > 0 => (parent, written),
+        _ => return repeat::STOP,
+    };
     if climb.dentry == parent {
         // In no tree: a memfd, whose name is all that there is, or what open_by_handle_at found with no name yet ("/").
         if written as u64 > 2 {
@@ -302,14 +342,66 @@ fn links_of(mount: Address) -> Option<[Address; 3]> {
     Some([field!(mount, mount_parent, Address)?, field!(mount, mount_mountpoint, Address)?, read(mount, root)?])
 }
 
-/// The folder of a name, and where its text is: neighbours in `struct dentry`, so that one read gets both.
+/// `struct dentry` from `d_parent` to the first bytes of a name that is kept inside, where the members follow one another
+/// like this: on every kernel so far.
+#[repr(C)]
+struct Named {
+    parent: Address,
+    hash: u32,
+    len: u32,
+    text: Address,
+    inode: Address,
+    inline: [u64; INLINE_NAME_BYTES_MIN as usize / 8],
+}
+
+/// Where a [`Named`] is put, from the end of an area: where no record comes.
+const NAMED_BYTES_FROM_END: usize = 128;
+
+/// Writes the name of a `dentry` at `at`, ended by NUL. The folder that it is in, and the bytes; none, or a negative number,
+/// where it can't be read.
+///
+/// # Safety
+/// `bytes` are those of a scratch area, and `at` leaves room for the longest name.
 #[inline(always)]
-fn parent_and_text(dentry: Address) -> Option<(Address, Address)> {
-    if offset!(dentry_name) == offset!(dentry_parent) + 16 {
-        let [parent, _, text] = field!(dentry, dentry_parent, [Address; 3])?;
-        return Some((parent, text));
+unsafe fn write_name(bytes: *mut u8, at: usize, dentry: Address) -> Option<(Address, i64)> {
+    let base = offset!(dentry_parent);
+    let is_known = offset!(dentry_name_len) == base + 12
+        && offset!(dentry_name) == base + 16
+        && offset!(dentry_inline_name) == base + 32;
+    // SAFETY: the caller's promise; the helpers check the source, and write no more than they are told.
+    unsafe {
+        let to = bytes.add(at);
+        if !is_known {
+            let (parent, text) = (field!(dentry, dentry_parent, Address)?, field!(dentry, dentry_name, Address)?);
+            return Some((parent, bpf_probe_read_kernel_str(to.cast(), COMPONENT_BYTES_MAX as u32, text.cast())));
+        }
+        // One read for all of it. Not on the stack, of which there is little.
+        let named: *mut Named = bytes.add(SCRATCH_BYTES - NAMED_BYTES_FROM_END).cast();
+        let from = dentry.wrapping_add(base as usize).cast();
+        if bpf_probe_read_kernel(named.cast(), size_of::<Named>() as u32, from) != 0 {
+            return None;
+        }
+        let (parent, text, len) = ((*named).parent, (*named).text, (*named).len);
+        if len >= INLINE_NAME_BYTES_MIN || text != inline_name(dentry) {
+            return Some((parent, bpf_probe_read_kernel_str(to.cast(), COMPONENT_BYTES_MAX as u32, text.cast())));
+        }
+        for word in 0..INLINE_NAME_BYTES_MIN as usize / 8 {
+            store(to.add(8 * word), (*named).inline[word]);
+        }
+        let len = len & (INLINE_NAME_BYTES_MIN - 1);
+        to.add(len as usize).write(0);
+        Some((parent, i64::from(len) + 1))
     }
-    Some((field!(dentry, dentry_parent, Address)?, field!(dentry, dentry_name, Address)?))
+}
+
+/// Stores eight bytes at any address, as both architectures can: the compiler would make eight stores of it.
+///
+/// # Safety
+/// They are writable.
+#[inline(always)]
+unsafe fn store(to: *mut u8, word: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { core::arch::asm!("*(u64 *)({} + 0) = {}", in(reg) to, in(reg) word) };
 }
 
 /// The identity of the executable that `task` runs.

@@ -3,13 +3,13 @@
 use core::ffi::{c_long, c_void};
 
 use sensor_abi::identity::InodeKey;
-use sensor_abi::mark::{InodeInfo, class, inode_slot, suffix};
+use sensor_abi::mark::{InodeInfo, SLOT_KNOWN, SLOT_MALICIOUS, class, inode_slot, suffix};
 use sensor_abi::name::{
     HUB_FOLDER_BYTES, HubFolder, LIBRARY_BYTES, hub_folder, is_hub_folder_len, is_library, suffix_len, suffix_slot,
 };
 use sensor_abi::record::reason;
 
-use crate::emit::forget;
+use crate::emit::{atomic_add, forget};
 use crate::field::{Address, Checked, Reach, config, field, member, number, read};
 use crate::file::{self, Name};
 use crate::maps::{INODE_SLOTS, INODES, INODES_MALICIOUS, SUFFIXES};
@@ -219,6 +219,28 @@ fn known_inode<R: Reach>(inode: Address) -> Option<u8> {
 /// What is known of a file's content, or of an earlier one's.
 #[inline(always)]
 pub fn lookup(key: &InodeKey) -> Option<&'static InodeInfo> {
+    // SAFETY: a live map value; volatile, because userspace writes it.
+    let slot = unsafe { core::ptr::read_volatile(INODE_SLOTS.get_ptr(inode_slot(key.ino))?) };
     // SAFETY: plain bytes; a value that is replaced meanwhile is old or new, and both were true.
-    unsafe { INODES_MALICIOUS.get(key).or_else(|| INODES.get(key)) }
+    unsafe {
+        if slot & SLOT_MALICIOUS != 0 {
+            if let Some(info) = INODES_MALICIOUS.get(key) {
+                return Some(info);
+            }
+        }
+        if slot < SLOT_KNOWN { None } else { INODES.get(key) }
+    }
+}
+
+/// `INODES` is about to hold a file of this number.
+#[inline(always)]
+pub fn may_know(ino: u64) {
+    if let Some(slot) = INODE_SLOTS.get_ptr_mut(inode_slot(ino)) {
+        // SAFETY: a live map value, eight-byte aligned. Added, so that what userspace writes meanwhile stays.
+        unsafe {
+            if core::ptr::read_volatile(slot) < SLOT_KNOWN {
+                atomic_add(slot, SLOT_KNOWN as i64);
+            }
+        }
+    }
 }

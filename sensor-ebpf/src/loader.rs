@@ -7,7 +7,7 @@ use sensor_abi::record::{Header, Load};
 use crate::field::{Address, Checked, field};
 use crate::maps::LOAD_SETS;
 use crate::task::Who;
-use crate::{emit, mark, task, window};
+use crate::{emit, introduce, mark, task, window};
 
 /// A process whose acts are reported.
 pub struct Loader {
@@ -31,9 +31,18 @@ pub fn is_marked(tgid: u32) -> bool {
     mark::of(tgid).is_some()
 }
 
-/// The current process, if it carries a load and loads for itself.
+/// The current process, if it carries a load and loads for itself; introduced, if it wasn't.
 #[inline(always)]
 pub fn current() -> Option<Loader> {
+    let loader = introduced()?;
+    // SAFETY: a live map value, the mark of the current task.
+    unsafe { introduce::first(loader.mark, loader.task) };
+    Some(loader)
+}
+
+/// The same where somebody saw to its introduction.
+#[inline(always)]
+pub fn introduced() -> Option<Loader> {
     let (mark, task, key) = mark::find_current()?;
     let who = task::who_is_current();
     reported(mark, task, key, who)
@@ -49,7 +58,10 @@ pub fn from_memory() -> Option<Loader> {
     if unsafe { (*mark).start_boottime_ns } != key.start_boottime_ns {
         return None;
     }
-    reported(mark, task, key, task::who(task))
+    let loader = reported(mark, task, key, task::who(task))?;
+    // SAFETY: as above, the mark of the current task.
+    unsafe { introduce::first(mark, task) };
+    Some(loader)
 }
 
 #[inline(always)]
@@ -84,7 +96,7 @@ impl Loader {
         let thread_ms = task::thread_ms(self.task, self.key);
         // SAFETY: the caller's promise; mark and set are live map values.
         unsafe {
-            task::write_header_of::<Checked>(header, kind, self.task, self.key, self.who);
+            task::write_header_of::<Checked>(header, kind, self.task, self.key, self.who, task::now_ns());
             emit::write_load(load, self.mark, self.set, held as u8, (held >> 8) as u8, thread_ms)
         }
     }

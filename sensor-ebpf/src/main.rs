@@ -27,6 +27,8 @@ mod file;
 #[cfg(target_arch = "bpf")]
 mod hook;
 #[cfg(target_arch = "bpf")]
+mod introduce;
+#[cfg(target_arch = "bpf")]
 mod judge;
 #[cfg(target_arch = "bpf")]
 mod loader;

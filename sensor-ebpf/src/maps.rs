@@ -35,15 +35,19 @@ pub static INODES: LruHashMap<InodeKey, InodeInfo> = LruHashMap::with_max_entrie
 #[map]
 pub static INODES_MALICIOUS: HashMap<InodeKey, InodeInfo> = HashMap::with_max_entries(4_096, 0);
 
-/// 0 where neither of the two above ever held a file with such an inode number
-/// ([`sensor_abi::mark::inode_slot`]): that is almost every file, and this look-up costs next to nothing. Never cleared:
-/// a number too many costs time and nothing else.
+/// Which of the two above ever held a file with such an inode number ([`sensor_abi::mark::inode_slot`]): for almost every
+/// file it is neither, and this look-up costs next to nothing. Never cleared: a number too many costs time and nothing else.
 #[map]
 pub static INODE_SLOTS: Array<u64> = Array::with_max_entries(INODE_SLOTS_LEN, 0);
 
 /// Executable -> role, decided by userspace. LRU: forgetting means asking again.
 #[map]
 pub static EXES: LruHashMap<InodeKey, u8> = LruHashMap::with_max_entries(4_096, 0);
+
+/// The executable that was last found to be a loader's, on each CPU: those who load models mostly run one program, and this
+/// look-up costs a sixth. Two programs that write here at once leave two halves, which at worst make a reader a loader.
+#[map]
+pub static LOADER_LAST: PerCpuArray<InodeKey> = PerCpuArray::with_max_entries(1, 0);
 
 /// Last 8 bytes of a name, case folded, digits as `0`, masked from the last dot -> class, by
 /// [`sensor_abi::name::suffix_slot`]. Written at start.
@@ -138,11 +142,17 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS_L
 
 /// Opens, forks, execs, exits: few, and needed to understand the rest. Full: `RingFull`.
 #[map]
-pub static RING_PRIORITY: RingBuf = RingBuf::with_byte_size(1024 * 1024, 0);
+pub static RING_PRIORITY: RingBuf = RingBuf::with_byte_size(PRIORITY_BYTES, 0);
+pub const PRIORITY_BYTES: u32 = 1024 * 1024;
 
 /// Connections and datagrams. Full: `RingFull`.
 #[map]
-pub static RING_BULK: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+pub static RING_BULK: RingBuf = RingBuf::with_byte_size(BULK_BYTES, 0);
+pub const BULK_BYTES: u32 = 512 * 1024;
+
+/// Not 0: a ring may hold a record that nobody was woken for. The next that is sent wakes, whatever the ring holds.
+#[map]
+pub static UNHEARD: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Bytes of a scratch record: the largest one, rounded up so that masked offsets stay inside.
 pub const SCRATCH_BYTES: usize = 16 * 1024;

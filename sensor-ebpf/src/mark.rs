@@ -5,7 +5,7 @@ use core::ffi::{c_long, c_void};
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sensor_abi::counter::Counter;
-use sensor_abi::identity::{InodeKey, TaskKey};
+use sensor_abi::identity::TaskKey;
 use sensor_abi::mark::{Artifact, InodeInfo, LOAD_SET_ARTIFACTS_MAX, LoadSet, Mark, class, role, verdict};
 
 use crate::emit::{Area, atomic_add, forget};
@@ -58,15 +58,17 @@ pub fn find_current() -> Option<(*mut Mark, Address, TaskKey)> {
 #[inline(always)]
 pub fn current_is_own() -> bool {
     let tgid = task::current_tgid();
-    if tgid == config!(own_tgid) {
-        return true;
-    }
-    match of(tgid) {
-        // SAFETY: a live map value. A stale entry can't say `OWN` for a stranger: it is removed at the exit, and those of a
-        // sensor that was killed name that one.
-        Some(mark) => unsafe { (*mark).role == role::OWN && (*mark).exe.ino == u64::from(config!(own_tgid)) },
-        None => false,
-    }
+    is_own(tgid, of(tgid))
+}
+
+/// Is process `tgid`, which has this mark, the sensor or one of its children?
+#[inline(always)]
+pub fn is_own(tgid: u32, mark: Option<*mut Mark>) -> bool {
+    // SAFETY: a live map value. A stale entry can't say `OWN` for a stranger: it is removed at the exit, and those of a
+    // sensor that was killed name that one.
+    let is_child =
+        |mark: *mut Mark| unsafe { (*mark).role == role::OWN && (*mark).exe.ino == u64::from(config!(own_tgid)) };
+    tgid == config!(own_tgid) || mark.is_some_and(is_child)
 }
 
 /// The role of a mark; an undecided one is looked up again.
@@ -158,80 +160,75 @@ pub enum Added {
     Failed,
 }
 
-/// Puts `artifact` into the load set of the process `key`, and marks it if it wasn't.
+/// Puts the first artifact of `fresh` into the load set of the process `key`, and marks it if it has no `mark`: with `new`,
+/// and with `fresh` as its set.
 ///
 /// A set that other processes share is copied first: what a parent opens after a fork is not its child's load.
+///
+/// # Safety
+/// `fresh` points to a set in a scratch area that the caller has.
 #[inline(always)]
-pub fn add(key: &TaskKey, exe: &InodeKey, decided: u8, artifact: &Artifact) -> Added {
-    let mark = match find(key) {
-        Some(mark) => mark,
-        None => match set(key, exe, decided, artifact) {
-            Ok(()) => return Added::New,
-            Err(Some(mark)) => mark,
-            Err(None) => return Added::Failed,
-        },
-    };
-    // SAFETY: a live map value.
+pub unsafe fn add(key: &TaskKey, mark: Option<*mut Mark>, new: &mut Mark, fresh: *mut LoadSet) -> Added {
+    // SAFETY: the caller's promise; marks are live map values.
     unsafe {
+        let mark = match mark {
+            Some(mark) => mark,
+            None => match set(key, new, fresh) {
+                Ok(()) => return Added::New,
+                Err(mark) if mark.is_null() => return Added::Failed,
+                Err(mark) => mark,
+            },
+        };
         if !lock(mark) {
             return Added::Failed;
         }
-        let added = add_locked(key, mark, artifact);
+        let added = add_locked(key, mark, &(*fresh).artifacts[0]);
         unlock(mark);
         added
     }
 }
 
-/// Marks the process `key`, with a set that holds `artifact` alone. An error is the mark that another thread was quicker
-/// to set, or that there is no room for one.
+/// Marks the process `key` with `new`, and with a set that holds the first artifact of `fresh` alone. An error is the mark
+/// that another thread was quicker to set, or null where there is no room for one.
+///
+/// # Safety
+/// `fresh` points to a set.
 #[inline(always)]
-fn set(key: &TaskKey, exe: &InodeKey, decided: u8, artifact: &Artifact) -> Result<(), Option<*mut Mark>> {
-    let area = Area::claim().ok_or(None)?;
-    let fresh: *mut LoadSet = area.record();
-    // SAFETY: the area is larger than a set; what stands behind its first artifact is never looked at.
+unsafe fn set(key: &TaskKey, new: &mut Mark, fresh: *mut LoadSet) -> Result<(), *mut Mark> {
+    // SAFETY: the caller's promise; what stands behind its first artifact is never looked at.
     let id = unsafe {
         (*fresh).count = 1;
         (*fresh).omitted = 0;
-        (*fresh).artifacts[0] = *artifact;
-        insert_set(fresh, key)
+        let now = (*fresh).artifacts[0].opened_ns;
+        insert_set(fresh, key, now).ok_or(core::ptr::null_mut())?
     };
-    area.release();
-    let id = id.ok_or(None)?;
-    let mark = Mark {
-        start_boottime_ns: key.start_boottime_ns,
-        set: id,
-        exe: *exe,
-        role: decided,
-        born: 0,
-        reserved: [0; 6],
-        busy: 0,
-    };
-    if put(key.tgid, &mark, BPF_NOEXIST) {
+    new.set = id;
+    if put(key.tgid, new, BPF_NOEXIST) {
         return Ok(());
     }
-    let quicker = find(key);
+    let quicker = find(key).unwrap_or(core::ptr::null_mut());
     // Full, or the mark of an earlier process with this pid, whose exit was missed.
-    if quicker.is_none() && put(key.tgid, &mark, 0) {
+    if quicker.is_null() && put(key.tgid, new, 0) {
         return Ok(());
     }
     unref(id);
-    if quicker.is_none() {
+    if quicker.is_null() {
         lose(Counter::TasksFull);
     }
     Err(quicker)
 }
 
-/// Puts a set that was put together in a scratch area into its map, and gives its id.
+/// Puts a set that was put together in a scratch area into its map, and gives its id. `now`: the clock.
 ///
 /// # Safety
 /// `fresh` points to a set.
 #[inline(always)]
-unsafe fn insert_set(fresh: *mut LoadSet, key: &TaskKey) -> Option<u64> {
+unsafe fn insert_set(fresh: *mut LoadSet, key: &TaskKey, now: u64) -> Option<u64> {
     // SAFETY: the caller's promise.
     let inserted = unsafe {
         (*fresh).owner = *key;
         (*fresh).refs = 1;
-        next_id().filter(|id| LOAD_SETS.insert(*id, &*fresh, BPF_NOEXIST).is_ok())
+        next_id(now).filter(|id| LOAD_SETS.insert(*id, &*fresh, BPF_NOEXIST).is_ok())
     };
     if inserted.is_none() {
         lose(Counter::LoadSetsFull);
@@ -325,7 +322,7 @@ unsafe fn give_own_set(mark: *mut Mark, key: &TaskKey) -> bool {
             (*fresh).count = 0;
             (*fresh).omitted = 0;
         }
-        insert_set(fresh, key)
+        insert_set(fresh, key, now_ns())
     };
     area.release();
     let Some(id) = inserted else { return false };
@@ -442,7 +439,7 @@ fn known(artifact: &Artifact) -> Option<&'static InodeInfo> {
 }
 
 #[inline(always)]
-fn next_id() -> Option<u64> {
+fn next_id(now: u64) -> Option<u64> {
     let next = NEXT_SET.get_ptr_mut(0)?;
     // SAFETY: a live per-CPU map value. A program that preempts between the two lines could be given the same number;
     // the clock in the low bits tells them apart.
@@ -452,7 +449,7 @@ fn next_id() -> Option<u64> {
     };
     // SAFETY: no arguments, no memory.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    Some((number << 32) ^ (u64::from(cpu) << 20) ^ (now_ns() & 0xf_ffff) ^ (1 << 63))
+    Some((number << 32) ^ (u64::from(cpu) << 20) ^ (now & 0xf_ffff) ^ (1 << 63))
 }
 
 /// One mark more names the set.

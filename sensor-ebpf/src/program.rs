@@ -1,10 +1,12 @@
 //! What the acting program is: CPython, which loads models by any name, or one that only carries descriptors to another.
 
 use sensor_abi::counter::Counter;
+use sensor_abi::identity::InodeKey;
+use sensor_abi::mark::role;
 use sensor_abi::name::KEY_BYTES;
 
 use crate::field::{Address, Reach, field, member, read};
-use crate::maps::{BPF_NOEXIST, CARRIERS, PYTHONS, lose};
+use crate::maps::{BPF_NOEXIST, CARRIERS, EXES, LOADER_LAST, PYTHONS, lose};
 use crate::{file, slot};
 
 /// How the names of interpreters and of the library begin.
@@ -53,6 +55,25 @@ pub fn executed<R: Reach>(tgid: u32, dentry: Address) {
     } else {
         unset_python(tgid);
     }
+}
+
+/// The role of what runs this executable, as far as it is decided.
+#[inline(always)]
+pub fn role_of(exe: &InodeKey) -> u8 {
+    let last = LOADER_LAST.get_ptr_mut(0);
+    // SAFETY: a live map value.
+    if last.is_some_and(|last| unsafe { *last == *exe }) {
+        return role::LOADER;
+    }
+    // SAFETY: plain bytes.
+    let decided = unsafe { EXES.get(exe) }.copied().unwrap_or(role::UNDECIDED);
+    if decided == role::LOADER {
+        if let Some(last) = last {
+            // SAFETY: a live map value.
+            unsafe { *last = *exe };
+        }
+    }
+    decided
 }
 
 /// Is this executable a shell, or a program that starts another in its own place, which only root could have put there?

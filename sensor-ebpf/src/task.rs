@@ -70,7 +70,7 @@ pub fn parent_of<R: Reach>(task: Address) -> Option<TaskKey> {
 #[inline(always)]
 pub unsafe fn write_header<R: Reach>(header: *mut Header, kind: u16, task: Address, key: TaskKey) {
     // SAFETY: the caller's promise.
-    unsafe { write_header_of::<R>(header, kind, task, key, who_is_current()) };
+    unsafe { write_header_of::<R>(header, kind, task, key, who_is_current(), now_ns()) };
 }
 
 /// What a header says of a process beside its identity.
@@ -80,10 +80,23 @@ pub struct Who {
     pub cgroup: u64,
 }
 
+/// Somebody of whom that can't be asked.
+pub const NOBODY: Who = Who { uid: UNKNOWN_UID, cgroup: 0 };
+
 /// The same of the current process.
 #[inline(always)]
 pub fn who_is_current() -> Who {
     Who { uid: bpf_get_current_uid_gid() as u32, cgroup: current_cgroup() }
+}
+
+/// The same, where the verifier knows `task`, the current one: cheaper than to ask for its user.
+#[inline(always)]
+pub fn who_is_current_by<R: Reach>(task: Address) -> Option<Who> {
+    if !R::KNOWN {
+        return Some(who_is_current());
+    }
+    let cred: Address = member!(R, task, task_cred, Address)?;
+    Some(Who { uid: member!(R, cred, cred_uid, u32)?, cgroup: current_cgroup() })
 }
 
 /// [`Who`] `task` is, from its own memory: for programs that aren't given the helpers.
@@ -97,19 +110,26 @@ pub fn who(task: Address) -> Who {
     Who { uid: uid.unwrap_or(UNKNOWN_UID), cgroup: cgroup.unwrap_or(0) }
 }
 
-/// [`write_header`], by somebody who knows `who` that is.
+/// [`write_header`], by somebody who knows `who` that is, and what time it is.
 ///
 /// # Safety
 /// `header` points to writable memory of its size.
 #[inline(always)]
-pub unsafe fn write_header_of<R: Reach>(header: *mut Header, kind: u16, task: Address, key: TaskKey, who: Who) {
+pub unsafe fn write_header_of<R: Reach>(
+    header: *mut Header,
+    kind: u16,
+    task: Address,
+    key: TaskKey,
+    who: Who,
+    time_ns: u64,
+) {
     let parent = parent_of::<R>(task).unwrap_or_default();
     // SAFETY: the caller's promise.
     unsafe {
         (*header).abi = ABI_VERSION;
         (*header).kind = kind;
         (*header).tid = member!(R, task, task_pid, u32).unwrap_or(0);
-        (*header).time_ns = now_ns();
+        (*header).time_ns = time_ns;
         (*header).task = key;
         (*header).parent = parent;
         (*header).cgroup = who.cgroup;

@@ -134,6 +134,7 @@ pub extern "C" fn sensor_walk(id: u64, fdt: u64, wanted: u64) -> u64 {
     let Some(open) = descriptors::Walk::of::<Checked>(fdt as Address) else { return 0 };
     let Some(set) = LOAD_SETS.get_ptr_mut(id) else { return 0 };
     let mut walk = Walk { open, set, wanted, held: 0 };
+    // Older kernels check the step once, with what the walk begins with (`hook/inherit.rs`).
     walk.open.forget();
     // SAFETY: the step takes a `Walk`.
     unsafe { repeat::<_, STEPS_UNROLLED_MAX>(STEPS_MAX, &mut walk, walk_step) };

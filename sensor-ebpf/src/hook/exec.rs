@@ -91,6 +91,9 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
         // first load, which has to find no mark for that.
         return unmarked(current, key, id);
     }
+    // This record says what it runs from now on.
+    // SAFETY: as above.
+    unsafe { (*mark).untold = 0 };
     let file: Address = needed(field!(bprm, bprm_file, Address))?;
     let inode: Address = needed(field!(file, file_inode, Address))?;
     let mm: Address = needed(field!(current, task_mm, Address))?;

@@ -16,7 +16,7 @@ use crate::act::{self, Path};
 use crate::emit::Area;
 use crate::field::{Address, Checked, Direct, config, field, member, offset, read};
 use crate::maps::{BPF_NOEXIST, LOAD_SETS, RING_PRIORITY, count, lose, needed};
-use crate::{mark, program, task, window};
+use crate::{introduce, mark, program, task, window};
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
@@ -52,6 +52,9 @@ fn forked(child: Address) -> Option<()> {
     if child_tgid == tgid {
         return window::threaded(child, window::held(creator, set, creator_key.start_boottime_ns));
     }
+    // Its child runs what it runs.
+    // SAFETY: `parent` is a live map value, and `creator` the current task.
+    unsafe { introduce::first(parent, creator) };
     let child_key = needed(task::key_of::<Checked>(child))?;
     // A thread of the creator may be changing its set: the child's share is counted before anybody can free it.
     // SAFETY: as above.
@@ -160,7 +163,9 @@ fn own_child(child: Address) -> Option<()> {
         exe: InodeKey { ino: u64::from(config!(own_tgid)), dev: 0, generation: 0 },
         role: role::OWN,
         born: 0,
-        reserved: [0; 6],
+        untold: 0,
+        pad: 0,
+        reserved: 0,
         busy: 0,
     };
     if !mark::put(key.tgid, &own, 0) {

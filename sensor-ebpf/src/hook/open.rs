@@ -8,17 +8,17 @@ use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::{ContentStamp, InodeKey, TaskKey};
-use sensor_abi::mark::{Artifact, InodeInfo, class, inode_slot, role, verdict};
-use sensor_abi::record::{EXE_BYTES_MAX, NO_FD, Open, PATH_BYTES_MAX, UNKNOWN_UID, kind, reason};
+use sensor_abi::mark::{InodeInfo, LoadSet, Mark, class, role, verdict};
+use sensor_abi::record::{NO_FD, Open, PATH_BYTES_MAX, kind, reason};
 
 use super::access;
 use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, Checked, Direct, Reach, config, field, member, number};
 use crate::file::{self, Place};
-use crate::maps::{CANDIDATE_RATES, EXES, INODE_SLOTS, INODES, OWN_OPENS, RING_PRIORITY, Rate, count, lose};
+use crate::maps::{CANDIDATE_RATES, INODES, OWN_OPENS, RING_PRIORITY, Rate, count, lose};
 use crate::mark::{self, Added};
-use crate::{judge, program, task};
+use crate::{introduce, judge, program, task};
 
 security_hook! {
     fn file_open(file: Address) {
@@ -61,14 +61,8 @@ impl Opened {
     #[inline(always)]
     fn of(file: u64, task: u64, why: u64) -> Option<Self> {
         let (file, task) = (file as Address, task as Address);
-        let (fd, is_current) = (why as u32, why >> 40 & 1 != 0);
-        // What another process has, and no number of a descriptor, was found mapped.
-        let place = if fd == NO_FD && !is_current {
-            file::place_of_mapped(file, field!(file, file_mode, u32)?)?
-        } else {
-            file::place_of::<Checked>(file)?
-        };
-        Some(Self { task, key: task::key_of::<Checked>(task)?, place, fd, reason: (why >> 32) as u8, is_current })
+        let (key, place) = (task::key_of::<Checked>(task)?, place_of(file, why)?);
+        Some(Self { task, key, place, fd: why as u32, reason: (why >> 32) as u8, is_current: why >> 40 & 1 != 0 })
     }
 
     /// The current process, by a `file` and a task that the verifier knows.
@@ -110,25 +104,26 @@ fn opened<R: Reach>(file: Address, fd: u32) -> Option<()> {
 /// [`model_opened`] by the current process, where the verifier knows `file` and who that is.
 #[inline(always)]
 fn known_opened(file: Address, why: u64) {
-    let news = load_known(file, why);
-    if news != 0 {
-        announce_known(file, why, news);
+    let drafted = sensor_carry(draft_known(file, why));
+    if drafted != 0 {
+        if drafted & drafted::FIRST != 0 {
+            introduce::now(number(task::current()), true);
+        }
+        announce_known(file, drafted);
     }
 }
 
 #[inline(never)]
-fn load_known(file: Address, why: u64) -> u64 {
-    Opened::known(file, why).and_then(|opened| load::<Direct>(&opened)).map_or(0, News::pack)
+fn draft_known(file: Address, why: u64) -> u64 {
+    Opened::known(file, why).and_then(|opened| draft::<Direct>(&opened)).unwrap_or(0)
 }
 
 #[inline(never)]
-fn announce_known(file: Address, why: u64, news: u64) {
-    if let Some(opened) = Opened::known(file, why) {
-        announce::<Direct>(&opened, &News::unpack(news));
-    }
+fn announce_known(file: Address, drafted: u64) {
+    announce::<Direct>(file::place_of::<Direct>(file), drafted);
 }
 
-/// What the halves of [`model_opened`] are told in one number.
+/// What the steps of [`model_opened`] are told in one number.
 #[inline(always)]
 fn packed(fd: u32, reason: u8, is_current: bool) -> u64 {
     u64::from(fd) | u64::from(reason) << 32 | u64::from(is_current) << 40
@@ -136,61 +131,80 @@ fn packed(fd: u32, reason: u8, is_current: bool) -> u64 {
 
 /// Process `task` has what may be a model open, as descriptor `fd`: marks it, and tells userspace what it needs to know
 /// about both. `is_current`: it is the one that runs, so its arguments can be read.
+///
+/// In steps, each a function of its own, so that the stack of none is part of every open's, nor of another step's.
 #[inline(always)]
 pub fn model_opened(file: Address, task: Address, fd: u32, reason: u8, is_current: bool) {
     let why = packed(fd, reason, is_current);
     let (file, task) = (number(file), number(task));
-    let news = sensor_load(file, task, why);
-    if news != 0 {
-        sensor_announce(file, task, why, news);
+    let drafted = sensor_carry(sensor_draft(file, task, why));
+    if drafted != 0 {
+        if drafted & drafted::FIRST != 0 {
+            introduce::now(task, is_current);
+        }
+        sensor_announce(file, why, drafted);
     }
 }
 
-/// [`load`], and what is to be announced, or 0. A function of its own, as [`sensor_announce`] is, so that the stack of
-/// neither is part of every open's, nor of the other's.
+/// [`draft`], or 0 where there is nothing to do.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn sensor_load(file: u64, task: u64, why: u64) -> u64 {
-    Opened::of(file, task, why).and_then(|opened| load::<Checked>(&opened)).map_or(0, News::pack)
+pub extern "C" fn sensor_draft(file: u64, task: u64, why: u64) -> u64 {
+    Opened::of(file, task, why).and_then(|opened| draft::<Checked>(&opened)).unwrap_or(0)
 }
 
-/// [`announce`] of what [`sensor_load`] answered.
+/// [`carry`], and what is to be announced, or 0.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn sensor_announce(file: u64, task: u64, why: u64, news: u64) -> u64 {
-    if let Some(opened) = Opened::of(file, task, why) {
-        announce::<Checked>(&opened, &News::unpack(news));
-    }
+pub extern "C" fn sensor_carry(drafted: u64) -> u64 {
+    if drafted == 0 { 0 } else { carry(drafted) }
+}
+
+/// [`announce`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_announce(file: u64, why: u64, drafted: u64) -> u64 {
+    announce::<Checked>(place_of(file as Address, why), drafted);
     0
 }
 
-/// What userspace has to hear of an open.
-struct News {
-    /// [`class`] of the content, as far as it is known.
-    class: u8,
-    /// [`role`] of the executable.
-    decided: u8,
-    /// The process was not marked before.
-    is_new: bool,
-}
-
-impl News {
-    #[inline(always)]
-    fn pack(self) -> u64 {
-        u64::from(self.class) | u64::from(self.decided) << 8 | u64::from(self.is_new) << 16 | 1 << 32
-    }
-
-    #[inline(always)]
-    fn unpack(packed: u64) -> Self {
-        Self { class: packed as u8, decided: (packed >> 8) as u8, is_new: packed >> 16 & 1 != 0 }
-    }
-}
-
-/// Marks the process.
+/// Of a file that is opened, or was found. What another process has, and no number of a descriptor, was found mapped.
 #[inline(always)]
-fn load<R: Reach>(opened: &Opened) -> Option<News> {
+fn place_of(file: Address, why: u64) -> Option<Place> {
+    if why as u32 == NO_FD && why >> 40 & 1 == 0 {
+        return file::place_of_mapped(file, field!(file, file_mode, u32)?);
+    }
+    file::place_of::<Checked>(file)
+}
+
+/// What the steps hand on: the index of the scratch area that holds a [`Draft`], from bit 32 on, over these.
+mod drafted {
+    pub const ANY: u64 = 1;
+    /// Nobody has to hear of it at once.
+    pub const QUIET: u64 = 2;
+    /// The scanner has nothing to learn from it.
+    pub const KNOWN: u64 = 4;
+    /// The cgroup had too many that it could.
+    pub const LIMITED: u64 = 8;
+    /// Who the process is hasn't been told, and has to be.
+    pub const FIRST: u64 = 16;
+}
+
+/// Where an open is put together.
+#[repr(C)]
+struct Draft {
+    /// Its path takes the place of the set, which is used by then.
+    record: Open,
+    /// What the process loads, as its first artifact; the whole set of one that carries nothing yet.
+    set: LoadSet,
+}
+
+/// The first step: is this open worth a mark, and what is there to say of it?
+#[inline(always)]
+fn draft<R: Reach>(opened: &Opened) -> Option<u64> {
     let inode = file::key_of::<R>(opened.place.inode)?;
-    if opened.is_current && mark::current_is_own() {
+    let mark = mark::find(&opened.key);
+    if opened.is_current && mark::is_own(opened.key.tgid, mark) {
         let _ = OWN_OPENS.insert(opened.key.tgid, inode, 0);
         return None;
     }
@@ -200,6 +214,7 @@ fn load<R: Reach>(opened: &Opened) -> Option<News> {
     }
     let mut class = class::PENDING;
     let mut known = false;
+    let mut clean = false;
     if let Some(info) = judge::lookup(&inode) {
         if info.stamp == stamp {
             if info.class == class::NOT_MODEL {
@@ -208,13 +223,16 @@ fn load<R: Reach>(opened: &Opened) -> Option<News> {
             class = info.class;
             // What could not be read is tried again.
             known = info.class != class::UNKNOWN || info.verdict != verdict::NONE;
+            clean = info.verdict == verdict::CLEAN;
         }
     }
     let (exe_file, exe) = file::exe_of::<R>(opened.task)?;
-    // SAFETY: plain bytes.
-    let decided = unsafe { EXES.get(exe) }.copied().unwrap_or(role::UNDECIDED);
-    let is_new = mark::find(&opened.key).is_none();
-    if decided == role::READER || (is_new && program::is_carrier::<R>(exe_file)) {
+    let decided = program::role_of(&exe);
+    if decided == role::READER {
+        return None;
+    }
+    // (What carries is never decided.)
+    if mark.is_none() && decided == role::UNDECIDED && program::is_carrier::<R>(exe_file) {
         return None;
     }
     let named = opened.reason != reason::UNKNOWN_NAME;
@@ -224,40 +242,85 @@ fn load<R: Reach>(opened: &Opened) -> Option<News> {
     if limited && !named {
         return None;
     }
-    let tid = member!(R, opened.task, task_pid, u32)?;
+    let writers = file::writers_of::<R>(opened.place.inode);
+    // Nothing is to be found out about it, and nobody can change that while it is read.
+    let is_quiet =
+        clean && writers == 0 && opened.is_current && decided != role::UNDECIDED && config!(quiet_opens) != 0;
     let now = task::now_ns();
-    // Not on the stack: a program and what it calls have 512 bytes of it in all.
-    let area = Area::claim()?;
-    let artifact: *mut Artifact = area.record();
-    // SAFETY: the area is larger than an artifact.
-    let artifact = unsafe {
-        artifact.write(Artifact {
-            inode,
-            stamp,
-            opener: opened.key,
-            opened_ns: now,
-            first_ns: now,
-            held_ns: now,
-            tid,
-            fd: opened.fd,
-            named: u32::from(named),
-            reserved: 0,
-        });
-        &*artifact
+    // What others have is read of the sensor itself.
+    let who = match opened.is_current {
+        true => task::who_is_current_by::<R>(opened.task)?,
+        false => task::NOBODY,
     };
-    let added = mark::add(&opened.key, &exe, decided, artifact);
-    area.release();
-    if limited || (added == Added::Again && known) {
-        return None;
+    let sb: Address = member!(R, opened.place.inode, inode_sb, Address)?;
+    let area = Area::claim()?;
+    let draft: *mut Draft = area.record();
+    // SAFETY: the area is larger than a draft.
+    unsafe {
+        let record = &raw mut (*draft).record;
+        task::write_header_of::<R>(&raw mut (*record).header, kind::OPEN, opened.task, opened.key, who, now);
+        (*record).inode = inode;
+        (*record).stamp = stamp;
+        (*record).exe = exe;
+        (*record).fs_magic = member!(R, sb, sb_magic, u64).unwrap_or(0);
+        (*record).fd = opened.fd;
+        (*record).writers = writers;
+        (*record).reason = opened.reason;
+        (*record).class = class;
+        (*record).role = decided;
+        (*record).is_quiet = u8::from(is_quiet);
+        let artifact = &raw mut (*draft).set.artifacts[0];
+        (*artifact).inode = inode;
+        (*artifact).stamp = stamp;
+        (*artifact).opener = opened.key;
+        (*artifact).opened_ns = now;
+        (*artifact).first_ns = now;
+        (*artifact).held_ns = now;
+        (*artifact).tid = (*record).header.tid;
+        (*artifact).fd = opened.fd;
+        (*artifact).named = u32::from(named);
+        (*artifact).reserved = 0;
     }
-    Some(News { class, decided, is_new })
+    let flag = |flag: u64, is: bool| if is { flag } else { 0 };
+    let flags = flag(drafted::QUIET, is_quiet) | flag(drafted::KNOWN, known) | flag(drafted::LIMITED, limited);
+    Some(u64::from(area.index()) << 32 | emit::forget(flags) | drafted::ANY)
 }
 
+/// The second: marks the process. What is left to announce, or 0.
 #[inline(always)]
-fn announce<R: Reach>(opened: &Opened, news: &News) {
-    if send::<R>(opened, news).is_none() {
-        lose(Counter::ReadFailed);
+fn carry(drafted: u64) -> u64 {
+    let Some(area) = Area::claimed((drafted >> 32) as u32) else { return 0 };
+    let draft: *mut Draft = area.record();
+    // SAFETY: the area holds a draft; marks are live map values.
+    let is_again = unsafe {
+        let record = &raw const (*draft).record;
+        let key = (*record).header.task;
+        let mut new = Mark {
+            start_boottime_ns: key.start_boottime_ns,
+            set: 0,
+            exe: (*record).exe,
+            role: (*record).role,
+            born: 0,
+            untold: 1,
+            pad: 0,
+            reserved: 0,
+            busy: 0,
+        };
+        mark::add(&key, mark::find(&key), &mut new, &raw mut (*draft).set) == Added::Again
+    };
+    if drafted & drafted::LIMITED != 0 || (is_again && drafted & drafted::KNOWN != 0) {
+        area.release();
+        return 0;
     }
+    if drafted & drafted::QUIET != 0 {
+        return drafted;
+    }
+    // It has a mark by now, unless there was no room for one.
+    // SAFETY: as above.
+    let is_told = unsafe {
+        mark::find(&(*draft).record.header.task).is_some_and(|mark| core::mem::take(&mut (*mark).untold) == 0)
+    };
+    if is_told { drafted } else { drafted | drafted::FIRST }
 }
 
 /// Of the candidates that a cgroup may cause, one in so many may have a name that says nothing.
@@ -299,10 +362,7 @@ fn allowed(inode: InodeKey, stamp: ContentStamp, named: bool, opened: &Opened) -
     }
     let named = u8::from(named);
     let info = InodeInfo { stamp, class: class::PENDING, verdict: verdict::NONE, named, reserved: [0; 5] };
-    if let Some(slot) = INODE_SLOTS.get_ptr_mut(inode_slot(inode.ino)) {
-        // SAFETY: a live map value, of which there is nothing else to say.
-        unsafe { *slot = 1 };
-    }
+    judge::may_know(inode.ino);
     if INODES.insert(inode, info, 0).is_err() {
         lose(Counter::InodesFull);
     }
@@ -316,78 +376,28 @@ fn is_first(key: &TaskKey) -> bool {
     mark::find(key).is_none_or(|mark| mark::sensor_names_model(unsafe { (*mark).set }) == 0)
 }
 
+/// The third: sends the record with its path.
 #[inline(always)]
-fn send<R: Reach>(opened: &Opened, news: &News) -> Option<()> {
-    let (exe_file, exe) = file::exe_of::<R>(opened.task)?;
-    let exe_inode: Address = member!(R, exe_file, file_inode, Address)?;
-    let exe_dentry: Address = member!(R, exe_file, file_path_dentry, Address)?;
-    let exe_dir: Address = member!(R, exe_dentry, dentry_parent, Address)?;
-    let exe_dir_inode: Address = member!(R, exe_dir, dentry_inode, Address)?;
-    let exe_sb: Address = member!(R, exe_inode, inode_sb, Address)?;
-    if exe_dir_inode.is_null() {
-        return None;
-    }
-    // Mounted by itself over another name: its name and folder are not its own, and prove nothing.
-    let exe_mount: Address = member!(R, exe_file, file_path_mnt, Address)?;
-    let exe_is_bound = member!(R, exe_mount, vfsmount_root, Address)? == exe_dentry;
-    let sb: Address = member!(R, opened.place.inode, inode_sb, Address)?;
-    let mm: Address = member!(R, opened.task, task_mm, Address)?;
-    let (inode, stamp) = (file::key_of::<R>(opened.place.inode)?, file::stamp_of::<R>(opened.place.inode)?);
-    let area = Area::claim()?;
+fn announce<R: Reach>(place: Option<Place>, drafted: u64) {
+    let Some(area) = Area::claimed((drafted >> 32) as u32) else { return };
+    let Some(place) = place else {
+        area.release();
+        return lose(Counter::ReadFailed);
+    };
+    let (bytes, fixed) = (area.bytes(), size_of::<Open>() as u64);
+    let (below, folder) = file::write_short_names::<R>(bytes, fixed, place.dentry, place.mnt);
+    let (folder, mount) = (area.untyped(folder), area.untyped(place.mnt));
+    let path = emit::forget(file::write_path_at(bytes, below, folder, mount, fixed + PATH_BYTES_MAX as u64 - below));
+    let end = path & 0xffff;
     let record: *mut Open = area.record();
-    let bytes = area.bytes();
-    let (dentry, mnt) = (area.untyped(opened.place.dentry), area.untyped(opened.place.mnt));
-    let (exe_dentry, exe_mount) = (area.untyped(exe_dentry), area.untyped(exe_mount));
     // SAFETY: the area is larger than the record's fixed part.
     unsafe {
-        task::write_header::<R>(&raw mut (*record).header, kind::OPEN, opened.task, opened.key);
-        if !opened.is_current {
-            // Those were read of the sensor itself.
-            (*record).header.cgroup = 0;
-            (*record).header.uid = UNKNOWN_UID;
-        }
-        (*record).inode = inode;
-        (*record).stamp = stamp;
-        (*record).exe = exe;
-        (*record).exe_uid = member!(R, exe_inode, inode_uid, u32).unwrap_or(u32::MAX);
-        (*record).exe_mode = match member!(R, exe_inode, inode_mode, u16) {
-            Some(mode) if !exe_is_bound => u32::from(mode),
-            _ => u32::MAX,
-        };
-        (*record).exe_fs_magic = member!(R, exe_sb, sb_magic, u64).unwrap_or(0);
-        (*record).exe_dir_uid = member!(R, exe_dir_inode, inode_uid, u32).unwrap_or(u32::MAX);
-        (*record).exe_dir_mode = member!(R, exe_dir_inode, inode_mode, u16).map_or(u32::MAX, u32::from);
-        (*record).fd = opened.fd;
-        (*record).reason = opened.reason;
-        (*record).class = news.class;
-        (*record).pad = 0;
-        (*record).role = news.decided;
-        task::write_ancestors::<R>(&raw mut (*record).ancestors, opened.task);
-        (*record).fs_magic = member!(R, sb, sb_magic, u64).unwrap_or(0);
-        (*record).writers = file::writers_of::<R>(opened.place.inode);
-        (*record).reserved = 0;
+        (*record).path_len = (end - fixed) as u16;
+        (*record).truncated = (path >> 32 & 1) as u16;
     }
-    let fixed = size_of::<Open>() as u64;
-    let path = file::write_path_at(bytes, fixed, dentry, mnt, PATH_BYTES_MAX as u64);
-    let path = emit::forget(path);
-    let path_end = path & 0xffff;
-    // Who a marked process is was said when it was marked, or when it was executed since.
-    let exe_path = if news.is_new {
-        emit::forget(file::write_path_at(bytes, path_end, exe_dentry, exe_mount, EXE_BYTES_MAX as u64))
+    if drafted & drafted::QUIET != 0 {
+        area.send_quietly(&RING_PRIORITY, end);
     } else {
-        path_end | file::TRUNCATED
-    };
-    let exe_end = exe_path & 0xffff;
-    let argv =
-        if news.is_new && opened.is_current { emit::write_argv::<R>(bytes, exe_end, mm) } else { exe_end | emit::CUT };
-    let end = argv & 0xffff;
-    // SAFETY: as above.
-    unsafe {
-        (*record).path_len = (path_end - fixed) as u16;
-        (*record).exe_len = (exe_end - path_end) as u16;
-        (*record).argv_len = (end - exe_end) as u16;
-        (*record).truncated = (path >> 32 & 1) as u16 | (exe_path >> 32 & 1) as u16 * 2 | (argv >> 32 & 1) as u16 * 4;
+        area.send(&RING_PRIORITY, end);
     }
-    area.send(&RING_PRIORITY, end);
-    Some(())
 }

@@ -186,6 +186,11 @@ impl Policy {
         self.rules.iter().flat_map(|rule| &rule.unless).any(|exception| exception.sha256.is_some())
     }
 
+    /// Can the open of a clean file be an alert by itself?
+    pub fn tells_clean_opens(&self) -> bool {
+        self.rules.iter().any(|rule| rule.tells_clean_opens())
+    }
+
     /// All rules, in the order of their files.
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules

@@ -212,6 +212,12 @@ impl Programs {
         self.carriers.iter().map(|name| (sensor_abi::name::key_of_name(name.as_bytes()), 1)).collect()
     }
 
+    /// May the kernel take a program of this name for one of those?
+    pub fn is_carrier(&self, exe: &[u8]) -> bool {
+        let key = sensor_abi::name::key_of_name(base_name(exe));
+        self.carriers.iter().any(|name| sensor_abi::name::key_of_name(name.as_bytes()) == key)
+    }
+
     /// Is a program of this name on the list of managers?
     pub fn is_manager(&self, name: &[u8]) -> bool {
         self.managers.is_match(path(base_name(name)))

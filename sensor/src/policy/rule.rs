@@ -133,6 +133,13 @@ impl Rule {
             })
     }
 
+    /// Does it make an alert of the open of a clean file? By the table there is none.
+    pub fn tells_clean_opens(&self) -> bool {
+        self.what.contains(&EventKind::ModelOpen)
+            && matches!(self.severity, SeverityBy::Fixed(_))
+            && any_or(&self.who.verdict, |wanted| *wanted == Verdict::Clean)
+    }
+
     /// Moves what the table says as this rule wants it.
     pub fn severity_from(&self, table: Severity) -> Severity {
         match self.severity {

@@ -143,6 +143,19 @@ fn a_rule_is_about_kinds_programs_and_roles() {
 }
 
 #[test]
+fn only_a_rule_that_names_opens_and_its_severity_tells_of_clean_ones() {
+    let opens = |more: &str| {
+        let text = format!("rules:\n  - id: a\n    name: A\n    what: [exec, model_open]\n    nominal: low\n{more}");
+        parse("t.yaml", &text).unwrap().rules[0].value.tells_clean_opens()
+    };
+    assert!(opens("    severity: { fixed: low }\n"));
+    assert!(opens("    severity: { fixed: low }\n    who: { verdict: [malicious, clean] }\n"));
+    assert!(!opens("    severity: { fixed: low }\n    who: { verdict: [malicious] }\n"));
+    assert!(!opens(""), "the table has no alert for it");
+    assert!(!rule("    severity: { fixed: low }\n").tells_clean_opens(), "not about opens");
+}
+
+#[test]
 fn who_is_the_file_and_the_time_since_its_load() {
     let fits = |more: &str, change: fn(&mut Artifact, &mut crate::event::Model)| {
         rule(more).fits_load(&act_with(exec("/bin/sh", &[]), change).artifacts[0])

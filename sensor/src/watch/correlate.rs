@@ -15,7 +15,8 @@ use sensor_abi::mark::{class, role, verdict};
 
 use self::beyond::Beyond;
 use self::known::{
-    Aside, Known, Progress, Sight, is_bad, is_fine, is_kind_unknown, is_owed, remembered, unknown, worth,
+    Aside, Known, Progress, Sight, is_bad, is_clean, is_fine, is_kind_unknown, is_owed, is_settled, remembered,
+    unknown, worth,
 };
 pub use self::words::{Look, Missed, Put, Sums, Tell, Wanted, Word};
 use super::record::{Header, Load, Open, Remembered, Repeats};
@@ -126,8 +127,8 @@ impl Correlator {
         let sight = (open.inode, open.stamp);
         let Self { models, beyond, .. } = self;
         beyond.opened(open, |sight| is_bad(models, sight), |sight| is_fine(models, sight));
-        self.called(sight, &open.path);
         if let Some(known) = self.models.get_mut(&sight) {
+            known.opened_as(&open.path);
             known.named |= open.named;
             // While somebody can change it, a verdict is as old as the look was; what could not be read is tried again.
             let again = open.writers != 0 || known.model.verdict == Verdict::NotRead;
@@ -206,6 +207,10 @@ impl Correlator {
     /// Is this file remembered, and was nobody asked?
     pub fn waits(&self, put: &Put) -> bool {
         self.models.get(&(put.inode, put.stamp)).is_some_and(|known| known.progress == Progress::Put)
+    }
+
+    pub fn is_clean(&self, sight: Sight) -> bool {
+        is_clean(&self.models, sight)
     }
 
     /// A look that has time.
@@ -439,7 +444,7 @@ impl Correlator {
     /// Acts that have waited enough. `is_known` says whether all is known that can be of the processes that one is about.
     pub fn due(&mut self, now_ns: u64, is_known: impl Fn(&Pending) -> bool) -> Vec<Ready> {
         let Self { waiting, models, .. } = self;
-        let left = waiting.leave(now_ns, |pending| is_settled(models, pending) && is_known(pending));
+        let left = waiting.leave(now_ns, |pending| is_settled(models, &pending.load) && is_known(pending));
         left.into_iter().filter_map(|pending| self.settle(pending)).collect()
     }
 
@@ -503,14 +508,6 @@ impl Correlator {
         self.sums.acts_provisional += u64::from(provisional);
         Some(Ready { header, kind, role, artifacts, artifacts_omitted: load.omitted, repeats, who })
     }
-}
-
-/// Is everything known of an act's files?
-fn is_settled(models: &Map<Sight, Known>, pending: &Pending) -> bool {
-    pending.load.artifacts.iter().all(|artifact| {
-        let known = models.get(&(artifact.inode, artifact.stamp));
-        known.is_none_or(|known| known.progress == Progress::Done)
-    })
 }
 
 #[cfg(test)]

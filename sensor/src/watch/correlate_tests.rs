@@ -1,6 +1,6 @@
 //! Tests of the correlator, without a kernel: acts and verdicts in every order.
 
-use super::super::record::{Argv, Executable, LoadArtifact};
+use super::super::record::LoadArtifact;
 use super::known::DESTROYED_NS_MAX;
 use super::*;
 use crate::event::{Destroyed, Lineage, ModelFinding, Process, TaskKey};
@@ -20,23 +20,14 @@ fn open() -> Open {
         inode: MODEL,
         stamp: STAMP,
         path: b"/srv/models--acme--net/blobs/x.pt".to_vec(),
-        exe: Executable {
-            inode: MODEL,
-            path: b"/bin/python".to_vec(),
-            fs_magic: 0,
-            uid: 0,
-            mode: 0,
-            dir_uid: 0,
-            dir_mode: 0,
-        },
-        argv: Argv::default(),
+        exe: MODEL,
         fd: Some(3),
-        ancestors: vec![],
         writers: 0,
         fs_magic: 0,
         named: true,
         found: false,
         role: role::UNDECIDED,
+        is_quiet: false,
     }
 }
 

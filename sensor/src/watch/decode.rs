@@ -10,7 +10,7 @@ use sensor_abi::record::{self as raw, kind};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
-use super::record::{Act, Argv, Doing, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats};
+use super::record::{Act, Argv, Doing, Executable, Header, Load, LoadArtifact, Net, Open, Record, Repeats, Who};
 use crate::event::{Bytes, TaskKey};
 
 /// Bytes that are no record. Counted, never fatal.
@@ -37,6 +37,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     }
     match head.kind {
         kind::OPEN => open(bytes),
+        kind::WHO => who(bytes),
         kind::FORK => {
             let (fixed, _) = raw::Fork::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
             Ok(Record::Fork { header: header(&fixed.header), child: task(fixed.child) })
@@ -107,14 +108,30 @@ fn resolve(text: &[u8], base: Bytes) -> Bytes {
 
 fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
     let (fixed, rest) = raw::Open::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
-    let (path, rest) = split(rest, fixed.path_len)?;
-    let (exe, rest) = split(rest, fixed.exe_len)?;
-    let (argv, _) = split(rest, fixed.argv_len)?;
+    let (path, _) = split(rest, fixed.path_len)?;
     Ok(Record::Open(Box::new(Open {
         header: header(&fixed.header),
         inode: fixed.inode.into(),
         stamp: fixed.stamp,
         path: join(path, fixed.truncated & 1 != 0),
+        exe: fixed.exe.into(),
+        fd: (fixed.fd != raw::NO_FD).then_some(fixed.fd),
+        role: fixed.role,
+        writers: fixed.writers,
+        fs_magic: fixed.fs_magic,
+        named: fixed.reason != raw::reason::UNKNOWN_NAME,
+        // The walk at the start runs in the sensor's own context, where a process's user isn't known.
+        found: fixed.header.uid == raw::UNKNOWN_UID,
+        is_quiet: fixed.is_quiet != 0,
+    })))
+}
+
+fn who(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let (fixed, rest) = raw::Who::read_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+    let (exe, rest) = split(rest, fixed.exe_len)?;
+    let (argv, _) = split(rest, fixed.argv_len)?;
+    Ok(Record::Who(Box::new(Who {
+        header: header(&fixed.header),
         exe: Executable {
             inode: fixed.exe.into(),
             path: join(exe, fixed.truncated & 2 != 0),
@@ -125,14 +142,8 @@ fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
             dir_mode: fixed.exe_dir_mode,
         },
         argv: Argv::split(argv, fixed.truncated & 4 != 0),
-        fd: (fixed.fd != raw::NO_FD).then_some(fixed.fd),
         ancestors: fixed.ancestors.iter().take_while(|key| key.tgid != 0).copied().map(task).collect(),
         role: fixed.role,
-        writers: fixed.writers,
-        fs_magic: fixed.fs_magic,
-        named: fixed.reason != raw::reason::UNKNOWN_NAME,
-        // The walk at the start runs in the sensor's own context, where a process's user isn't known.
-        found: fixed.header.uid == raw::UNKNOWN_UID,
     })))
 }
 
@@ -376,14 +387,12 @@ mod tests {
         }
 
         #[test]
-        fn no_length_is_believed(path in any::<u16>(), exe in any::<u16>(), argv in any::<u16>(), rest in 0usize..512) {
-            let fixed = raw::Open {
-                header: sample(kind::OPEN), path_len: path, exe_len: exe, argv_len: argv, ..raw::Open::default()
-            };
-            let mut bytes = fixed.as_bytes().to_vec();
-            bytes.extend(std::iter::repeat_n(b'x', rest));
-            let fits = usize::from(path) + usize::from(exe) + usize::from(argv) <= rest;
-            prop_assert_eq!(decode(&bytes).is_ok(), fits);
+        fn no_length_is_believed(path in 0u16..1_024, exe in any::<u16>(), argv in any::<u16>(), rest in 0usize..512) {
+            let open = raw::Open { header: sample(kind::OPEN), path_len: path, ..raw::Open::default() };
+            let who = raw::Who { header: sample(kind::WHO), exe_len: exe, argv_len: argv, ..raw::Who::default() };
+            let behind = |fixed: &[u8]| [fixed, &vec![b'x'; rest]].concat();
+            prop_assert_eq!(decode(&behind(open.as_bytes())).is_ok(), usize::from(path) <= rest);
+            prop_assert_eq!(decode(&behind(who.as_bytes())).is_ok(), usize::from(exe) + usize::from(argv) <= rest);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! process worker) goes out as [`Ask`]s and comes back through [`Watch::word`] and [`Watch::told`].
 
 mod correlate;
+mod deciders;
 mod decode;
 mod deed;
 mod dns;
@@ -31,6 +32,7 @@ use self::correlate::{Correlator, Pending, Ready};
 pub use sensor_abi::ABI_VERSION;
 
 pub use self::correlate::{Look, MODELS_MAX, Put, Sums, Wanted, Word};
+pub use self::deciders::{Decide, Deciders};
 use self::load::plan::{Plan, Rung};
 use self::load::{Kernel, LoadError, OwnOpens, Tables, Wishes};
 use self::memory::Memory;
@@ -38,9 +40,9 @@ pub use self::network::Sent;
 use self::network::{Network, destination};
 use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
-use self::record::{Argv, Executable, Header, Load, LoadArtifact, Open, Record, Repeats};
+use self::record::{Argv, Header, Load, LoadArtifact, Open, Record, Repeats, Who};
 use self::ring::Stream;
-use crate::event::{Access, Act, ActKind, Destination, InodeKey, Lineage, Loss, OPEN_UNJUDGED, Role};
+use crate::event::{Act, ActKind, Destination, InodeKey, Lineage, Loss, OPEN_UNJUDGED, Role};
 
 /// How often the kernel is asked how many runs it left out: it answers by a file for each program, most of what a second
 /// without events costs.
@@ -66,22 +68,6 @@ pub struct Keeping {
     pub pins: PathBuf,
     /// File: what the models of kept marks are.
     pub models: PathBuf,
-}
-
-/// How an executable's role is decided.
-pub type Decide = Box<dyn Fn(&Executable) -> Role + Send>;
-
-/// Is what this executable was started with a script that is called like one that reads files for a living?
-pub type NamesReader = Box<dyn Fn(&Executable, &Argv) -> bool + Send>;
-
-/// Does a file at this path give its user away?
-pub type Telling = Box<dyn Fn(&[u8], Access) -> bool + Send>;
-
-/// What the policy says about the records.
-pub struct Deciders {
-    pub role: Decide,
-    pub script: NamesReader,
-    pub telling: Telling,
 }
 
 /// The runtime half.
@@ -377,6 +363,7 @@ impl Joined {
     fn take(&mut self, record: Record) {
         match record {
             Record::Open(open) => self.opened(&open),
+            Record::Who(who) => self.introduced(&who),
             Record::Fork { header, child } => self.processes.forked(&header, child),
             Record::Exec { header, load, exe: _, path, argv } => {
                 self.processes.runs(&header, &path, &argv);
@@ -430,27 +417,39 @@ impl Joined {
         self.acted(header, load, kind, repeats);
     }
 
-    fn opened(&mut self, open: &Open) {
-        let task = open.header.task;
-        if open.exe.path.is_empty() {
-            self.processes.seen(&open.header);
-        } else {
-            self.processes.runs(&open.header, &open.exe.path, &open.argv);
+    fn introduced(&mut self, who: &Who) {
+        let task = who.header.task;
+        self.processes.descends(task, &who.ancestors);
+        if who.exe.path.is_empty() {
+            return self.processes.seen(&who.header);
         }
-        self.processes.descends(task, &open.ancestors);
-        if open.role == role::UNDECIDED && !open.exe.path.is_empty() {
-            let decided = (self.deciders.role)(&open.exe);
-            self.correlator.decided(open.exe.inode, decided);
-            self.roles.push((open.exe.inode, decided));
+        self.processes.runs(&who.header, &who.exe.path, &who.argv);
+        if who.role == role::UNDECIDED {
+            let decided = (self.deciders.role)(&who.exe);
+            self.correlator.decided(who.exe.inode, decided);
+            if !(self.deciders.carries)(&who.exe) {
+                self.roles.push((who.exe.inode, decided));
+            }
         }
-        if !open.exe.path.is_empty() && (self.deciders.script)(&open.exe, &open.argv) {
+        if (self.deciders.script)(&who.exe, &who.argv) {
             self.processes.may_be_reader(task);
         }
+    }
+
+    fn opened(&mut self, open: &Open) {
         self.asks.extend(self.correlator.opened(open).map(Ask::Look));
+        if open.is_quiet && self.correlator.is_clean((open.inode, open.stamp)) {
+            // There is nothing to say, and whoever opened it is introduced with what it does next. Those above it may be
+            // gone by then.
+            self.processes.seen(&open.header);
+            let parents = self.processes.ask_above(open.header.task, open.header.cgroup);
+            self.ask_for(open.header.cgroup, parents);
+            return;
+        }
         let artifact = LoadArtifact {
             inode: open.inode,
             stamp: open.stamp,
-            opener: task,
+            opener: open.header.task,
             opened_ns: open.header.time_ns,
             named: open.named,
             held_ns: open.header.time_ns,
@@ -459,22 +458,26 @@ impl Joined {
             cut: false,
             bystander: false,
         };
-        let load = Load { exe: open.exe.inode, role: open.role, artifacts: vec![artifact], omitted: 0 };
+        let load = Load { exe: open.exe, role: open.role, artifacts: vec![artifact], omitted: 0 };
         self.acted_once(open.header.clone(), load, ActKind::ModelOpen);
     }
 
     fn acted(&mut self, header: Header, load: Load, kind: ActKind, repeats: Repeats) {
         self.processes.seen(&header);
         let wanted = self.processes.ask(header.task, header.cgroup);
-        if !wanted.is_empty() {
-            self.asks.push(Ask::Processes { cgroup: header.cgroup, pids: wanted });
-        }
+        self.ask_for(header.cgroup, wanted);
         // Who it is now: it may run another program by the time that the act leaves.
         let who = self.processes.lineage(header.task, header.cgroup);
         // An open is told when its file was looked at, and not before: however late it is heard of, that comes first.
         let now_ns = if kind == ActKind::ModelOpen { boottime_ns() } else { header.time_ns };
         let wanted = self.correlator.acted(Pending { header, kind, load, repeats, who }, now_ns);
         self.asks.extend(wanted.into_iter().map(Ask::Look));
+    }
+
+    fn ask_for(&mut self, cgroup: u64, pids: Vec<u32>) {
+        if !pids.is_empty() {
+            self.asks.push(Ask::Processes { cgroup, pids });
+        }
     }
 
     fn act(&mut self, ready: Ready) -> Act {

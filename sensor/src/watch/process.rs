@@ -251,8 +251,20 @@ impl Processes {
         if self.views.get(task, cgroup).is_some_and(|view| view.is_known) {
             return Vec::new();
         }
+        self.ask_from(task, 0)
+    }
+
+    /// The same of those above `task`.
+    pub fn ask_above(&mut self, task: TaskKey, cgroup: u64) -> Vec<u32> {
+        if self.views.get(task, cgroup).is_some_and(|view| view.is_known) {
+            return Vec::new();
+        }
+        self.ask_from(task, 1)
+    }
+
+    fn ask_from(&mut self, task: TaskKey, generations: usize) -> Vec<u32> {
         let mut wanted = Vec::new();
-        for id in self.chain(task) {
+        for id in self.chain(task).into_iter().skip(generations) {
             // An ancestor that was forgotten meanwhile is asked for again.
             let entry = self.entry(TaskKey { tgid: id.tgid, start_boottime_ns: id.start_ticks * TICK_NS });
             if !entry.told && !entry.asked {

@@ -26,12 +26,10 @@ pub struct Open {
     pub inode: InodeKey,
     pub stamp: ContentStamp,
     pub path: Bytes,
-    pub exe: Executable,
-    pub argv: Argv,
+    /// The executable that opened it.
+    pub exe: InodeKey,
     /// `None` where the hook runs before the descriptor exists.
     pub fd: Option<u32>,
-    /// Nearest first.
-    pub ancestors: Vec<TaskKey>,
     /// [`sensor_abi::mark::role`] as known at the open.
     pub role: u8,
     /// [`sensor_abi::record::writers`]
@@ -42,6 +40,20 @@ pub struct Open {
     pub named: bool,
     /// It was open or mapped when the sensor came.
     pub found: bool,
+    /// The kernel knew it to be clean.
+    pub is_quiet: bool,
+}
+
+/// Who a process is that carries a load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    pub header: Header,
+    pub exe: Executable,
+    pub argv: Argv,
+    /// Nearest first.
+    pub ancestors: Vec<TaskKey>,
+    /// [`sensor_abi::mark::role`] as known now.
+    pub role: u8,
 }
 
 /// An executable as the kernel saw it, and what decides whether its name can be trusted.
@@ -182,6 +194,7 @@ impl Repeats {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     Open(Box<Open>),
+    Who(Box<Who>),
     Fork {
         header: Header,
         child: TaskKey,

@@ -1,6 +1,6 @@
 //! What the configuration changes: exceptions, limits, the lower rung.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 
@@ -86,11 +86,41 @@ pub fn cases() -> Vec<Case> {
             Ok(())
         }),
         Case::alone("settings::a_first_model_is_told_beyond_the_limit", first_of_many),
+        Case::alone("settings::a_rule_about_clean_opens", every_open_is_told),
         Case::alone("settings::rung_fentry", |room| on_rung(room, "fentry")),
         Case::alone("settings::rung_kprobe", |room| on_rung(room, "kprobe")),
         // What a locked-down kernel leaves: also where there is more.
         Case::alone("settings::rung_tracepoint", |room| on_rung(room, "tracepoint")),
     ]
+}
+
+/// Where a rule makes an alert of it, the open of a file that is known to be clean is told at once, with who opened it.
+fn every_open_is_told(room: &Room<'_>) -> Result<()> {
+    let rules = room.dir.join("rules");
+    std::fs::create_dir(&rules)?;
+    std::fs::write(
+        rules.join("site.yaml"),
+        "rules:\n  - id: model-opened\n    name: A model was opened\n    what: [model_open]\n    nominal: low\n    \
+         severity: { fixed: low }\n",
+    )?;
+    let (mut command, ready_file) = daemon::command(&room.dir.join("daemon"), CONFIG)?;
+    let daemon = Daemon::start_as(command.arg("--rules").arg(&rules), ready_file)?;
+    let model = room.model("model.pkl", Content::CleanPickle)?;
+    for i in 0..3 {
+        let mut opener = Actor::start(&mut room.python("say(did='open', **who())\nload()\ngo()", &[&model]))?;
+        opener.wait_said("waiting")?;
+        let pid = opener.pid();
+        let alert = daemon.wait_for("the open", |alert| alert.at("/process/pid") == pid)?;
+        opener.tell("go")?;
+        let truth = opener.finish()?.succeeded()?;
+        let did = truth.what("did")?;
+        alert.names(&model)?.is("/event/kind", "model_open")?.is("/model/verdict", "clean")?;
+        for field in ["exe", "argv"] {
+            alert.is(&format!("/process/{field}"), did[field].clone()).with_context(|| format!("open {i}"))?;
+        }
+    }
+    daemon.stop(Signal::TERM)?;
+    Ok(())
 }
 
 /// Who it is that loads is known, also where its cgroup opens more files than may be looked at: its first one is told.

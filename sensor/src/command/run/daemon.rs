@@ -98,6 +98,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     let wishes = Wishes {
         candidates_per_s: settings.limits.candidates_per_s,
         load_window_ns: u64::try_from(settings.limits.load_window.as_nanos())?,
+        quiet_opens: !policy.tells_clean_opens(),
         best_rung,
         marks_max,
     };
@@ -410,6 +411,10 @@ fn deciders(policy: &Arc<Policy>) -> Deciders {
     let files = policy.files().clone();
     Deciders {
         role: decide(Arc::clone(policy)),
+        carries: Box::new({
+            let policy = Arc::clone(policy);
+            move |exe| policy.programs().is_carrier(&exe.path)
+        }),
         script: Box::new({
             let policy = Arc::clone(policy);
             move |exe, argv| is_roots(exe) && policy.programs().is_reader_script(&exe.path, &argv.args)

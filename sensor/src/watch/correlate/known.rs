@@ -8,7 +8,7 @@ use super::{Look, Pending};
 use crate::event::{ContentClass, Destroyed, InodeKey, Model, ModelFinding, Verdict};
 use crate::hub;
 use crate::table::Map;
-use crate::watch::record::{LoadArtifact, Remembered};
+use crate::watch::record::{Load, LoadArtifact, Remembered};
 
 /// What is taken away later after its open has been read, or will not be for another reason, ns.
 pub const DESTROYED_NS_MAX: u64 = 10_000_000_000;
@@ -63,7 +63,15 @@ impl Known {
 
     /// What it is called, if nobody said so before.
     pub fn call(&mut self, path: &[u8]) {
-        if path.is_empty() || !self.model.path.is_empty() {
+        if self.model.path.is_empty() {
+            self.opened_as(path);
+        }
+    }
+
+    /// What it was called when it was opened last: a folder above it gets another name and the file doesn't change. Where
+    /// it came from stays.
+    pub fn opened_as(&mut self, path: &[u8]) {
+        if path.is_empty() || self.is_called(path) {
             return;
         }
         let model = Arc::make_mut(&mut self.model);
@@ -186,4 +194,17 @@ pub fn is_bad(models: &Map<Sight, Known>, sight: Sight) -> bool {
 /// Is nothing bad known of it, and nothing to be learned any more?
 pub fn is_fine(models: &Map<Sight, Known>, sight: Sight) -> bool {
     models.get(&sight).is_none_or(|known| known.progress == Progress::Done) && !is_bad(models, sight)
+}
+
+/// Was it read, and nothing found in it?
+pub fn is_clean(models: &Map<Sight, Known>, sight: Sight) -> bool {
+    models.get(&sight).is_some_and(|known| known.progress == Progress::Done && known.model.verdict == Verdict::Clean)
+}
+
+/// Is everything known of a load's files?
+pub fn is_settled(models: &Map<Sight, Known>, load: &Load) -> bool {
+    load.artifacts.iter().all(|artifact| {
+        let known = models.get(&(artifact.inode, artifact.stamp));
+        known.is_none_or(|known| known.progress == Progress::Done)
+    })
 }

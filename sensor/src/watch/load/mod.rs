@@ -28,7 +28,7 @@ use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::{ARGUMENTS_MAX, Config};
 use sensor_abi::counter::{Counter, LOSS, LossKey};
 use sensor_abi::identity::InodeKey;
-use sensor_abi::mark::{InodeInfo, class, inode_slot, verdict};
+use sensor_abi::mark::{InodeInfo, SLOT_KNOWN, SLOT_MALICIOUS, class, inode_slot, verdict};
 use sensor_abi::record::SCRATCHES;
 use thiserror::Error;
 use zerocopy::{FromBytes, IntoBytes};
@@ -87,6 +87,8 @@ const ARGUMENT_REGISTERS: [u32; ARGUMENTS_MAX] = [0, 8, 16, 24, 32, 40];
 pub struct Wishes {
     pub candidates_per_s: u32,
     pub load_window_ns: u64,
+    /// Nobody has to hear at once that a file was opened that is known to be clean.
+    pub quiet_opens: bool,
     /// Rungs above it are left out: tests of the others, and a way out on a host where a better one misbehaves.
     pub best_rung: BestRung,
     /// Processes that can be marked at once; one for every pid where it isn't said.
@@ -109,6 +111,7 @@ impl Default for Wishes {
         Self {
             candidates_per_s: CANDIDATES_PER_S,
             load_window_ns: LOAD_WINDOW_NS,
+            quiet_opens: true,
             best_rung: BestRung::Lsm,
             marks_max: None,
         }
@@ -285,10 +288,13 @@ impl Kernel {
     /// Tells the kernel what an inode's content is.
     pub fn set_inode(&mut self, key: InodeKey, info: InodeInfo) -> Result<(), aya::maps::MapError> {
         // Before the entry: a hook that finds nothing here doesn't look for it.
-        self.inode_slots.set(inode_slot(key.ino), 1, 0)?;
+        let slot = inode_slot(key.ino);
+        let known = self.inode_slots.get(&slot, 0)? | SLOT_KNOWN;
+        let is_malicious = info.verdict == verdict::MALICIOUS;
+        self.inode_slots.set(slot, if is_malicious { known | SLOT_MALICIOUS } else { known }, 0)?;
         let (key, value) = (bytes(&key), bytes(&info));
         self.inodes.insert(key, value, 0)?;
-        if info.verdict == verdict::MALICIOUS {
+        if is_malicious {
             return self.inodes_malicious.insert(key, value, 0);
         }
         // Not read, or only sniffed: no reason to forget what was found before.
@@ -350,6 +356,8 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes, tables: &Tables, pins: Opti
         load_window_ns: wishes.load_window_ns,
         suffix_multiplier,
         argument_registers: ARGUMENT_REGISTERS,
+        quiet_opens: u32::from(wishes.quiet_opens),
+        reserved: 0,
     };
     let object = match layout.has_loop {
         true => Cow::Borrowed(OBJECT),

@@ -1,0 +1,123 @@
+//! Who a process is that carries a load: its program, its arguments, and those above it.
+//!
+//! Told once, before the first that needs it. Of a load that somebody has to look at, that is the load. Of one that is known
+//! to be clean it is what the process does next, if that is worth a record: most of them go on as they are.
+
+use sensor_abi::counter::Counter;
+use sensor_abi::mark::Mark;
+use sensor_abi::record::{EXE_BYTES_MAX, Who, kind};
+
+use crate::emit::{self, Area};
+use crate::field::{Address, Checked, field};
+use crate::maps::{RING_PRIORITY, lose};
+use crate::{file, mark, program, task};
+
+/// Introduces the current process, if nobody did, before it is told what it does.
+///
+/// # Safety
+/// `mark` is a live map value: the mark of `task`, which is current.
+#[inline(always)]
+pub unsafe fn first(mark: *mut Mark, task: Address) {
+    // SAFETY: the caller's promise. Two threads that meet here both tell the same.
+    unsafe {
+        if (*mark).untold != 0 {
+            (*mark).untold = 0;
+            now(task as u64, true);
+        }
+    }
+}
+
+/// [`first`] of whoever is current, for those who tell by a function of their own: with its stack below it an introduction
+/// would take more than a program may have (512 bytes).
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_introduce_current() -> u64 {
+    if let Some((mark, task, _)) = mark::find_current() {
+        // SAFETY: a live map value, and the mark of the current task.
+        unsafe { first(mark, task) };
+    }
+    0
+}
+
+/// Introduces the process of `task`. `is_current`: it is the one that runs, so its arguments can be read.
+#[inline(always)]
+pub fn now(task: u64, is_current: bool) {
+    let begun = sensor_introduce_fixed(task, u64::from(is_current));
+    if begun == 0 {
+        lose(Counter::ReadFailed);
+    } else {
+        sensor_introduce_strings(begun >> 1, task, u64::from(is_current));
+    }
+}
+
+/// Writes a [`Who`] without its strings, into a scratch area whose index stands over a one in the answer; 0 is none. A
+/// function of its own, as the other half is, so that the stack of neither is part of every hook's, nor of the other's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_introduce_fixed(task: u64, is_current: u64) -> u64 {
+    let (task, is_current) = (task as Address, is_current != 0);
+    fixed(task, is_current).map_or(0, |area| u64::from(area) << 1 | 1)
+}
+
+#[inline(always)]
+fn fixed(task: Address, is_current: bool) -> Option<u32> {
+    let key = task::key_of::<Checked>(task)?;
+    let (file, exe) = file::exe_of::<Checked>(task)?;
+    let inode: Address = field!(file, file_inode, Address)?;
+    let dentry: Address = field!(file, file_path_dentry, Address)?;
+    let folder: Address = field!(dentry, dentry_parent, Address)?;
+    let folder: Address = field!(folder, dentry_inode, Address)?;
+    let sb: Address = field!(inode, inode_sb, Address)?;
+    if folder.is_null() {
+        return None;
+    }
+    // Mounted by itself over another name: its name and folder are not its own, and prove nothing.
+    let mount: Address = field!(file, file_path_mnt, Address)?;
+    let is_bound = field!(mount, vfsmount_root, Address)? == dentry;
+    let area = Area::claim()?;
+    let record: *mut Who = area.record();
+    // SAFETY: the area is larger than the record's fixed part.
+    unsafe {
+        // What others have was found by the sensor's own walk: whose it is, it can't ask.
+        let who = if is_current { task::who(task) } else { task::NOBODY };
+        task::write_header_of::<Checked>(&raw mut (*record).header, kind::WHO, task, key, who, task::now_ns());
+        (*record).exe = exe;
+        (*record).exe_uid = field!(inode, inode_uid, u32).unwrap_or(u32::MAX);
+        (*record).exe_mode = match field!(inode, inode_mode, u16) {
+            Some(mode) if !is_bound => u32::from(mode),
+            _ => u32::MAX,
+        };
+        (*record).exe_fs_magic = field!(sb, sb_magic, u64).unwrap_or(0);
+        (*record).exe_dir_uid = field!(folder, inode_uid, u32).unwrap_or(u32::MAX);
+        (*record).exe_dir_mode = field!(folder, inode_mode, u16).map_or(u32::MAX, u32::from);
+        (*record).role = program::role_of(&exe);
+        (*record).reserved = 0;
+        task::write_ancestors::<Checked>(&raw mut (*record).ancestors, task);
+    }
+    Some(area.index())
+}
+
+/// Writes the strings of a [`Who`] that is in scratch area `area`, and sends it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sensor_introduce_strings(area: u64, task: u64, is_current: u64) -> u64 {
+    let Some(area) = Area::claimed(area as u32) else { return 0 };
+    let task = task as Address;
+    let mm = field!(task, task_mm, Address).unwrap_or(core::ptr::null());
+    let file = field!(mm, mm_exe_file, Address).unwrap_or(core::ptr::null());
+    let fixed = size_of::<Who>() as u64;
+    let exe_path = emit::forget(file::write_path(area.bytes(), fixed, file, EXE_BYTES_MAX as u64));
+    let exe_end = exe_path & 0xffff;
+    let argv =
+        if is_current != 0 { emit::write_argv::<Checked>(area.bytes(), exe_end, mm) } else { exe_end | emit::CUT };
+    let end = argv & 0xffff;
+    let record: *mut Who = area.record();
+    // SAFETY: the area is larger than the record's fixed part.
+    unsafe {
+        (*record).exe_len = (exe_end - fixed) as u16;
+        (*record).argv_len = (end - exe_end) as u16;
+        (*record).truncated = (exe_path >> 32 & 1) as u16 * 2 | (argv >> 32 & 1) as u16 * 4;
+    }
+    area.send(&RING_PRIORITY, end);
+    0
+}
