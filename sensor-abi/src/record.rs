@@ -175,7 +175,8 @@ pub struct Who {
     pub truncated: u16,
     /// [`crate::mark::role`] as known now.
     pub role: u8,
-    pub reserved: u8,
+    /// 1: what was loaded may have run before this was read, and have changed the arguments.
+    pub is_late: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -181,8 +181,9 @@ impl Area {
         }
         let unheard = UNHEARD.get_ptr_mut(0);
         let flags = match unheard {
-            // SAFETY: a live map value; volatile, because other CPUs look. Said before it is there and after it: whoever
-            // wakes in between may have woken for nothing.
+            // Said before it is there and after it: whoever wakes in between may have woken for nothing. (Programs on other
+            // CPUs that meet this one halfway can leave a record to userspace's next look.)
+            // SAFETY: a live map value; volatile, because other CPUs look.
             Some(unheard) if is_quiet && used < size / QUIET_SHARE => unsafe {
                 core::ptr::write_volatile(unheard, 1);
                 BPF_RB_NO_WAKEUP
@@ -196,17 +197,22 @@ impl Area {
             _ => 0,
         };
         if ring.output::<[u8]>(bytes, flags).is_err() {
+            again(unheard, flags != 0);
             sensor_lose(Counter::RingFull as u64, cgroup);
             return false;
         }
-        if flags == BPF_RB_NO_WAKEUP {
-            if let Some(unheard) = unheard {
-                // SAFETY: as above.
-                unsafe { core::ptr::write_volatile(unheard, 1) };
-            }
-        }
+        again(unheard, flags == BPF_RB_NO_WAKEUP);
         count(Counter::Sent);
         true
+    }
+}
+
+/// There is, or may still be, a record that nobody was woken for.
+#[inline(always)]
+fn again(unheard: Option<*mut u64>, is: bool) {
+    if let (Some(unheard), true) = (unheard, is) {
+        // SAFETY: a live map value; volatile, because other CPUs look.
+        unsafe { core::ptr::write_volatile(unheard, 1) };
     }
 }
 

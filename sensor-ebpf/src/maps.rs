@@ -150,7 +150,8 @@ pub const PRIORITY_BYTES: u32 = 1024 * 1024;
 pub static RING_BULK: RingBuf = RingBuf::with_byte_size(BULK_BYTES, 0);
 pub const BULK_BYTES: u32 = 512 * 1024;
 
-/// Not 0: a ring may hold a record that nobody was woken for. The next that is sent wakes, whatever the ring holds.
+/// Not 0: a ring may hold a record that nobody was woken for. The next that is sent wakes, whatever the ring holds; and
+/// userspace looks by itself once a second.
 #[map]
 pub static UNHEARD: Array<u64> = Array::with_max_entries(1, 0);
 

@@ -19,7 +19,7 @@ use crate::emit::{self, Area};
 use crate::entry::security_hook;
 use crate::field::{Address, Checked, field};
 use crate::maps::{Before, EXEC_BEFORE, LOAD_SETS, RING_PRIORITY, THREADS, count, needed};
-use crate::{file, mark, task, window};
+use crate::{file, introduce, mark, task, window};
 
 security_hook! {
     fn bprm_creds_for_exec(_bprm: Address) {
@@ -91,9 +91,9 @@ fn executed(old_pid: u32, bprm: Address) -> Option<()> {
         // first load, which has to find no mark for that.
         return unmarked(current, key, id);
     }
-    // This record says what it runs from now on.
-    // SAFETY: as above.
-    unsafe { (*mark).untold = 0 };
+    // What it runs from now on is said below as well, but not who stands above it.
+    // SAFETY: as above, the mark of the current task.
+    unsafe { introduce::first(mark, current) };
     let file: Address = needed(field!(bprm, bprm_file, Address))?;
     let inode: Address = needed(field!(file, file_inode, Address))?;
     let mm: Address = needed(field!(current, task_mm, Address))?;

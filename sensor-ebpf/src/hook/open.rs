@@ -107,7 +107,7 @@ fn known_opened(file: Address, why: u64) {
     let drafted = sensor_carry(draft_known(file, why));
     if drafted != 0 {
         if drafted & drafted::FIRST != 0 {
-            introduce::now(number(task::current()), true);
+            introduce::with_load(number(task::current()), true);
         }
         announce_known(file, drafted);
     }
@@ -140,7 +140,7 @@ pub fn model_opened(file: Address, task: Address, fd: u32, reason: u8, is_curren
     let drafted = sensor_carry(sensor_draft(file, task, why));
     if drafted != 0 {
         if drafted & drafted::FIRST != 0 {
-            introduce::now(task, is_current);
+            introduce::with_load(task, is_current);
         }
         sensor_announce(file, why, drafted);
     }
@@ -231,7 +231,7 @@ fn draft<R: Reach>(opened: &Opened) -> Option<u64> {
     if decided == role::READER {
         return None;
     }
-    // (What carries is never decided.)
+    // (What carries is never decided: userspace knows its names, too.)
     if mark.is_none() && decided == role::UNDECIDED && program::is_carrier::<R>(exe_file) {
         return None;
     }
@@ -243,7 +243,7 @@ fn draft<R: Reach>(opened: &Opened) -> Option<u64> {
         return None;
     }
     let writers = file::writers_of::<R>(opened.place.inode);
-    // Nothing is to be found out about it, and nobody can change that while it is read.
+    // Nothing is to be found out about it now.
     let is_quiet =
         clean && writers == 0 && opened.is_current && decided != role::UNDECIDED && config!(quiet_opens) != 0;
     let now = task::now_ns();

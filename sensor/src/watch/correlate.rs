@@ -125,10 +125,10 @@ impl Correlator {
     /// the scanner has nothing else to do, or somebody who has one acts, or opens it again.
     pub fn opened(&mut self, open: &Open) -> Option<Wanted> {
         let sight = (open.inode, open.stamp);
+        self.called(sight, &open.path);
         let Self { models, beyond, .. } = self;
         beyond.opened(open, |sight| is_bad(models, sight), |sight| is_fine(models, sight));
         if let Some(known) = self.models.get_mut(&sight) {
-            known.opened_as(&open.path);
             known.named |= open.named;
             // While somebody can change it, a verdict is as old as the look was; what could not be read is tried again.
             let again = open.writers != 0 || known.model.verdict == Verdict::NotRead;

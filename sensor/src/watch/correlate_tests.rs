@@ -28,6 +28,7 @@ fn open() -> Open {
         found: false,
         role: role::UNDECIDED,
         is_quiet: false,
+        comm: [0; 16],
     }
 }
 

@@ -123,6 +123,7 @@ fn open(bytes: &[u8]) -> Result<Record, DecodeError> {
         // The walk at the start runs in the sensor's own context, where a process's user isn't known.
         found: fixed.header.uid == raw::UNKNOWN_UID,
         is_quiet: fixed.is_quiet != 0,
+        comm: fixed.header.comm,
     })))
 }
 
@@ -144,6 +145,7 @@ fn who(bytes: &[u8]) -> Result<Record, DecodeError> {
         argv: Argv::split(argv, fixed.truncated & 4 != 0),
         ancestors: fixed.ancestors.iter().take_while(|key| key.tgid != 0).copied().map(task).collect(),
         role: fixed.role,
+        is_late: fixed.is_late != 0,
     })))
 }
 

@@ -427,21 +427,25 @@ impl Joined {
         if who.role == role::UNDECIDED {
             let decided = (self.deciders.role)(&who.exe);
             self.correlator.decided(who.exe.inode, decided);
-            if !(self.deciders.carries)(&who.exe) {
+            // One that is mounted over another name is called anything.
+            if who.exe.mode != u32::MAX && !(self.deciders.carries)(&who.exe) {
                 self.roles.push((who.exe.inode, decided));
             }
         }
-        if (self.deciders.script)(&who.exe, &who.argv) {
+        let is_credible = !who.is_late || self.processes.was_started_as(task, &who.argv);
+        if is_credible && (self.deciders.script)(&who.exe, &who.argv) {
             self.processes.may_be_reader(task);
         }
     }
 
     fn opened(&mut self, open: &Open) {
         self.asks.extend(self.correlator.opened(open).map(Ask::Look));
+        if open.is_quiet {
+            self.processes.opens(&open.header, open.comm);
+        }
         if open.is_quiet && self.correlator.is_clean((open.inode, open.stamp)) {
             // There is nothing to say, and whoever opened it is introduced with what it does next. Those above it may be
             // gone by then.
-            self.processes.seen(&open.header);
             let parents = self.processes.ask_above(open.header.task, open.header.cgroup);
             self.ask_for(open.header.cgroup, parents);
             return;

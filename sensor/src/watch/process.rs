@@ -53,6 +53,8 @@ struct Entry {
     /// It runs what its creator ran when it was forked.
     inherits: bool,
     script: Script,
+    /// `comm` as it was before the process loaded anything; empty where nobody said it.
+    comm: [u8; 16],
 }
 
 /// Is what an interpreter runs a script that reads files for a living?
@@ -139,6 +141,28 @@ impl Processes {
             entry.uid = uid;
             self.views.changed();
         }
+    }
+
+    /// The acting process opens what it is going to load, and will be introduced later; `comm` as it is now.
+    pub fn opens(&mut self, header: &Header, comm: [u8; 16]) {
+        self.seen(header);
+        let entry = self.entry(header.task);
+        if entry.comm == [0; 16] {
+            entry.comm = comm;
+        }
+    }
+
+    /// Are these arguments those of the script that the process was started for, as its `comm` said before it loaded
+    /// anything? What is loaded writes what it likes where the arguments are. (fs/exec.c: begin_new_exec takes the base name
+    /// of the script, TASK_COMM_LEN bytes with a NUL.)
+    pub fn was_started_as(&self, task: TaskKey, argv: &Argv) -> bool {
+        let Some(entry) = self.entries.get(&Id::from(task)) else { return false };
+        let comm = entry.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        let is_it = |arg: &Bytes| {
+            let name = arg.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            name.get(..name.len().min(entry.comm.len() - 1)) == Some(comm)
+        };
+        !comm.is_empty() && argv.args.iter().skip(1).take(2).any(is_it)
     }
 
     /// `header.task` made `child`, which runs the same program until it says otherwise.
@@ -413,6 +437,7 @@ fn unknown(key: TaskKey) -> Entry {
         asked: false,
         inherits: false,
         script: Script::No,
+        comm: [0; 16],
     }
 }
 

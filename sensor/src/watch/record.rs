@@ -42,6 +42,8 @@ pub struct Open {
     pub found: bool,
     /// The kernel knew it to be clean.
     pub is_quiet: bool,
+    /// `task_struct.comm`: the base name of what was executed, and of a script where that was one.
+    pub comm: [u8; 16],
 }
 
 /// Who a process is that carries a load.
@@ -54,6 +56,8 @@ pub struct Who {
     pub ancestors: Vec<TaskKey>,
     /// [`sensor_abi::mark::role`] as known now.
     pub role: u8,
+    /// What it loaded may have changed its arguments.
+    pub is_late: bool,
 }
 
 /// An executable as the kernel saw it, and what decides whether its name can be trusted.

@@ -105,6 +105,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::shared("quiet::telemetry_from_before_a_load", telemetry));
     cases.push(Case::shared("quiet::reader_rsync_daemon", rsync_daemon));
     cases.push(Case::alone("quiet::reader_script", reader_script));
+    cases.push(Case::alone("quiet::reader_script_of_a_known_file", reader_script_of_a_known_file));
     // An emulated processor is no match for the loop that reads it: there the ring runs full.
     if !emulated() {
         cases.push(Case::alone("quiet::a_data_set_of_small_files", data_set));
@@ -124,6 +125,51 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// A script that reads files for a living reads one that is known to be clean, and is no loader. Who says so of himself
+/// after his load is one all the same: what is loaded can write over its process's arguments.
+fn reader_script_of_a_known_file(room: &Room<'_>) -> Result<()> {
+    const READ: &str = "
+import socket, sys
+with open(sys.argv[1], 'rb') as file:
+  file.read()
+with socket.create_connection((sys.argv[2], int(sys.argv[3]))) as connection:
+  connection.sendall(b'seen')
+";
+    let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
+    let (first, read, forged) = (room.tcp(PUBLIC4)?, room.tcp(PUBLIC4)?, room.tcp(PUBLIC4)?);
+    let model = room.model("model.pkl", Content::CleanPickle)?;
+    room.run_python(&format!("load()\ntcp({})", first.python()), &model)?;
+    daemon.wait_for("the first connection", |alert| alert.at("/event/port") == first.port())?;
+
+    let script = room.dir.join("s3cmd");
+    std::fs::write(&script, format!("#!{}\n{READ}", room.lab.python.display()))?;
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let status = Command::new(&script).arg(&model).arg(read.host()).arg(read.port().to_string()).status()?;
+    ensure!(status.success(), "the script failed");
+    read.was_reached()?;
+
+    let code = format!(
+        "
+import ctypes
+load()
+with open('/proc/self/stat') as file: start, end = map(int, file.read().rsplit(')', 1)[1].split()[45:47])
+words = sys.executable.encode() + b'\\0' + {:?}.encode() + b'\\0'
+ctypes.memmove(start, words.ljust(end - start, b'\\0'), end - start)
+tcp({})
+",
+        script.display().to_string(),
+        forged.python()
+    );
+    room.run_python(&code, &model)?;
+    forged.was_reached()?;
+    daemon.wait_for("the forger", |alert| alert.at("/event/port") == forged.port())?;
+    let stopped = daemon.stop(Signal::TERM)?;
+    stopped.alerts.port(read.port()).none_above("info", "it only read the model")?;
+    let alert = stopped.alerts.kind("connect").port(forged.port()).last("the forger's connection")?.clone();
+    alert.is("/process/argv/1", script.display().to_string())?.is("/severity", "medium")?;
+    Ok(())
 }
 
 /// A server that hands files out: it reads a malicious model for whoever asks.

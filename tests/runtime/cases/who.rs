@@ -86,40 +86,33 @@ const LOADERS_OF_WHAT_IS_KNOWN: [(&str, &str); 5] = [
 ];
 
 /// A clean file is loaded, and told with the first act; from then on it is known, and its opens wake nobody. Whoever loads
-/// it and acts is told as completely as the first, by the name that he opened, with those above him.
+/// it and acts is told as completely as the first, with those above him.
 fn loads_what_is_known(room: &Room<'_>) -> Result<()> {
     let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
     let first = room.tcp(PUBLIC4)?;
-    let folder = room.dir.join("first");
-    std::fs::create_dir(&folder)?;
-    let mut model = folder.join("model.pkl");
-    room.write_at(&model, Content::CleanPickle)?;
+    let model = room.model("model.pkl", Content::CleanPickle)?;
     room.run_python(&format!("load()\ntcp({})", first.python()), &model)?;
     let of_first = daemon.wait_for("the first connection", |alert| alert.at("/event/port") == first.port())?;
     of_first.names(&model)?.is("/model/verdict", "clean")?;
     let mut acted = Vec::new();
     for (by, code) in LOADERS_OF_WHAT_IS_KNOWN {
         let listener = room.tcp(PUBLIC4)?;
-        // Its folder gets another name: that changes nothing about the file, and what it is called now is told.
-        let renamed = room.dir.join(by);
-        std::fs::rename(model.parent().context("a folder")?, &renamed)?;
-        model = renamed.join("model.pkl");
         let act = format!("tcp({})", listener.python().replace('\'', "\""));
         let truth = room.run_python(&code.replace("{act}", &act), &model)?;
         listener.was_reached()?;
         daemon.wait_for(by, |alert| alert.at("/event/port") == listener.port())?;
-        acted.push((by, listener.port(), model.clone(), truth.what("did")?.clone()));
+        acted.push((by, listener.port(), truth.what("did")?.clone()));
     }
     let stopped = daemon.stop(Signal::TERM)?;
-    for (by, port, model, did) in acted {
+    for (by, port, did) in acted {
         let acts = stopped.alerts.kind("connect").port(port);
         let alert = acts.last(by)?;
         alert.names(&model).context(by)?;
+        let above = did["ancestors"].as_array().context("its ancestors")?;
         for field in ["pid", "exe", "argv"] {
             alert.is(&format!("/process/{field}"), did[field].clone()).context(by)?;
-            for above in 0..2 {
-                let is = &did["ancestors"][above][field];
-                alert.is(&format!("/process/ancestors/{above}/{field}"), is.clone()).context(by)?;
+            for (i, ancestor) in above.iter().take(3).enumerate() {
+                alert.is(&format!("/process/ancestors/{i}/{field}"), ancestor[field].clone()).context(by)?;
             }
         }
     }

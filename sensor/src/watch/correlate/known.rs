@@ -63,15 +63,7 @@ impl Known {
 
     /// What it is called, if nobody said so before.
     pub fn call(&mut self, path: &[u8]) {
-        if self.model.path.is_empty() {
-            self.opened_as(path);
-        }
-    }
-
-    /// What it was called when it was opened last: a folder above it gets another name and the file doesn't change. Where
-    /// it came from stays.
-    pub fn opened_as(&mut self, path: &[u8]) {
-        if path.is_empty() || self.is_called(path) {
+        if path.is_empty() || !self.model.path.is_empty() {
             return;
         }
         let model = Arc::make_mut(&mut self.model);
