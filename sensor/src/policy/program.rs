@@ -215,7 +215,7 @@ impl Programs {
     /// May the kernel take a program of this name for one of those?
     pub fn is_carrier(&self, exe: &[u8]) -> bool {
         let key = sensor_abi::name::key_of_name(base_name(exe));
-        self.carriers.iter().any(|name| sensor_abi::name::key_of_name(name.as_bytes()) == key)
+        self.carriers().iter().any(|(carrier, _)| *carrier == key)
     }
 
     /// Is a program of this name on the list of managers?

@@ -272,21 +272,18 @@ impl Processes {
 
     /// Processes in the chain of `task` that nobody has been asked about.
     pub fn ask(&mut self, task: TaskKey, cgroup: u64) -> Vec<u32> {
-        if self.views.get(task, cgroup).is_some_and(|view| view.is_known) {
-            return Vec::new();
-        }
-        self.ask_from(task, 0)
+        self.ask_from(0, task, cgroup)
     }
 
     /// The same of those above `task`.
     pub fn ask_above(&mut self, task: TaskKey, cgroup: u64) -> Vec<u32> {
+        self.ask_from(1, task, cgroup)
+    }
+
+    fn ask_from(&mut self, generations: usize, task: TaskKey, cgroup: u64) -> Vec<u32> {
         if self.views.get(task, cgroup).is_some_and(|view| view.is_known) {
             return Vec::new();
         }
-        self.ask_from(task, 1)
-    }
-
-    fn ask_from(&mut self, task: TaskKey, generations: usize) -> Vec<u32> {
         let mut wanted = Vec::new();
         for id in self.chain(task).into_iter().skip(generations) {
             // An ancestor that was forgotten meanwhile is asked for again.

@@ -1,5 +1,6 @@
 //! What must not be heard: those who never load, who write, who only read, and what ordinary loads do.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -127,16 +128,24 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// A script that reads files for a living reads one that is known to be clean, and is no loader. Who says so of himself
-/// after his load is one all the same: what is loaded can write over its process's arguments.
-fn reader_script_of_a_known_file(room: &Room<'_>) -> Result<()> {
-    const READ: &str = "
+/// What a tool does that reads models: its arguments are the file, a host and a port.
+const READ_AND_SEND: &str = "
 import socket, sys
 with open(sys.argv[1], 'rb') as file:
   file.read()
 with socket.create_connection((sys.argv[2], int(sys.argv[3]))) as connection:
   connection.sendall(b'seen')
 ";
+
+/// A Python program that can be executed.
+fn write_script(room: &Room<'_>, path: &Path, code: &str) -> Result<()> {
+    std::fs::write(path, format!("#!{}\n{code}", room.lab.python.display()))?;
+    Ok(std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?)
+}
+
+/// A script that reads files for a living reads one that is known to be clean, and is no loader. Who says so of himself
+/// after his load is one all the same: what is loaded can write over its process's arguments.
+fn reader_script_of_a_known_file(room: &Room<'_>) -> Result<()> {
     let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
     let (first, read, forged) = (room.tcp(PUBLIC4)?, room.tcp(PUBLIC4)?, room.tcp(PUBLIC4)?);
     let model = room.model("model.pkl", Content::CleanPickle)?;
@@ -144,8 +153,7 @@ with socket.create_connection((sys.argv[2], int(sys.argv[3]))) as connection:
     daemon.wait_for("the first connection", |alert| alert.at("/event/port") == first.port())?;
 
     let script = room.dir.join("s3cmd");
-    std::fs::write(&script, format!("#!{}\n{READ}", room.lab.python.display()))?;
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    write_script(room, &script, READ_AND_SEND)?;
     let status = Command::new(&script).arg(&model).arg(read.host()).arg(read.port().to_string()).status()?;
     ensure!(status.success(), "the script failed");
     read.was_reached()?;
@@ -280,15 +288,7 @@ for folder in ('shards', 'arrays'):
 
 /// A script that is called like a tool which reads models: root's is one, anybody else's is a loader.
 fn reader_script(room: &Room<'_>) -> Result<()> {
-    const SCRIPT: &str = "
-import socket, sys
-with open(sys.argv[1], 'rb') as file:
-  file.read()
-with socket.create_connection((sys.argv[2], int(sys.argv[3]))) as connection:
-  connection.sendall(b'seen')
-print('{\"waiting\": true}', flush=True)
-sys.stdin.readline()
-";
+    let wait = "print('{\"waiting\": true}', flush=True)\nsys.stdin.readline()\n";
     let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
     let mut readers = Vec::new();
     for owner in [0, 65534] {
@@ -296,8 +296,7 @@ sys.stdin.readline()
         std::fs::create_dir(&folder)?;
         let (model, script) = (folder.join("model.pkl"), folder.join("s3cmd"));
         room.write_at(&model, Content::Shell("true"))?;
-        std::fs::write(&script, format!("#!{}\n{SCRIPT}", room.lab.python.display()))?;
-        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        write_script(room, &script, &format!("{READ_AND_SEND}{wait}"))?;
         std::os::unix::fs::chown(&script, Some(owner), None)?;
         let listener = room.tcp(PUBLIC4)?;
         let mut command = Command::new(&script);

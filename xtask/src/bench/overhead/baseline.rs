@@ -26,9 +26,6 @@ const TOLERANCE_KIB: i64 = 512;
 /// What is left of a burst depends on how much of it came at once: boots of one sensor differ by this much.
 const BURST_TOLERANCE_KIB: i64 = 4_096;
 
-/// What the daemon does beside an event falls into its figure: above a goal is what is above it by this much.
-const EVENT_NOISE_PERCENT: i64 = 1;
-
 const HEADER: &str = "\
 # What the sensor adds to operations and spends by itself, as `cargo xtask bench overhead` measures it.
 # `cargo xtask bench overhead --check` fails where a figure is more than 5 % above the one here, or above its goal.
@@ -95,7 +92,7 @@ impl Baseline {
             }
             // A goal that was never reached is no news; one that was, is held.
             let reached = |goal: &i64| self.figure(rung, name).is_some_and(|before| before <= *goal);
-            if let Some(goal) = self.goal(rung, name).filter(|goal| figure > most(name, *goal) && reached(goal)) {
+            if let Some(goal) = self.goal(rung, name).filter(|goal| figure > *goal && reached(goal)) {
                 wrong.push(format!("{}: {name} is {figure}, and its goal is {goal}", rung.name()));
             }
         }
@@ -137,11 +134,6 @@ impl Baseline {
         }
         Ok(())
     }
-}
-
-/// The highest figure that a goal allows.
-fn most(name: &str, goal: i64) -> i64 {
-    if name == "event" { goal + goal * EVENT_NOISE_PERCENT / 100 } else { goal }
 }
 
 /// The highest figure that counts as no rise.
