@@ -67,30 +67,29 @@ for method in 'fork', 'forkserver':
 torch.save(model.state_dict(), 'trained.pt')
 TCP
 ";
+/// The age of a thread is known to the millisecond, so those that are to be older than the loads get a few.
 const SHARDS: &str = "
-import shutil, torch
-begun, over = threading.Event(), threading.Event()
-def report():
+import shutil, time, torch
+begun, over = threading.Barrier(3), threading.Event()
+def report(begun, *hosts):
   datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+  begun.wait()
   while not over.is_set():
-    for host in '10.20.30.40', '127.0.0.1':
+    for host in hosts:
       datagram.sendto(b'loads:1|c', (host, 8125))
-    begun.set()
-def report_elsewhere():
-  datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-  while not over.is_set():
-    datagram.sendto(b'loads:1|c', ('203.0.113.7', 8125))
-threads = [threading.Thread(target=report), threading.Thread(target=report_elsewhere)]
-for thread in threads:
-  thread.start()
+near = '10.20.30.40', '127.0.0.1'
+for hosts in near, ('203.0.113.7',):
+  threading.Thread(target=report, args=(begun, *hosts)).start()
 begun.wait()
+time.sleep(0.01)
 for i in range(4):
   shard = f'pytorch_model-{i:05}-of-00004.bin'
   shutil.copy(MODEL, shard)
   torch.load(shard)
   TCP
-  threads.append(threading.Thread(target=report))
-  threads[-1].start()
+  started = threading.Barrier(2)
+  threading.Thread(target=report, args=(started, *near)).start()
+  started.wait()
 over.set()
 ";
 const LOKY: &str = "
