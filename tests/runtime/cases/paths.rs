@@ -129,10 +129,61 @@ const NOT_HERE: &str = "not here";
 /// Ways that are gone at once: most of their time is Python's start.
 const WAYS_AT_ONCE: usize = 4;
 
+/// Loads beside those that keep their CPU busy with opens, so that it is taken from one in the middle of an open.
+const LOADS: usize = 12;
+const BESIDE_BUSY: &str = "
+import signal
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+busy = []
+try:
+  for number in range(8):
+    path = f'busy-{number}.pkl'
+    with open(path, 'wb') as file:
+      file.write(bytes([0x80, 4]) + b'N.')
+    busy.append(os.fork())
+    if busy[-1] == 0:
+      while True:
+        os.close(os.open(path, os.O_RDONLY))
+  for number in range(LOADS):
+    pid = os.fork()
+    if pid == 0:
+      with open(f'{number}.pkl', 'rb') as file:
+        pickle.load(file)
+      os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+finally:
+  for pid in busy:
+    os.kill(pid, signal.SIGKILL)
+";
+
 pub fn cases() -> Vec<Case> {
-    ["lsm", "fentry", "kprobe", "tracepoint"]
-        .map(|rung| Case::alone(format!("paths::{rung}"), move |room| every_way(room, rung)))
-        .into()
+    let rungs = ["lsm", "fentry", "kprobe", "tracepoint"];
+    let mut cases: Vec<Case> =
+        rungs.map(|rung| Case::alone(format!("paths::{rung}"), move |room| every_way(room, rung))).into();
+    cases.push(Case::alone("paths::beside_busy_tasks", beside_busy_tasks));
+    cases
+}
+
+/// Below LSM: the rung that this kernel takes there leaves no load out, whoever else opens files on that CPU.
+fn beside_busy_tasks(room: &Room<'_>) -> Result<()> {
+    let (mut command, ready_file) = daemon::command(&room.dir.join("daemon"), CONFIG)?;
+    let daemon = Daemon::start_as(command.args(["--best-rung", "fentry"]), ready_file)?;
+    let listener = room.tcp(PUBLIC4)?;
+    let models = (0..LOADS)
+        .map(|number| room.model(&format!("{number}.pkl"), Content::Payload(&format!("tcp({})", listener.python()))));
+    let models = models.collect::<Result<Vec<PathBuf>>>()?;
+    room.run(&mut room.python(&BESIDE_BUSY.replace("LOADS", &LOADS.to_string()), &[]))?;
+    listener.was_reached()?;
+    let alerts = daemon.stop(Signal::TERM)?.alerts;
+    let connects = alerts.kind("connect").port(listener.port());
+    let is_told = |model: &PathBuf| connects.0.iter().any(|alert| alert.text("/model/path") == model.to_string_lossy());
+    let lost = models.iter().filter(|model| !is_told(model)).count();
+    ensure!(lost == 0, "{lost} of {LOADS} loads were not seen\n{}", losses(&alerts).join("\n"));
+    Ok(())
+}
+
+fn losses(alerts: &Alerts) -> Vec<String> {
+    alerts.kind("loss").0.iter().map(|alert| alert.at("/event").to_string()).collect()
 }
 
 /// What a way left behind.
@@ -167,7 +218,7 @@ fn every_way(room: &Room<'_>, best_rung: &str) -> Result<()> {
         let unsaid = if is_as_said { "" } else { ", which doctor denies" };
         println!("PATH\t{best_rung}\t{}\t{}\t{rung}\t{outcome}{unsaid}", way.name, way.hook);
     }
-    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    ensure!(wrong.is_empty(), "{}", [wrong, losses(&alerts)].concat().join("\n"));
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use super::hooks::{Below, SecurityHook};
 use super::plan::{BestRung, Hook, Rung, RungState, SECURITY_RUNGS};
 use super::tracepoint::{self, Tracefs};
 use super::verify::{self, once};
-use super::{counter, say, system};
+use super::{counter, preempt, say, system};
 
 /// Tries rungs from the best down.
 pub struct Attacher<'a> {
@@ -34,6 +34,9 @@ pub struct Attacher<'a> {
 /// Where exec is seen, and the programs that are on it beside the one that reports it.
 pub const EXEC: &str = "sched_process_exec";
 pub const INHERITING: [&str; 2] = ["exec_inherits", "exec_inherited"];
+
+const PREEMPTED: &str = "this kernel preempts its own code, and leaves a program that was preempted out of everything else \
+    on that CPU meanwhile: many opens were not seen; kprobes are not preempted";
 
 const LSM_NEVER_RAN: &str = "it attached but never ran; put `bpf` into the kernel's `lsm=` parameter";
 
@@ -163,8 +166,8 @@ impl Attacher<'_> {
         hook
     }
 
-    /// Does this rung run here? Asked once, by an act of our own that it has to count: an LSM program loads and attaches
-    /// without an error where `bpf` isn't in `lsm=`, and never runs.
+    /// Does this rung run here, and is no lower one better? Asked once, by an act of our own that it has to count: an LSM
+    /// program loads and attaches without an error where `bpf` isn't in `lsm=`, and never runs.
     pub fn runs(&mut self, rung: Rung) -> bool {
         let known = self.ladder.iter().find(|state| state.rung == rung).map(|state| state.why_not.is_none());
         known.unwrap_or_else(|| {
@@ -184,6 +187,9 @@ impl Attacher<'_> {
         const CANARY: &str = "task_getscheduler";
         if !self.best_rung.allows(rung) {
             return Err("switched off".to_owned());
+        }
+        if rung == Rung::Fentry && preempt::preempts() && self.runs(Rung::Kprobe) {
+            return Err(PREEMPTED.to_owned());
         }
         let link = self.attach(rung, CANARY)?;
         let before = counter(self.ebpf, Counter::CanaryRung);

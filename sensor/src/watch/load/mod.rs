@@ -10,6 +10,7 @@ mod hooks;
 mod network;
 pub mod pin;
 pub mod plan;
+mod preempt;
 mod resume;
 mod rings;
 mod suffix;
