@@ -96,6 +96,8 @@ pub struct Policy {
     programs: Programs,
     files: Files,
     rules: Vec<Arc<Rule>>,
+    /// The same by what they are about, at the kind's number: an act meets no others.
+    about: Vec<Vec<Arc<Rule>>>,
 }
 
 impl Policy {
@@ -146,12 +148,14 @@ impl Policy {
         if rules.len() > RULES_MAX || rules.iter().map(|rule| rule.unless.len()).sum::<usize>() > EXCEPTIONS_MAX {
             return Err(PolicyError::TooMany);
         }
+        let rules: Vec<Arc<Rule>> = rules.into_iter().map(Arc::new).collect();
         Ok(Self {
             table: Table::embedded().map_err(PolicyError::Embedded)?,
             destinations: Destinations::embedded(network).map_err(PolicyError::Embedded)?,
             programs: Programs::embedded().map_err(PolicyError::Embedded)?,
             files: known_files,
-            rules: rules.into_iter().map(Arc::new).collect(),
+            about: by_kind(&rules),
+            rules,
         })
     }
 
@@ -299,7 +303,11 @@ impl Policy {
         if sight.timeline_only {
             return Vec::new();
         }
-        self.rules.iter().filter_map(|rule| self.judge_by(rule, act, sight)).collect()
+        self.about(sight.kind).iter().filter_map(|rule| self.judge_by(rule, act, sight)).collect()
+    }
+
+    fn about(&self, kind: EventKind) -> &[Arc<Rule>] {
+        self.about.get(kind as usize).map_or(&[], Vec::as_slice)
     }
 
     /// What one rule says: `None` where it isn't about this act, makes no alert of it, or an exception excuses every load.
@@ -342,12 +350,26 @@ impl Policy {
     pub fn judge_loss(&self, reason: &str) -> Vec<(Arc<Rule>, Severity)> {
         let effect = if UNTOUCHED.contains(&reason) { Effect::LossUntouched } else { Effect::Loss };
         let table = self.table.cell(Row::Code, severity::Column::Later, effect, false);
-        self.rules
-            .iter()
-            .filter(|rule| rule.what.contains(&EventKind::Loss))
-            .map(|rule| (Arc::clone(rule), rule.severity_from(table)))
-            .collect()
+        let rules = self.about(EventKind::Loss).iter();
+        rules.map(|rule| (Arc::clone(rule), rule.severity_from(table))).collect()
     }
+}
+
+fn by_kind(rules: &[Arc<Rule>]) -> Vec<Vec<Arc<Rule>>> {
+    let mut about: Vec<Vec<Arc<Rule>>> = Vec::new();
+    for rule in rules {
+        for kind in rule.what.iter().map(|kind| *kind as usize) {
+            if about.len() <= kind {
+                about.resize_with(kind + 1, Vec::new);
+            }
+            let those = &mut about[kind];
+            // A rule may name a kind twice.
+            if !those.last().is_some_and(|last| Arc::ptr_eq(last, rule)) {
+                those.push(Arc::clone(rule));
+            }
+        }
+    }
+    about
 }
 
 /// Losses of files that nobody acted on, before ([`sensor_abi::counter::Counter::CandidateRate`]) and after their open was

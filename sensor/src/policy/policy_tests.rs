@@ -338,6 +338,13 @@ fn a_set_that_contradicts_itself_is_refused() {
 }
 
 #[test]
+fn a_rule_that_names_a_kind_twice_speaks_once() {
+    let rule = "rules:\n  - {id: mine, name: M, what: [exec, connect, send, connect, connect], nominal: low}\n";
+    let judged = with_files(&[("mine.yaml", rule)]).judge(&act(connect("203.0.113.9", 443)));
+    assert_eq!(judged.iter().filter(|judgement| judgement.rule.id == "mine").count(), 1);
+}
+
+#[test]
 fn loss_is_medium_but_of_files_that_nobody_acted_on() {
     let losses = [("ring_full", Medium), ("scan_queue_full", Medium), ("candidate_rate", Low), ("open_unjudged", Low)];
     for (reason, severity) in losses {
