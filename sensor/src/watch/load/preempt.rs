@@ -75,9 +75,11 @@ fn of_config(config: &str) -> Option<bool> {
 }
 
 fn config(release: &str) -> Option<String> {
-    let plain = [format!("/boot/config-{release}"), format!("/lib/modules/{release}/config")];
-    let files = plain.iter().filter_map(|path| text(File::open(path).ok()?));
-    File::open("/proc/config.gz").ok().and_then(|file| text(GzDecoder::new(file))).or_else(|| files.last())
+    let packed = || text(GzDecoder::new(File::open("/proc/config.gz").ok()?));
+    let plain = |path: String| text(File::open(path).ok()?);
+    packed()
+        .or_else(|| plain(format!("/boot/config-{release}")))
+        .or_else(|| plain(format!("/lib/modules/{release}/config")))
 }
 
 fn text(from: impl Read) -> Option<String> {
