@@ -28,7 +28,7 @@ struct Boot {
     cases: &'static [&'static str],
 }
 
-/// Without `bpf` in `lsm=` the best rung is fentry.
+/// Without `bpf` in `lsm=` the best rung is fentry; kprobe where the kernel preempts its own code.
 const BOOTS: [Boot; 3] = [
     Boot { name: "paths", bpf_lsm: true, cases: &["paths::lsm", "paths::kprobe", "paths::tracepoint"] },
     Boot { name: "paths-no-bpf", bpf_lsm: false, cases: &["paths::lsm", "paths::beside_busy_tasks"] },
