@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
+use super::real::emulated;
 use crate::actor::Actor;
 use crate::alert::Alerts;
 use crate::cgroup::Cgroup;
@@ -23,7 +24,7 @@ const SAME: u64 = 5_000;
 pub fn cases() -> Vec<Case> {
     let mut cases = all();
     // An emulated processor needs all of its time for the flood: how others fare beside it is shown on a real one.
-    if std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU")) {
+    if emulated() {
         eprintln!("left out on an emulated processor: floods of candidates and opens");
         cases.truncate(REAL_PROCESSOR_FROM);
     }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::real::emulated;
 use super::ways_in::Loud;
 use crate::actor::Actor;
 use crate::alert::Alerts;
@@ -125,8 +126,7 @@ fn after_many_forks(room: &Room<'_>) -> Result<()> {
     let daemon = few_marks(room, MARKS_OF_MANY_FORKS)?;
     let listener = room.tcp(PUBLIC4)?;
     let model = room.model("model.pkl", Content::Payload("pass"))?;
-    let emulated = std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU"));
-    room.run(&mut forks(room, FORKS[usize::from(emulated)], &listener.address.to_string(), &model))?;
+    room.run(&mut forks(room, FORKS[usize::from(emulated())], &listener.address.to_string(), &model))?;
     listener.was_reached()?;
     let port = listener.port();
     daemon.wait_for("the connection", |alert| alert.at("/event/port") == &Value::from(port))?;

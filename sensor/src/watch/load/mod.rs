@@ -13,6 +13,7 @@ pub mod plan;
 mod preempt;
 mod resume;
 mod rings;
+mod slots;
 mod suffix;
 mod system;
 mod tracepoint;
@@ -23,13 +24,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
+use aya::maps::{HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::{ARGUMENTS_MAX, Config};
 use sensor_abi::counter::{Counter, LOSS, LossKey};
 use sensor_abi::identity::InodeKey;
-use sensor_abi::mark::{InodeInfo, SLOT_KNOWN, SLOT_MALICIOUS, class, inode_slot, verdict};
+use sensor_abi::mark::{InodeInfo, class, inode_slot, verdict};
 use sensor_abi::record::SCRATCHES;
 use thiserror::Error;
 use zerocopy::{FromBytes, IntoBytes};
@@ -41,6 +42,7 @@ use self::hooks::SECURITY_HOOKS;
 use self::pin::{PinError, Pins};
 use self::plan::{BestRung, Plan, Rung};
 pub use self::rings::Rings;
+use self::slots::Slots;
 use self::without_loops::without_loops;
 
 /// The kernel half, built from `sensor-ebpf/` by `cargo xtask build-ebpf`.
@@ -124,7 +126,7 @@ pub struct Kernel {
     held: Held,
     pins: Option<Pins>,
     counters: PerCpuArray<MapData, u64>,
-    inode_slots: Array<MapData, u64>,
+    slots: Slots,
     inodes: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     inodes_malicious: BpfHashMap<MapData, [u8; 16], [u8; 32]>,
     exes: BpfHashMap<MapData, [u8; 16], u8>,
@@ -241,7 +243,7 @@ impl Kernel {
         let Some(Map::HashMap(folds)) = ebpf.take_map("FOLDS") else { return Err(LoadError::Map("FOLDS")) };
         let kernel = Self {
             counters: PerCpuArray::try_from(ebpf.take_map("COUNTERS").ok_or(LoadError::Map("COUNTERS"))?)?,
-            inode_slots: Array::try_from(ebpf.take_map("INODE_SLOTS").ok_or(LoadError::Map("INODE_SLOTS"))?)?,
+            slots: Slots::take_from(&mut ebpf)?,
             inodes: take_hash(&mut ebpf, "INODES")?,
             inodes_malicious: take_hash(&mut ebpf, "INODES_MALICIOUS")?,
             exes: take_hash(&mut ebpf, "EXES")?,
@@ -288,18 +290,16 @@ impl Kernel {
 
     /// Tells the kernel what an inode's content is.
     pub fn set_inode(&mut self, key: InodeKey, info: InodeInfo) -> Result<(), aya::maps::MapError> {
-        // Before the entry: a hook that finds nothing here doesn't look for it.
-        let slot = inode_slot(key.ino);
-        let known = self.inode_slots.get(&slot, 0)? | SLOT_KNOWN;
         let is_malicious = info.verdict == verdict::MALICIOUS;
-        self.inode_slots.set(slot, if is_malicious { known | SLOT_MALICIOUS } else { known }, 0)?;
+        // Before the entry: a hook that finds nothing here doesn't look for it.
+        let may_be_malicious = self.slots.fill(inode_slot(key.ino), is_malicious)?;
         let (key, value) = (bytes(&key), bytes(&info));
         self.inodes.insert(key, value, 0)?;
         if is_malicious {
             return self.inodes_malicious.insert(key, value, 0);
         }
         // Not read, or only sniffed: no reason to forget what was found before.
-        if info.verdict != verdict::NONE || info.class == class::NOT_MODEL {
+        if may_be_malicious && (info.verdict != verdict::NONE || info.class == class::NOT_MODEL) {
             let _ = self.inodes_malicious.remove(&key);
         }
         Ok(())
