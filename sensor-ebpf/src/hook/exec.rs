@@ -56,6 +56,19 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// The same once more, for the reason of [`wake_up_new_task`](super::fork::wake_up_new_task): what was noted before the exec, and is taken when it is told, says
+/// whether it was.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec_again(ctx: BtfTracePointContext) -> i32 {
+    let old_pid: u32 = ctx.arg(1);
+    let bprm: *const u8 = ctx.arg(2);
+    // SAFETY: plain bytes.
+    if unsafe { EXEC_BEFORE.get(old_pid) }.is_some() {
+        let _ = executed(old_pid, bprm);
+    }
+    0
+}
+
 #[inline(always)]
 fn executed(old_pid: u32, bprm: Address) -> Option<()> {
     let (mark, current, key) = mark::find_current()?;

@@ -4,8 +4,9 @@
 //! struct task_struct *child)). Runs in the creator; threads share their group's mark, and it is remembered which of them
 //! were made inside a load.
 
-use aya_ebpf::macros::btf_tracepoint;
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::macros::{btf_tracepoint, kprobe};
+use aya_ebpf::programs::{BtfTracePointContext, ProbeContext};
 use sensor_abi::act::{call, namespace};
 use sensor_abi::counter::Counter;
 use sensor_abi::identity::{InodeKey, TaskKey};
@@ -14,25 +15,49 @@ use sensor_abi::record::{Fork, kind};
 
 use crate::act::{self, Path};
 use crate::emit::Area;
-use crate::field::{Address, Checked, Direct, config, field, member, offset, read};
+use crate::entry::{Entry as _, Registers};
+use crate::field::{Address, Checked, Direct, Reach, config, field, member, offset, read};
 use crate::maps::{BPF_NOEXIST, LOAD_SETS, RING_PRIORITY, count, lose, needed};
 use crate::{introduce, mark, program, task, window};
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     let child: *const u8 = ctx.arg(1);
-    let _ = forked(child);
+    let _ = forked::<Direct>(child);
+    0
+}
+
+/// The same once more, where the kernel preempts its own code (match-proto: kernel/sched/core.c: void
+/// wake_up_new_task(struct task_struct *p)): a program on a typed tracepoint that was preempted is left out of every other
+/// fork on that CPU until it goes on, so that a loader could let forks of its own hide another. A kprobe isn't preempted.
+#[kprobe]
+pub fn wake_up_new_task(ctx: ProbeContext) -> u32 {
+    let child = Registers::argument(ctx.as_ptr().cast(), 0) as Address;
+    let _ = forked_unseen(child);
     0
 }
 
 #[inline(always)]
-fn forked(child: Address) -> Option<()> {
+fn forked_unseen(child: Address) -> Option<()> {
+    if task::current_tgid() == config!(own_tgid) {
+        return None;
+    }
+    let tgid = field!(child, task_tgid, u32)?;
+    let start_ns = field!(child, task_start_boottime, u64)?;
+    // A thread began later than its process: whether that is known from before isn't asked.
+    // SAFETY: a live map value.
+    let is_marked = mark::of(tgid).is_some_and(|mark| unsafe { (*mark).start_boottime_ns } == start_ns);
+    if is_marked { None } else { forked::<Checked>(child) }
+}
+
+#[inline(always)]
+fn forked<R: Reach>(child: Address) -> Option<()> {
     let tgid = task::current_tgid();
     if tgid == config!(own_tgid) {
         count(Counter::CanaryFork);
         return own_child(child);
     }
-    let child_tgid = member!(Direct, child, task_tgid, u32)?;
+    let child_tgid = member!(R, child, task_tgid, u32)?;
     if child_tgid != tgid && program::is_python(tgid) {
         program::set_python(child_tgid);
     }

@@ -74,6 +74,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::alone("who::loads_what_is_known_to_be_clean", loads_what_is_known));
     cases.push(Case::alone("who::after_fifty_thousand_forks", after_many_forks));
     cases.push(Case::alone("who::more_processes_than_marks", more_processes_than_marks));
+    cases.push(Case::alone("who::beside_busy_forks", beside_busy_forks));
     cases
 }
 
@@ -134,6 +135,49 @@ fn after_many_forks(room: &Room<'_>) -> Result<()> {
     Loud { port, model: Some(model), in_load: Some(true) }.check(&stopped.alerts)?;
     let full = stopped.alerts.kind("loss").filter(|alert| alert.text("/event/reason") == "task_table_full");
     full.none("no mark is left of a child that ended")
+}
+
+/// Children that connect, one after the other, while children of others keep that CPU busy with forks, so that it is taken
+/// from one in the middle of a fork. The last alert of an incident names the hundredth act.
+const CHILDREN: u64 = 100;
+const BESIDE_BUSY_FORKS: &str = "
+import signal
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+load()
+busy = []
+try:
+  for _ in range(8):
+    busy.append(os.fork())
+    if busy[-1] == 0:
+      while True:
+        child = os.fork()
+        if child == 0:
+          os._exit(0)
+        os.waitpid(child, 0)
+  for _ in range(CHILDREN):
+    pid = os.fork()
+    if pid == 0:
+      ACT
+      os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+finally:
+  for pid in busy:
+    os.kill(pid, signal.SIGKILL)
+";
+
+/// No child of a loader is left out, whoever else forks on that CPU.
+fn beside_busy_forks(room: &Room<'_>) -> Result<()> {
+    let daemon = Daemon::start(&room.dir.join("daemon"), CONFIG)?;
+    let listener = room.tcp(PUBLIC4)?;
+    let model = room.model("model.pkl", Content::Payload("pass"))?;
+    let code = BESIDE_BUSY_FORKS.replace("CHILDREN", &CHILDREN.to_string());
+    room.run_python(&code.replace("ACT", &format!("tcp({})", listener.python())), &model)?;
+    listener.was_reached()?;
+    let alerts = daemon.stop(Signal::TERM)?.alerts;
+    let connects = alerts.kind("connect").port(listener.port());
+    let counts: Vec<_> = connects.0.iter().filter_map(|alert| alert.at("/incident/count").as_u64()).collect();
+    ensure!(counts.iter().max() == Some(&CHILDREN), "{CHILDREN} children connected, told of were {counts:?}");
+    Ok(())
 }
 
 fn forks(room: &Room<'_>, count: u32, address: &str, model: &Path) -> Command {

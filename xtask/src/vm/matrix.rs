@@ -31,7 +31,11 @@ struct Boot {
 /// Without `bpf` in `lsm=` the best rung is fentry; kprobe where the kernel preempts its own code.
 const BOOTS: [Boot; 3] = [
     Boot { name: "paths", bpf_lsm: true, cases: &["paths::lsm", "paths::kprobe", "paths::tracepoint"] },
-    Boot { name: "paths-no-bpf", bpf_lsm: false, cases: &["paths::lsm", "paths::beside_busy_tasks"] },
+    Boot {
+        name: "paths-no-bpf",
+        bpf_lsm: false,
+        cases: &["paths::lsm", "paths::beside_busy_tasks", "who::beside_busy_forks"],
+    },
     Boot { name: DETAILS, bpf_lsm: true, cases: &DETAILED },
 ];
 

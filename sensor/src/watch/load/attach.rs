@@ -14,7 +14,7 @@ use super::hooks::{Below, SecurityHook};
 use super::plan::{BestRung, Hook, Rung, RungState, SECURITY_RUNGS};
 use super::tracepoint::{self, Tracefs};
 use super::verify::{self, once};
-use super::{counter, preempt, say, system};
+use super::{counter, say, system};
 
 /// Tries rungs from the best down.
 pub struct Attacher<'a> {
@@ -27,6 +27,8 @@ pub struct Attacher<'a> {
     pub attached: Vec<(String, String)>,
     /// Rungs above it are left out.
     pub best_rung: BestRung,
+    /// This kernel takes the CPU away from programs.
+    pub preempts: bool,
     /// Rungs that were asked whether they run here.
     pub ladder: Vec<RungState>,
 }
@@ -34,6 +36,10 @@ pub struct Attacher<'a> {
 /// Where exec is seen, and the programs that are on it beside the one that reports it.
 pub const EXEC: &str = "sched_process_exec";
 pub const INHERITING: [&str; 2] = ["exec_inherits", "exec_inherited"];
+
+/// Programs that look once more where the kernel preempts its own code: at an exec, and where a child first runs.
+pub const EXEC_AGAIN: &str = "sched_process_exec_again";
+const WAKE_UP: &str = "wake_up_new_task";
 
 const PREEMPTED: &str = "this kernel preempts its own code, and leaves a program that was preempted out of everything else \
     on that CPU meanwhile: many opens were not seen; kprobes are not preempted";
@@ -52,7 +58,27 @@ impl Attacher<'_> {
         let mut hook = Hook::new(event, true, lost);
         let attached = self.typed(name, name);
         hook.settle(Rung::TpBtf, attached, "");
+        if self.preempts && hook.rung.is_some() {
+            if let Err(why) = self.once_more(name) {
+                hook.why_not_better.push(format!("once more: {why}"));
+                hook.lost = format!("while another is told of that was preempted in the middle, {lost}");
+            }
+        }
         hook
+    }
+
+    /// What looks again where a program can be preempted, and is left out of other runs meanwhile.
+    fn once_more(&mut self, name: &str) -> Result<(), String> {
+        match name {
+            "sched_process_fork" if !self.best_rung.allows(Rung::Kprobe) => Err("switched off".to_owned()),
+            "sched_process_fork" => {
+                let link = self.attach_to(WAKE_UP, WAKE_UP)?;
+                self.attachments.push(link);
+                Ok(())
+            }
+            EXEC => self.typed(EXEC_AGAIN, EXEC),
+            _ => Ok(()),
+        }
     }
 
     /// The descriptors that a program is started with: two programs, behind the one that reports execs.
@@ -188,7 +214,7 @@ impl Attacher<'_> {
         if !self.best_rung.allows(rung) {
             return Err("switched off".to_owned());
         }
-        if rung == Rung::Fentry && preempt::preempts() && self.runs(Rung::Kprobe) {
+        if rung == Rung::Fentry && self.preempts && self.runs(Rung::Kprobe) {
             return Err(PREEMPTED.to_owned());
         }
         let link = self.attach(rung, CANARY)?;
@@ -207,24 +233,27 @@ impl Attacher<'_> {
 
     /// Attaches the program that `rung` has for `security_NAME`.
     fn attach(&mut self, rung: Rung, name: &str) -> Result<Attachment, String> {
-        let program_name = format!("{}_{name}", rung.name());
-        let program = self.ebpf.program_mut(&program_name).ok_or_else(|| format!("no program {program_name}"))?;
-        let function = format!("security_{name}");
+        self.attach_to(&format!("{}_{name}", rung.name()), &format!("security_{name}"))
+    }
+
+    /// Attaches the program of this name to this function of the kernel.
+    fn attach_to(&mut self, program_name: &str, function: &str) -> Result<Attachment, String> {
+        let program = self.ebpf.program_mut(program_name).ok_or_else(|| format!("no program {program_name}"))?;
         let attached = (|| -> Result<Option<Attachment>, ProgramError> {
             Ok(Some(match program {
                 Program::Lsm(program) => {
-                    once(program.load(name, self.btf))?;
+                    once(program.load(function.trim_start_matches("security_"), self.btf))?;
                     let link = program.attach()?;
                     Box::new(program.take_link(link)?)
                 }
                 Program::FEntry(program) => {
-                    once(program.load(&function, self.btf))?;
+                    once(program.load(function, self.btf))?;
                     let link = program.attach()?;
                     Box::new(program.take_link(link)?)
                 }
                 Program::KProbe(program) => {
                     once(program.load())?;
-                    let link = program.attach(&function, 0)?;
+                    let link = program.attach(function, 0)?;
                     Box::new(program.take_link(link)?)
                 }
                 _ => return Ok(None),

@@ -200,6 +200,7 @@ impl Kernel {
             attachments: Vec::new(),
             attached: Vec::new(),
             best_rung: wishes.best_rung,
+            preempts: preempt::preempts(),
             ladder: Vec::new(),
         };
         attacher.describe_calls()?;

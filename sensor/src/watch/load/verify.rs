@@ -6,7 +6,7 @@ use std::time::Instant;
 use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
 
-use super::attach::{EXEC, INHERITING};
+use super::attach::{EXEC, EXEC_AGAIN, INHERITING};
 use super::hooks::{SECURITY_HOOKS, SOCKET_HOOKS};
 use super::network::CONNECTS;
 use super::plan::Rung;
@@ -42,6 +42,7 @@ fn function_of(name: &str, program: &Program, rung: Option<Rung>) -> Option<Stri
         }
         Program::TracePoint(_) => rung.is_none().then(|| name.to_owned()),
         Program::BtfTracePoint(_) if INHERITING.contains(&name) => Some(EXEC.to_owned()),
+        Program::BtfTracePoint(_) if name == EXEC_AGAIN => None,
         // What else is on a typed tracepoint stands in for a security function.
         Program::BtfTracePoint(_) => (rung.is_none() || name.starts_with("sched_process_")).then(|| name.to_owned()),
         // Where security functions can be entered, their hooks tell of connects.
