@@ -56,8 +56,8 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The same once more, for the reason of [`wake_up_new_task`](super::fork::wake_up_new_task): what was noted before the exec, and is taken when it is told, says
-/// whether it was.
+/// The same once more, for the reason of [`wake_up_new_task`](super::fork::wake_up_new_task). What was noted before the exec
+/// is taken when the exec is told: where it is still there, it wasn't.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec_again(ctx: BtfTracePointContext) -> i32 {
     let old_pid: u32 = ctx.arg(1);

@@ -141,7 +141,7 @@ fn human(report: &Report<'_>) -> String {
     for hook in report.hooks {
         let rung = hook.rung.map_or("none", |rung| rung.name());
         let proven = if hook.proven { "seen to run" } else { "" };
-        text.push_str(format!("{:16}{rung:12}{proven}", hook.event).trim_end());
+        text.push_str(format!("{:18}{rung:12}{proven}", hook.event).trim_end());
         text.push('\n');
         for why in &hook.why_not_better {
             text.push_str(&format!("    not better: {}\n", escape::terminal(why.as_bytes())));
