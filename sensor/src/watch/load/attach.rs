@@ -58,11 +58,12 @@ impl Attacher<'_> {
         let mut hook = Hook::new(event, true, lost);
         let attached = self.typed(name, name);
         hook.settle(Rung::TpBtf, attached, "");
-        if self.preempts && hook.rung.is_some() {
-            if let Err(why) = self.once_more(name) {
-                hook.why_not_better.push(format!("once more: {why}"));
-                hook.lost = format!("while another is told of that was preempted in the middle, {lost}");
-            }
+        if self.preempts
+            && hook.rung.is_some()
+            && let Err(why) = self.once_more(name)
+        {
+            hook.why_not_better.push(format!("once more: {why}"));
+            hook.lost = format!("while another is told of that was preempted in the middle, {lost}");
         }
         hook
     }
