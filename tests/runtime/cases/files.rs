@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::payload::Trace;
+use super::ways_in::under;
 use crate::alert::{Alert, Alerts};
 use crate::harness::Case;
 use crate::lab::Room;
@@ -48,6 +49,14 @@ const PLACES: [Secret; 8] = [
     secret("autostart", ".config/autostart/x.desktop", "desktop-autostart", "T1547.013"),
 ];
 
+/// The same, of the host as a whole: below an `/etc` that is the loader's alone.
+const HOST_PLACES: [Secret; 2] = [
+    secret("cron", "/etc/cron.d/x", "cron", "T1053.003"),
+    secret("library_preload", "/etc/ld.so.preload", "library-preload", "T1574.006"),
+];
+const OWN_ETC: [&str; 6] =
+    ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /etc && mkdir /etc/cron.d && exec \"$@\"", "sh"];
+
 /// A file gets its name by other ways than an open.
 const PUTS: [(&str, &str); 8] = [
     ("by_rename", "os.rename(NEW, AT)"),
@@ -83,6 +92,18 @@ pub fn cases() -> Vec<Case> {
             ensure!(std::fs::metadata(&path)?.len() == 1, "it was not written");
             let room = Trace::of(room);
             Ok(move |alerts: &Alerts| loud(of_file(alerts, &room, &path, "write")?, &place)?.names(&model).map(|_| ()))
+        }));
+    }
+    for place in HOST_PLACES {
+        cases.push(Case::shared(format!("files::write_{}", place.name), move |room| {
+            let path = Path::new(place.path);
+            let code =
+                format!("with open({path:?}, 'a') as file:\n  file.write('\\n')\nsay(wrote=os.path.getsize({path:?}))");
+            let model = room.model("model.pkl", Content::Payload(&code))?;
+            let truth = room.run(&mut under(&OWN_ETC, &room.python("load()", &[&model])))?;
+            ensure!(truth.what("wrote")?["wrote"] == 1, "it was not written");
+            let room = Trace::of(room);
+            Ok(move |alerts: &Alerts| loud(of_file(alerts, &room, path, "write")?, &place)?.names(&model).map(|_| ()))
         }));
     }
     for (name, code) in PUTS {
