@@ -7,11 +7,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use flate2::read::GzDecoder;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+
+use super::tracepoint::mount_privately;
 
 /// Of a kernel's configuration, which it may let anybody read: this much and no more.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
@@ -37,11 +37,8 @@ fn running() -> Option<String> {
     const FILE: &str = "sched/preempt";
     let mounted = std::fs::read_to_string(Path::new("/sys/kernel/debug").join(FILE));
     let read = mounted.or_else(|_| -> io::Result<String> {
-        // A mount that nobody else sees.
-        let context = fsopen("debugfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_create(&context)?;
-        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-        std::fs::read_to_string(format!("/proc/self/fd/{}/{FILE}", mount.as_raw_fd()))
+        let (_mount, root) = mount_privately("debugfs")?;
+        std::fs::read_to_string(root.join(FILE))
     });
     read.ok()
 }

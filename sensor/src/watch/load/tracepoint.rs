@@ -26,10 +26,7 @@ impl Tracefs {
         if let Some(root) = MOUNTED.iter().find(|root| Path::new(root).join("events").is_dir()) {
             return Ok(Self { root: PathBuf::from(root), _mount: None });
         }
-        let context = fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_create(&context)?;
-        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-        let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+        let (mount, root) = mount_privately("tracefs")?;
         Ok(Self { root, _mount: Some(mount) })
     }
 
@@ -39,6 +36,15 @@ impl Tracefs {
         let text = std::fs::read_to_string(path)?;
         text.trim().parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
     }
+}
+
+/// A mount of one of the kernel's own file systems that nobody else sees, and its path: there as long as the mount is held.
+pub fn mount_privately(kind: &str) -> io::Result<(OwnedFd, PathBuf)> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+    Ok((mount, root))
 }
 
 /// A program on a tracepoint; dropping it detaches.

@@ -42,6 +42,7 @@ fn function_of(name: &str, program: &Program, rung: Option<Rung>) -> Option<Stri
         }
         Program::TracePoint(_) => rung.is_none().then(|| name.to_owned()),
         Program::BtfTracePoint(_) if INHERITING.contains(&name) => Some(EXEC.to_owned()),
+        // Few kernels need it.
         Program::BtfTracePoint(_) if name == EXEC_AGAIN => None,
         // What else is on a typed tracepoint stands in for a security function.
         Program::BtfTracePoint(_) => (rung.is_none() || name.starts_with("sched_process_")).then(|| name.to_owned()),
