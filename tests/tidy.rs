@@ -108,6 +108,7 @@ const UNSAFE: &[&str] = &[
     "sensor/src/heap.rs",
     "sensor/src/watch/load/batch.rs",
     "sensor/src/watch/load/pin.rs",
+    "sensor/src/watch/load/reading.rs",
     "sensor/src/watch/load/tracepoint.rs",
     "sensor/src/watch/ring.rs",
     "sensor/src/worker/",

@@ -199,6 +199,17 @@ struct Draft {
     set: LoadSet,
 }
 
+/// What is known of a file, over its class.
+mod found {
+    pub const KNOWN: u64 = 1 << 8;
+    pub const CLEAN: u64 = 1 << 9;
+}
+
+#[inline(always)]
+fn flag(flag: u64, is: bool) -> u64 {
+    if is { flag } else { 0 }
+}
+
 /// The first step: is this open worth a mark, and what is there to say of it?
 #[inline(always)]
 fn draft<R: Reach>(opened: &Opened) -> Option<u64> {
@@ -212,22 +223,23 @@ fn draft<R: Reach>(opened: &Opened) -> Option<u64> {
     if stamp.size == 0 {
         return None;
     }
-    let mut class = class::PENDING;
-    let mut known = false;
-    let mut clean = false;
+    let mut found = u64::from(class::PENDING);
     if let Some(info) = judge::lookup(&inode) {
         if info.stamp == stamp {
             if info.class == class::NOT_MODEL {
                 return None;
             }
-            class = info.class;
             // What could not be read is tried again.
-            known = info.class != class::UNKNOWN || info.verdict != verdict::NONE;
-            clean = info.verdict == verdict::CLEAN;
+            let known = info.class != class::UNKNOWN || info.verdict != verdict::NONE;
+            let clean = info.verdict == verdict::CLEAN;
+            found = u64::from(info.class) | flag(found::KNOWN, known) | flag(found::CLEAN, clean);
         }
     }
+    // Here and below, what was found out is forgotten: the verifier would follow each case to the end.
+    let found = emit::forget(found);
+    let (class, known, clean) = (found as u8, found & found::KNOWN != 0, found & found::CLEAN != 0);
     let (exe_file, exe) = file::exe_of::<R>(opened.task)?;
-    let decided = program::role_of(&exe);
+    let decided = emit::forget(program::role_of(&exe).into()) as u8;
     if decided == role::READER {
         return None;
     }
@@ -235,7 +247,7 @@ fn draft<R: Reach>(opened: &Opened) -> Option<u64> {
     if mark.is_none() && decided == role::UNDECIDED && program::is_carrier::<R>(exe_file) {
         return None;
     }
-    let named = opened.reason != reason::UNKNOWN_NAME;
+    let named = emit::forget((opened.reason != reason::UNKNOWN_NAME).into()) != 0;
     // Over its rate a cgroup's file is marked and not announced: what it does later still is. One that nothing but its
     // content could accuse waits for another open.
     let limited = !known && !allowed(inode, stamp, named, opened);
@@ -246,6 +258,8 @@ fn draft<R: Reach>(opened: &Opened) -> Option<u64> {
     // Nothing is to be found out about it now.
     let is_quiet =
         clean && writers == 0 && opened.is_current && decided != role::UNDECIDED && config!(quiet_opens) != 0;
+    let flags = flag(drafted::QUIET, is_quiet) | flag(drafted::KNOWN, known) | flag(drafted::LIMITED, limited);
+    let flags = emit::forget(flags);
     let now = task::now_ns();
     // What others have is read of the sensor itself.
     let who = match opened.is_current {
@@ -268,7 +282,7 @@ fn draft<R: Reach>(opened: &Opened) -> Option<u64> {
         (*record).reason = opened.reason;
         (*record).class = class;
         (*record).role = decided;
-        (*record).is_quiet = u8::from(is_quiet);
+        (*record).is_quiet = u8::from(flags & drafted::QUIET != 0);
         let artifact = &raw mut (*draft).set.artifacts[0];
         (*artifact).inode = inode;
         (*artifact).stamp = stamp;
@@ -281,9 +295,7 @@ fn draft<R: Reach>(opened: &Opened) -> Option<u64> {
         (*artifact).named = u32::from(named);
         (*artifact).reserved = 0;
     }
-    let flag = |flag: u64, is: bool| if is { flag } else { 0 };
-    let flags = flag(drafted::QUIET, is_quiet) | flag(drafted::KNOWN, known) | flag(drafted::LIMITED, limited);
-    Some(u64::from(area.index()) << 32 | emit::forget(flags) | drafted::ANY)
+    Some(u64::from(area.index()) << 32 | flags | drafted::ANY)
 }
 
 /// The second: marks the process. What is left to announce, or 0.

@@ -11,7 +11,7 @@ use super::run::PIN_DIR;
 use crate::escape;
 use crate::watch::load::pin::Pins;
 use crate::watch::load::plan::{BestRung, Hook, Plan, RungState};
-use crate::watch::load::{Kernel, LoadError, Tables, Wishes};
+use crate::watch::load::{Kernel, LoadError, Reading, Tables, Wishes};
 use crate::worker::pool::Confinements;
 
 /// What this host can see and prevent, and why not more
@@ -73,7 +73,7 @@ struct Report<'a> {
 
 pub fn run(args: Args) -> ExitCode {
     let wishes = Wishes { best_rung: args.best_rung, ..Wishes::default() };
-    let (plan, error) = match Kernel::load(wishes, &Tables::default(), Pins::probe(&args.pin_dir)) {
+    let (plan, error) = match Kernel::load(Reading::begin(), wishes, &Tables::default(), Pins::probe(&args.pin_dir)) {
         Ok((_kernel, _rings, _own_opens, plan)) => (plan, None),
         Err(LoadError::Nothing(plan)) => {
             let error = LoadError::Nothing(plan.clone()).to_string();

@@ -18,7 +18,6 @@ mod ring;
 mod sockets;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,10 +33,10 @@ pub use sensor_abi::ABI_VERSION;
 pub use self::correlate::{Look, MODELS_MAX, Put, Sums, Wanted, Word};
 pub use self::deciders::{Decide, Deciders};
 use self::load::plan::{Plan, Rung};
-use self::load::{Kernel, LoadError, OwnOpens, Tables, Wishes};
+use self::load::{Kernel, LoadError, OwnOpens, Reading, Tables, Wishes};
 use self::memory::Memory;
-pub use self::network::Sent;
-use self::network::{Network, destination};
+use self::network::destination;
+pub use self::network::{Network, Sent};
 use self::process::Processes;
 pub use self::process::{TICK_NS, Told};
 use self::record::{Argv, Header, Load, LoadArtifact, Open, Record, Repeats, Who};
@@ -118,23 +117,23 @@ fn ns(clock: ClockId) -> i128 {
 impl Watch {
     /// Loads the kernel half and attaches it. Needs a tokio runtime.
     ///
-    /// An act waits `scan_wait` for its file's verdict; a name counts where one of `resolvers` gave it, or it is of `hosts`.
+    /// `reading` was begun before. An act waits `scan_wait` for its file's verdict.
     pub fn start(
+        reading: Reading,
         wishes: Wishes,
         tables: &Tables,
         scan_wait: Duration,
-        resolvers: Vec<IpAddr>,
-        hosts: Vec<(IpAddr, String)>,
+        network: Network,
         deciders: Deciders,
         keeping: &Keeping,
     ) -> Result<(Self, OwnOpens), LoadError> {
-        let (kernel, rings, own_opens, plan) = Kernel::load(wishes, tables, load::keep(&keeping.pins))?;
+        let (kernel, rings, own_opens, plan) = Kernel::load(reading, wishes, tables, load::keep(&keeping.pins))?;
         let reactor = |error: std::io::Error| LoadError::Object(error.to_string());
         let scan_wait_ns = u64::try_from(scan_wait.as_nanos()).unwrap_or(u64::MAX);
         let mut joined = Joined {
             processes: Processes::default(),
             correlator: Correlator::new(scan_wait_ns),
-            network: Network::new(resolvers, hosts),
+            network,
             packets_tell_dns: plan.rung("packet_out").is_some(),
             // The typed tracepoint isn't told where a raw socket's datagram goes.
             packets_tell_raw: matches!(plan.rung("socket_sendmsg"), None | Some(Rung::TpBtf)),

@@ -119,6 +119,7 @@ pub struct Network {
 }
 
 impl Network {
+    /// A name counts where one of `resolvers` gave it, or it is of `hosts`.
     pub fn new(resolvers: Vec<IpAddr>, hosts: Vec<(IpAddr, String)>) -> Self {
         Self {
             resolvers,

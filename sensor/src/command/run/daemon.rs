@@ -23,9 +23,9 @@ use crate::judge::Judge;
 use crate::policy::{Policy, formats};
 use crate::sink::{Output, Sink, file, stdout};
 use crate::watch::load::plan::BestRung;
-use crate::watch::load::{Tables, Wishes};
+use crate::watch::load::{Reading, Tables, Wishes};
 use crate::watch::record::Executable;
-use crate::watch::{Ask, Decide, Deciders, Keeping, Look, Put, Wanted, Watch, boottime_ns};
+use crate::watch::{Ask, Decide, Deciders, Keeping, Look, Network, Put, Wanted, Watch, boottime_ns};
 use crate::worker::child::locate::is_local;
 use crate::worker::pool::{Answer, Job, Line, Outcome, PoolConfig, ScanPool};
 use crate::worker::wire::NotRead;
@@ -48,6 +48,8 @@ const MODELS: &str = "models.jsonl";
 /// What the daemon starts with.
 #[derive(Debug)]
 pub struct Setup {
+    /// Of the kernel, begun as early as can be.
+    pub reading: Reading,
     pub settings: Settings,
     pub policy: Arc<Policy>,
     pub instance: Instance,
@@ -76,7 +78,7 @@ struct Daemon {
 }
 
 pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
-    let Setup { settings, policy, instance, ready, best_rung, marks_max, pin_dir } = setup;
+    let Setup { reading, settings, policy, instance, ready, best_rung, marks_max, pin_dir } = setup;
     let mut seldom = seldom(UnixListener::from_std(instance.listen()?)?)?;
     let mut sinks = Vec::new();
     for sink in &settings.sinks {
@@ -105,10 +107,10 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     // Beside the loading, which takes as long: who runs already is known when the first alert is written.
     let (processes, mut replies) = looks::read_processes();
     let (scan_wait, deciders) = (settings.scan_wait, deciders(&policy));
-    let (resolvers, hosts) = (settings.network.resolvers.clone(), settings.network.hosts.clone());
+    let network = Network::new(settings.network.resolvers.clone(), settings.network.hosts.clone());
     let keeping = Keeping { pins: pin_dir, models: Path::new(health::RUN_DIR).join(MODELS) };
     let started = tokio::task::spawn_blocking(move || {
-        Watch::start(wishes, &tables, scan_wait, resolvers, hosts, deciders, &keeping)
+        Watch::start(reading, wishes, &tables, scan_wait, network, deciders, &keeping)
     });
     let (watch, mut own_opens) = started.await??;
     heap::give_back();

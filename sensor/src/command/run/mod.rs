@@ -18,6 +18,7 @@ use crate::health::{Instance, ReadyFile};
 use crate::heap;
 use crate::policy::Policy;
 use crate::sink::Shape;
+use crate::watch::load::Reading;
 use crate::watch::load::plan::BestRung;
 
 /// Watch this host: report what processes do after they loaded a model
@@ -96,6 +97,7 @@ pub fn run(args: Args) -> ExitCode {
 
 fn start(args: Args) -> anyhow::Result<ExitCode> {
     heap::share();
+    let reading = Reading::begin();
     let flags = Flags {
         config: args.config,
         rules: args.rules,
@@ -118,7 +120,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     let ready = args.ready_file.as_deref().map(ReadyFile::claim).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Args { best_rung, marks_max, pin_dir, .. } = args;
-    let setup = daemon::Setup { settings, policy, instance, ready, best_rung, marks_max, pin_dir };
+    let setup = daemon::Setup { reading, settings, policy, instance, ready, best_rung, marks_max, pin_dir };
     runtime.block_on(daemon::run(setup))
 }
 

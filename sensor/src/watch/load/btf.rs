@@ -37,7 +37,15 @@ const OPTIONAL: [(&str, &str); 8] = [
 
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_FWD: u32 = 7;
+const KIND_TYPEDEF: u32 = 8;
 const KIND_FUNC: u32 = 12;
+/// `struct btf_header`.
+const HEADER_BYTES: u32 = 24;
+/// What programs are attached to, by kind and the beginning of the name: security functions and their LSM hooks, what
+/// iterators are called with, and typed tracepoints.
+const ATTACHABLE: [(u32, &[u8]); 4] =
+    [(KIND_FUNC, b"security_"), (KIND_FUNC, b"bpf_lsm_"), (KIND_FUNC, b"bpf_iter_"), (KIND_TYPEDEF, b"btf_trace_")];
 /// Typedefs and qualifiers: what they name is one step further.
 const KIND_ALIAS: [u32; 5] = [8, 9, 10, 11, 18];
 /// Anonymous members nest this deep at most.
@@ -53,31 +61,10 @@ pub struct Layout {
     pub has_known_task: bool,
 }
 
-/// Reads it.
-pub fn layout() -> Result<Layout, BtfError> {
-    let bytes = std::fs::read(VMLINUX)?;
-    resolve(&bytes)
-}
-
-fn resolve(bytes: &[u8]) -> Result<Layout, BtfError> {
-    let btf = Btf::index(bytes)?;
-    let mut out = Vec::with_capacity(Offsets::SOURCE.len() * 4);
-    for (type_name, spellings) in Offsets::SOURCE {
-        let offset = spellings.iter().find_map(|member| btf.member(type_name, member));
-        let offset = match offset {
-            Some(offset) => offset,
-            None if OPTIONAL.contains(&(type_name, spellings[0])) => ABSENT,
-            None => return Err(BtfError::Member(type_name, spellings[0])),
-        };
-        out.extend_from_slice(&offset.to_ne_bytes());
-    }
-    let offsets = Offsets::read_from_bytes(&out).map_err(|_| BtfError::Malformed(0))?;
-    Ok(Layout { offsets, has_loop: btf.has_loop, has_known_task: btf.has_known_task })
-}
-
-struct Btf<'a> {
+/// The bytes of [`VMLINUX`], and where its types begin.
+pub struct Index<'a> {
     bytes: &'a [u8],
-    strings: usize,
+    strings: &'a [u8],
     /// Type id - 1 -> position of its `struct btf_type`.
     types: Vec<u32>,
     structs: HashMap<&'static str, usize>,
@@ -85,36 +72,94 @@ struct Btf<'a> {
     has_known_task: bool,
 }
 
-impl<'a> Btf<'a> {
-    fn index(bytes: &'a [u8]) -> Result<Self, BtfError> {
+impl<'a> Index<'a> {
+    /// Finds them, and looks at nothing in them but names.
+    pub fn of(bytes: &'a [u8]) -> Result<Self, BtfError> {
         let header = word(bytes, 4)? as usize;
         let types = header + word(bytes, 8)? as usize;
         let types_end = types + word(bytes, 12)? as usize;
         let strings = header + word(bytes, 16)? as usize;
-        let mut btf =
-            Self { bytes, strings, types: Vec::new(), structs: HashMap::new(), has_loop: false, has_known_task: false };
+        let strings_end = strings + word(bytes, 20)? as usize;
+        let mut index = Self {
+            bytes,
+            strings: bytes.get(strings..strings_end).ok_or(BtfError::Malformed(strings))?,
+            types: Vec::new(),
+            structs: HashMap::new(),
+            has_loop: false,
+            has_known_task: false,
+        };
         let mut at = types;
         while at < types_end {
-            btf.types.push(at as u32);
+            index.types.push(at as u32);
             let info = word(bytes, at + 4)?;
             if kind(info) == KIND_STRUCT {
-                let name = btf.text(word(bytes, at)?);
+                let name = index.text(word(bytes, at)?);
                 if let Some((known, _)) = Offsets::SOURCE.iter().find(|(t, _)| t.as_bytes() == name) {
-                    btf.structs.entry(known).or_insert(at);
+                    index.structs.entry(known).or_insert(at);
                 }
             }
             if kind(info) == KIND_FUNC {
-                let name = btf.text(word(bytes, at)?);
-                btf.has_loop |= name == b"bpf_loop";
-                btf.has_known_task |= name == b"bpf_get_current_task_btf";
+                let name = index.text(word(bytes, at)?);
+                index.has_loop |= name == b"bpf_loop";
+                index.has_known_task |= name == b"bpf_get_current_task_btf";
             }
             at += 12 + tail(info).ok_or(BtfError::Malformed(at))?;
         }
-        Ok(btf)
+        Ok(index)
+    }
+
+    /// Looks up what the programs have to know.
+    pub fn layout(&self) -> Result<Layout, BtfError> {
+        let mut out = Vec::with_capacity(Offsets::SOURCE.len() * 4);
+        for (type_name, spellings) in Offsets::SOURCE {
+            let offset = spellings.iter().find_map(|member| self.member(type_name, member));
+            let offset = match offset {
+                Some(offset) => offset,
+                None if OPTIONAL.contains(&(type_name, spellings[0])) => ABSENT,
+                None => return Err(BtfError::Member(type_name, spellings[0])),
+            };
+            out.extend_from_slice(&offset.to_ne_bytes());
+        }
+        let offsets = Offsets::read_from_bytes(&out).map_err(|_| BtfError::Malformed(0))?;
+        Ok(Layout { offsets, has_loop: self.has_loop, has_known_task: self.has_known_task })
+    }
+
+    /// The same types under the same ids, of which those have names that a program can be attached to, and all others are
+    /// empty: who looks for one of them need not read, nor keep, the other megabytes.
+    pub fn outline(&self) -> Result<Vec<u8>, BtfError> {
+        let mut types = Vec::with_capacity(self.types.len() * 12);
+        let mut strings = vec![0];
+        for at in &self.types {
+            let at = *at as usize;
+            let info = word(self.bytes, at + 4)?;
+            let name = word(self.bytes, at)?;
+            let mut of_kind = ATTACHABLE.iter().filter(|(known, _)| *known == kind(info));
+            let is_kept = of_kind.any(|(_, prefix)| self.rest(name).starts_with(prefix));
+            let entry = if is_kept {
+                let offset = strings.len() as u32;
+                strings.extend_from_slice(self.text(name));
+                strings.push(0);
+                [offset, info, word(self.bytes, at + 8)?]
+            } else {
+                [0, KIND_FWD << 24, 0]
+            };
+            entry.iter().for_each(|word| types.extend_from_slice(&word.to_ne_bytes()));
+        }
+        let lens = [HEADER_BYTES, 0, types.len() as u32, types.len() as u32, strings.len() as u32];
+        let mut out = self.bytes[..4].to_vec();
+        lens.iter().for_each(|word| out.extend_from_slice(&word.to_ne_bytes()));
+        out.extend_from_slice(&types);
+        out.extend_from_slice(&strings);
+        Ok(out)
+    }
+
+    /// A string, and all behind it.
+    fn rest(&self, offset: u32) -> &'a [u8] {
+        self.strings.get(offset as usize..).unwrap_or_default()
     }
 
     fn text(&self, offset: u32) -> &'a [u8] {
-        let rest = self.bytes.get(self.strings + offset as usize..).unwrap_or_default();
+        let rest = self.rest(offset);
         &rest[..rest.iter().position(|b| *b == 0).unwrap_or(rest.len())]
     }
 
@@ -193,13 +238,43 @@ fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
 
 #[cfg(test)]
 mod tests {
+    use aya_obj::btf::BtfKind;
+
     use super::*;
 
     #[test]
     fn garbage_is_an_error_and_no_panic() {
         for len in 0..64 {
-            assert!(resolve(&vec![0xff; len]).is_err());
-            assert!(resolve(&vec![0; len]).is_err());
+            for byte in [0, 0xff] {
+                let bytes = vec![byte; len];
+                let index = Index::of(&bytes);
+                assert!(index.and_then(|index| index.layout()).is_err());
+            }
         }
+    }
+
+    #[test]
+    fn what_programs_are_attached_to_has_the_same_id_in_the_outline() {
+        let Ok(bytes) = std::fs::read(VMLINUX) else {
+            assert!(std::env::var_os("CI").is_none(), "this kernel shows no types");
+            return;
+        };
+        let whole = aya::Btf::parse(&bytes, aya::Endianness::default()).unwrap();
+        let outline = Index::of(&bytes).unwrap().outline().unwrap();
+        let outline = aya::Btf::parse(&outline, aya::Endianness::default()).unwrap();
+        for (name, kind) in [
+            ("security_file_open", BtfKind::Func),
+            ("security_socket_connect", BtfKind::Func),
+            ("bpf_lsm_file_open", BtfKind::Func),
+            ("bpf_iter_task_file", BtfKind::Func),
+            ("bpf_iter_task_vma", BtfKind::Func),
+            ("btf_trace_sched_process_fork", BtfKind::Typedef),
+            ("btf_trace_sock_send_length", BtfKind::Typedef),
+        ] {
+            let id = whole.id_by_type_name_kind(name, kind).ok();
+            assert_eq!(outline.id_by_type_name_kind(name, kind).ok(), id, "{name}");
+            assert!(id.is_some() || name.contains("lsm"), "{name}");
+        }
+        assert!(outline.id_by_type_name_kind("vfs_read", BtfKind::Func).is_err(), "nobody asks for it");
     }
 }

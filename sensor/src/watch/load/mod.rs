@@ -11,6 +11,7 @@ mod network;
 pub mod pin;
 pub mod plan;
 mod preempt;
+mod reading;
 mod resume;
 mod rings;
 mod slots;
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::ProgramError;
-use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use sensor_abi::config::{ARGUMENTS_MAX, Config};
 use sensor_abi::counter::{Counter, LOSS, LossKey};
 use sensor_abi::identity::InodeKey;
@@ -41,6 +42,7 @@ use self::held::Held;
 use self::hooks::SECURITY_HOOKS;
 use self::pin::{PinError, Pins};
 use self::plan::{BestRung, Plan, Rung};
+pub use self::reading::Reading;
 pub use self::rings::Rings;
 use self::slots::Slots;
 use self::without_loops::without_loops;
@@ -164,22 +166,20 @@ impl std::fmt::Debug for Kernel {
 impl Kernel {
     /// Loads, attaches what can be attached, proves it, and says what came of it.
     ///
-    /// `pins` is where marks and links are kept.
-    pub fn load(wishes: Wishes, tables: &Tables, pins: Keep) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
-        // Two readings of the same megabytes, each for its own purpose: at the same time.
-        let (layout, btf) = std::thread::scope(|scope| {
-            let layout = scope.spawn(btf::layout);
-            let btf = Btf::from_sys_fs();
-            (layout.join(), btf)
-        });
-        let layout = layout.unwrap_or(Err(BtfError::Malformed(0)))?;
-        let btf = btf.map_err(|e| LoadError::Object(e.to_string()))?;
+    /// `reading` was begun before; `pins` is where marks and links are kept.
+    pub fn load(
+        reading: Reading,
+        wishes: Wishes,
+        tables: &Tables,
+        pins: Keep,
+    ) -> Result<(Self, Rings, OwnOpens, Plan), LoadError> {
+        let (layout, loader, types) = reading.layout()?;
         let (mut pins, mut not_kept) = match pins {
             Ok(pins) => (Some(pins), Vec::new()),
             Err(PinError::Taken(root)) => return Err(LoadError::Taken(PinError::Taken(root))),
             Err(error) => (None, vec![format!("marks are lost when the sensor ends: {error}")]),
         };
-        let mut ebpf = create(&btf, layout, wishes, tables, pins.as_ref())?;
+        let mut ebpf = create(loader, layout, wishes, tables, pins.as_ref())?;
         if pins.as_ref().is_some_and(|pins| pins.stale) {
             resume::sweep(&mut ebpf)?;
         }
@@ -191,11 +191,12 @@ impl Kernel {
             }
         }
 
+        let types = types.end()?;
         let cgroup = cgroup2().ok_or(LoadError::NoCgroup)?;
         let mut rings = Rings::take_from(&mut ebpf)?;
         let mut attacher = Attacher {
             ebpf: &mut ebpf,
-            btf: &btf,
+            btf: &types,
             tracefs: None,
             attachments: Vec::new(),
             attached: Vec::new(),
@@ -348,7 +349,13 @@ fn take_hash<K: aya::Pod, V: aya::Pod>(
     Ok(BpfHashMap::try_from(ebpf.take_map(name).ok_or(LoadError::Map(name))?)?)
 }
 
-fn create(btf: &Btf, layout: Layout, wishes: Wishes, tables: &Tables, pins: Option<&Pins>) -> Result<Ebpf, LoadError> {
+fn create(
+    loader: EbpfLoader<'static>,
+    layout: Layout,
+    wishes: Wishes,
+    tables: &Tables,
+    pins: Option<&Pins>,
+) -> Result<Ebpf, LoadError> {
     let suffix_multiplier = suffix::multiplier(&tables.suffixes)?;
     let config = Config {
         own_tgid: std::process::id(),
@@ -365,12 +372,11 @@ fn create(btf: &Btf, layout: Layout, wishes: Wishes, tables: &Tables, pins: Opti
         true => Cow::Borrowed(OBJECT),
         false => Cow::Owned(without_loops(OBJECT).ok_or_else(|| LoadError::Object("not an object".to_owned()))?),
     };
-    let mut loader = EbpfLoader::new();
+    let mut loader: EbpfLoader<'_> = loader;
     for (name, path) in pins.into_iter().flat_map(Pins::maps) {
         loader.map_pin_path(name, path);
     }
     let mut ebpf = loader
-        .btf(Some(btf))
         .override_global("OFFSETS", layout.offsets.as_bytes(), true)
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("TASKS", wishes.marks_max.unwrap_or_else(tasks_max))
