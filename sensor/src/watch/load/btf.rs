@@ -43,9 +43,16 @@ const KIND_FUNC: u32 = 12;
 /// `struct btf_header`.
 const HEADER_BYTES: u32 = 24;
 /// What programs are attached to, by kind and the beginning of the name: security functions and their LSM hooks, what
-/// iterators are called with, and typed tracepoints.
-const ATTACHABLE: [(u32, &[u8]); 4] =
-    [(KIND_FUNC, b"security_"), (KIND_FUNC, b"bpf_lsm_"), (KIND_FUNC, b"bpf_iter_"), (KIND_TYPEDEF, b"btf_trace_")];
+/// iterators are called with, typed tracepoints, and what makes or enters namespaces (`system.rs`).
+const ATTACHABLE: [(u32, &[u8]); 7] = [
+    (KIND_FUNC, b"security_"),
+    (KIND_FUNC, b"bpf_lsm_"),
+    (KIND_FUNC, b"bpf_iter_"),
+    (KIND_TYPEDEF, b"btf_trace_"),
+    (KIND_FUNC, b"ksys_unshare"),
+    (KIND_FUNC, b"__x64_sys_setns"),
+    (KIND_FUNC, b"__arm64_sys_setns"),
+];
 /// Typedefs and qualifiers: what they name is one step further.
 const KIND_ALIAS: [u32; 5] = [8, 9, 10, 11, 18];
 /// Anonymous members nest this deep at most.
@@ -253,6 +260,11 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
+    const SETNS: &str = "__x64_sys_setns";
+    #[cfg(target_arch = "aarch64")]
+    const SETNS: &str = "__arm64_sys_setns";
+
     #[test]
     fn what_programs_are_attached_to_has_the_same_id_in_the_outline() {
         let Ok(bytes) = std::fs::read(VMLINUX) else {
@@ -266,6 +278,8 @@ mod tests {
             ("security_file_open", BtfKind::Func),
             ("security_socket_connect", BtfKind::Func),
             ("bpf_lsm_file_open", BtfKind::Func),
+            ("ksys_unshare", BtfKind::Func),
+            (SETNS, BtfKind::Func),
             ("bpf_iter_task_file", BtfKind::Func),
             ("bpf_iter_task_vma", BtfKind::Func),
             ("btf_trace_sched_process_fork", BtfKind::Typedef),
