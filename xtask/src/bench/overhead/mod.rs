@@ -42,7 +42,7 @@ pub struct Options {
     /// Write the figures to a file as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail where a figure is more than 5 % above the committed one, or above its goal
+    /// Fail where a figure is more than 5 % above the committed one, or above its goal, in two boots
     #[arg(long)]
     check: bool,
     /// Make these figures the committed ones; the reason stays beside them
