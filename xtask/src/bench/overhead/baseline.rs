@@ -17,13 +17,14 @@ const TOLERANCE_PERCENT: i64 = 5;
 /// … or this much, where a few instructions are more than that.
 const TOLERANCE_INSTRUCTIONS: i64 = 12;
 
-/// What these cost differs so much from boot to boot, by what state the kernel's allocators are in.
+/// What these cost differs so much from build to build: another layout of memory is another draw of the kernel's free
+/// lists and hashes (`--seed` shows others).
 const ALLOCATING: [&str; 4] = ["fork", "fork.marked", "exec", "exec.marked"];
 const ALLOCATING_TOLERANCE_INSTRUCTIONS: i64 = 3_000;
 
 /// Memory is taken in larger pieces than 5 % of little: the same sensor, built on two hosts, differs by this much.
 const TOLERANCE_KIB: i64 = 512;
-/// What is left of a burst depends on how much of it came at once: boots of one sensor differ by this much.
+/// What is left of a burst depends on how much of it came at once: builds of one source differ by this much.
 const BURST_TOLERANCE_KIB: i64 = 4_096;
 
 const HEADER: &str = "\

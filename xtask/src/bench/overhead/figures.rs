@@ -44,13 +44,6 @@ const OTHERS: [(&str, &str, &str); 13] = [
 const COARSE: [&str; 4] = ["event.user", "event.first", "idle", "ready"];
 
 impl Figures {
-    /// Of two boots, the lower of each named figure. What costs more does so in both.
-    pub fn lower(&mut self, other: &Self) {
-        for (name, figure) in &mut self.named {
-            *figure = other.named.get(name).map_or(*figure, |again| (*figure).min(*again));
-        }
-    }
-
     pub fn new(release: &str, rung: Rung, answer: Value) -> Result<Self> {
         let mut named = BTreeMap::new();
         for (name, figures) in operations(&answer)? {
@@ -167,16 +160,6 @@ mod tests {
             "rss_kib": 9_000, "rss_burst_kib": 12_000, "ready_instructions": 812_345_678, "programs": 16, "maps": 14,
             "maps_bytes": 10_000_000, "rings_bytes": 1_572_864,
         })
-    }
-
-    #[test]
-    fn of_two_boots_the_lower_figures_count() {
-        let mut figures = Figures::new("6.12.1", Rung::Lsm, answer()).unwrap();
-        let mut again = Figures::new("6.12.1", Rung::Lsm, answer()).unwrap();
-        again.named.insert("open".to_owned(), 400);
-        again.named.insert("idle".to_owned(), 20_000);
-        figures.lower(&again);
-        assert_eq!((figures.named["open"], figures.named["idle"]), (400, 10_000));
     }
 
     #[test]

@@ -36,15 +36,22 @@ impl Programs {
 }
 
 /// One boot: measures the sensor with `flags`, and gives back what the guest says.
-pub fn measure(kernel: &Kernel, programs: &Programs, flags: &[&str], limit: Duration) -> Result<Value> {
+pub fn measure(kernel: &Kernel, programs: &Programs, flags: &[&str], seed: u32, limit: Duration) -> Result<Value> {
     let folder = target().join("vm").join(format!("overhead-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
-    let answer = boot(kernel, programs, flags, limit, &folder);
+    let answer = boot(kernel, programs, flags, seed, limit, &folder);
     let _ = fs::remove_dir_all(&folder);
     answer
 }
 
-fn boot(kernel: &Kernel, programs: &Programs, flags: &[&str], limit: Duration, folder: &Path) -> Result<Value> {
+fn boot(
+    kernel: &Kernel,
+    programs: &Programs,
+    flags: &[&str],
+    seed: u32,
+    limit: Duration,
+    folder: &Path,
+) -> Result<Value> {
     let (initrd, words, log) = (folder.join("initrd"), folder.join("words"), folder.join("log"));
     fs::write(&initrd, initramfs(programs, flags)?)?;
     let file = |path: &Path| format!("file:{}", path.display());
@@ -52,6 +59,8 @@ fn boot(kernel: &Kernel, programs: &Programs, flags: &[&str], limit: Duration, f
         .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"])
         // Every instruction takes 1 ns of virtual time, and time in which nothing happens is skipped.
         .args(["-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-icount", "shift=0,sleep=off"])
+        // What it draws by lot, RDRAND's numbers and what the boot loader hands over, is drawn alike in every boot.
+        .args(["-seed", &seed.to_string()])
         .args(["-rtc", "base=2026-01-01,clock=vm", "-m", &format!("{MEMORY_MIB}M")])
         .args(["-serial", &file(&words), "-serial", &file(&log)])
         .args(["-kernel", &kernel.image.display().to_string(), "-initrd", &initrd.display().to_string()])
