@@ -73,7 +73,9 @@ struct Report<'a> {
 
 pub fn run(args: Args) -> ExitCode {
     let wishes = Wishes { best_rung: args.best_rung, ..Wishes::default() };
-    let (plan, error) = match Kernel::load(Reading::begin(), wishes, &Tables::default(), Pins::probe(&args.pin_dir)) {
+    let loaded = Reading::begin()
+        .and_then(|reading| Kernel::load(reading, wishes, &Tables::default(), Pins::probe(&args.pin_dir)));
+    let (plan, error) = match loaded {
         Ok((_kernel, _rings, _own_opens, plan)) => (plan, None),
         Err(LoadError::Nothing(plan)) => {
             let error = LoadError::Nothing(plan.clone()).to_string();
@@ -154,11 +156,13 @@ fn human(report: &Report<'_>) -> String {
     for line in &report.confinement {
         text.push_str(&format!("    {}\n", escape::terminal(line.as_bytes())));
     }
-    text.push_str("\nOver a restart, an upgrade or kill -9 of the sensor:\n");
+    if report.error.is_none() || !report.not_kept.is_empty() {
+        text.push_str("\nOver a restart, an upgrade or kill -9 of the sensor:\n");
+    }
     for line in report.not_kept {
         text.push_str(&format!("    lost: {}\n", escape::terminal(line.as_bytes())));
     }
-    if report.not_kept.is_empty() {
+    if report.error.is_none() && report.not_kept.is_empty() {
         text.push_str("    marks are kept, and passed on meanwhile\n");
     }
     text.push_str("\nOn every host:\n");

@@ -133,7 +133,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<ExitCode> {
     };
     let _ = tokio::time::timeout(STAND_READY_MAX, daemon.pool.stand_ready()).await;
     if let Some(ready) = &ready {
-        ready.touch()?;
+        ready.touch().inspect_err(|_| daemon.watch.detach())?;
     }
     tracing::info!(rules, exceptions, sinks = settings.sinks.len(), "watching");
     health::notify_systemd("READY=1");

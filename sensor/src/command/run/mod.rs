@@ -97,7 +97,7 @@ pub fn run(args: Args) -> ExitCode {
 
 fn start(args: Args) -> anyhow::Result<ExitCode> {
     heap::share();
-    let reading = Reading::begin();
+    let reading = Reading::begin()?;
     let flags = Flags {
         config: args.config,
         rules: args.rules,

@@ -358,14 +358,15 @@ pub fn pass_to_ourselves() {
     let _ = recvmsg(&there, &mut [std::io::IoSliceMut::new(&mut byte)], &mut control, RecvFlags::DONTWAIT);
 }
 
-/// A fork, an exec and an exit of our own.
-pub fn run_ourselves() {
-    let _ = std::process::Command::new("/proc/self/exe")
+/// A fork, an exec and an exit of our own. Could they be done?
+pub fn run_ourselves() -> bool {
+    let ended = std::process::Command::new("/proc/self/exe")
         .arg("--version")
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .status();
+    ended.is_ok()
 }
 
 pub fn not_found(name: &str) -> ProgramError {

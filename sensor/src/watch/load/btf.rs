@@ -18,6 +18,8 @@ pub enum BtfError {
     Absent(#[from] std::io::Error),
     #[error("the kernel's type information is malformed at byte {0}")]
     Malformed(usize),
+    #[error("the kernel's type information can't be read: {0}")]
+    Unread(String),
     #[error("the kernel's type information lacks {0}.{1}")]
     Member(&'static str, &'static str),
 }

@@ -49,9 +49,11 @@ fn of_mode(modes: &str) -> Option<bool> {
     is_preemptive(mode)
 }
 
-/// `preempt=`, the last one holds (kernel/sched/core.c: setup_preempt_mode).
+/// `preempt=`, the last one holds (kernel/sched/core.c: setup_preempt_mode). Only the words that say yes: kernels that
+/// preempt in any case take no notice of the others (7.0 on, and those built for real time).
 fn of_command_line(line: &str) -> Option<bool> {
-    line.split_ascii_whitespace().rev().find_map(|word| is_preemptive(word.strip_prefix("preempt=")?))
+    let last = line.split_ascii_whitespace().rev().find_map(|word| is_preemptive(word.strip_prefix("preempt=")?));
+    last.filter(|preempts| *preempts)
 }
 
 fn is_preemptive(mode: &str) -> Option<bool> {
@@ -101,7 +103,8 @@ mod tests {
 
     #[test]
     fn the_last_word_at_boot_holds() {
-        assert_eq!(of_command_line("ro preempt=full preempt=none quiet"), Some(false));
+        assert_eq!(of_command_line("ro preempt=none preempt=full quiet"), Some(true));
+        assert_eq!(of_command_line("ro preempt=full preempt=none quiet"), None, "it may have had no choice");
         assert_eq!(of_command_line("ro xpreempt=none preempt=lazy\n"), Some(true));
         assert_eq!(of_command_line("preempt=full preempt=whatever"), Some(true), "the kernel takes no notice of that");
         assert_eq!(of_command_line("ro quiet"), None);

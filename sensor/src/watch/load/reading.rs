@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "unshare(2) has no safe wrapper")]
 
 use std::sync::mpsc::{Receiver, channel};
-use std::thread::{JoinHandle, spawn};
+use std::thread::{Builder, JoinHandle};
 
 use aya::{Btf, EbpfLoader, Endianness};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -27,17 +27,18 @@ impl std::fmt::Debug for Reading {
 
 impl Reading {
     /// Threads begin it.
-    pub fn begin() -> Self {
+    pub fn begin() -> Result<Self, LoadError> {
         let (tell, layout) = channel();
-        let types = spawn(move || {
+        let types = Builder::new().spawn(move || {
             let bytes = std::fs::read(btf::VMLINUX).map_err(BtfError::Absent)?;
             let index = Index::of(&bytes)?;
             // Nobody waits for it where the sensor could not start for another reason.
             let _ = tell.send(index.layout()?);
             let types = Btf::parse(&index.outline()?, Endianness::default());
-            types.map_err(|error| LoadError::Object(error.to_string()))
+            types.map_err(|error| LoadError::Btf(BtfError::Unread(error.to_string())))
         });
-        Self { layout, types, loader: spawn(loader) }
+        let loader = Builder::new().spawn(loader);
+        Ok(Self { layout, types: types.map_err(LoadError::Thread)?, loader: loader.map_err(LoadError::Thread)? })
     }
 
     /// Waits for what maps are made with. The types, which programs are loaded with, may still be under way.
@@ -46,7 +47,7 @@ impl Reading {
         match self.layout.recv() {
             Ok(layout) => Ok((layout, self.loader.join().map_err(died)?, types)),
             // It ended before it knew.
-            Err(_) => Err(types.end().err().unwrap_or(LoadError::Btf(BtfError::Malformed(0)))),
+            Err(_) => Err(types.end().err().unwrap_or_else(|| died(()))),
         }
     }
 }
@@ -63,7 +64,7 @@ impl Types {
 
 /// A reader that panicked met types that it didn't understand.
 fn died<E>(_: E) -> LoadError {
-    LoadError::Btf(BtfError::Malformed(0))
+    LoadError::Btf(BtfError::Unread("its reader panicked".to_owned()))
 }
 
 /// When it's made it reads all types of the kernel, for relocations that our programs don't have: a quarter of the time that

@@ -158,9 +158,14 @@ impl Attacher<'_> {
         let mut hook = Hook::new("namespace", false, lost);
         for rung in [Rung::Fentry, Rung::Kprobe] {
             if self.runs(rung) {
+                let before = self.attachments.len();
                 let attached = self
                     .enter(rung, "unshare", &["ksys_unshare"])
                     .and_then(|()| self.enter(rung, "setns", &["__x64_sys_setns", "__arm64_sys_setns"]));
+                // One of both would tell of it twice, beside what the next rung has.
+                if attached.is_err() {
+                    self.attachments.truncate(before);
+                }
                 hook.settle(rung, attached, "");
                 if hook.rung.is_some() {
                     return hook;
@@ -183,7 +188,7 @@ impl Attacher<'_> {
     fn enter(&mut self, rung: Rung, name: &str, functions: &[&str]) -> Result<(), String> {
         let name = format!("{}_{name}", rung.name());
         let program = self.ebpf.program_mut(&name).ok_or_else(|| format!("no program {name}"))?;
-        let mut why = format!("{name} is of another kind");
+        let mut why = Vec::new();
         for function in functions {
             let attached: Result<Attachment, ProgramError> = match program {
                 Program::FEntry(program) => program.load(function, self.btf).and_then(|()| {
@@ -194,17 +199,17 @@ impl Attacher<'_> {
                     let link = program.attach(function, 0)?;
                     Ok(Box::new(program.take_link(link)?) as Attachment)
                 }),
-                _ => break,
+                _ => return Err(format!("{name} is of another kind")),
             };
             match attached {
                 Ok(link) => {
                     self.attachments.push(link);
                     return Ok(());
                 }
-                Err(error) => why = say(&error),
+                Err(error) => why.push(format!("{function}: {}", say(&error))),
             }
         }
-        Err(why)
+        Err(why.join("; "))
     }
 }
 

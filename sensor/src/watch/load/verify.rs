@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::sync::{Mutex, PoisonError};
-use std::thread::available_parallelism;
+use std::thread::{Builder, available_parallelism};
 use std::time::Instant;
 
 use aya::programs::{Program, ProgramError};
@@ -29,24 +29,27 @@ pub fn side_by_side(ebpf: &mut Ebpf, btf: &Btf, rung: Option<Rung>) {
         .filter_map(|(name, program)| Some((name, function_of(name, program, rung)?, program)))
         .collect();
     programs.sort_by_key(|(name, ..)| LONG.iter().position(|end| name.ends_with(end)).map(Reverse));
+    // As many as there are CPUs, this one among them: more would only take the caches from each other.
+    let helpers = available_parallelism().map_or(1, usize::from).min(programs.len()).saturating_sub(1);
     let left = Mutex::new(programs);
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    // As many as there are CPUs: more would only take the caches from each other.
-    let at_once = available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..at_once {
-            scope.spawn(|| {
-                while let Some((name, function, program)) = next() {
-                    let started = Instant::now();
-                    let loaded = load(program, &function, btf);
-                    let took_ms = started.elapsed().as_millis();
-                    match loaded {
-                        Ok(()) => tracing::debug!(name, function, took_ms, "verified"),
-                        Err(error) => tracing::debug!(name, function, took_ms, %error, "not loaded yet"),
-                    }
-                }
-            });
+    let work = || {
+        while let Some((name, function, program)) = next() {
+            let started = Instant::now();
+            let loaded = load(program, &function, btf);
+            let took_ms = started.elapsed().as_millis();
+            match loaded {
+                Ok(()) => tracing::debug!(name, function, took_ms, "verified"),
+                Err(error) => tracing::debug!(name, function, took_ms, %error, "not loaded yet"),
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..helpers {
+            // Where no thread can be made, the others do its part.
+            let _ = Builder::new().spawn_scoped(scope, work);
+        }
+        work();
     });
 }
 
