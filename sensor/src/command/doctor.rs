@@ -42,6 +42,8 @@ const NOT_COVERED: &[&str] = &[
     "what a loader makes a model of itself, out of bytes that no reader knows, such as encrypted ones",
     "models that are called like text, source, pictures or tables (rules/formats.toml), and, where no CPython opens them, by \
      names that say nothing, wherever they lie (`/mnt/models` too)",
+    "files that say nothing by their names, while their cgroup opens more of those in a second than are looked at (a quarter \
+     of limits.candidates_per_s; alert: unknown_name_rate)",
     "what was in a file that says nothing by its name, and that its loader removes before it is read",
     "code that comes with a model and is imported from elsewhere than the hubs' caches (`transformers_modules`, `torch/hub`), \
      or from a volume that is mounted as such a folder itself",

@@ -253,7 +253,7 @@ mod tests {
             ("/etc/shadow", Read, Some("password-hashes")),
             ("/srv/etc/shadow", Read, None),
             ("/proc/1/environ", Read, Some("process-environment")),
-            ("/run/secrets/kubernetes.io/serviceaccount/..2026_11_25/token", Read, Some("kubernetes-credential")),
+            ("/run/secrets/kubernetes.io/serviceaccount/..2026_11_25/token", Read, Some("kubernetes-token")),
             ("/data/hf/.cache/huggingface/token", Read, Some("hub-token")),
             ("/root/.cache/huggingface/hub/models--a--b/refs/main", Read, None),
             ("/root/.aws/credentials", Read, Some("cloud-credential")),

@@ -373,8 +373,9 @@ fn by_kind(rules: &[Arc<Rule>]) -> Vec<Vec<Arc<Rule>>> {
 }
 
 /// Losses of files that nobody acted on, before ([`sensor_abi::counter::Counter::CandidateRate`]) and after their open was
-/// announced.
-const UNTOUCHED: [&str; 2] = ["candidate_rate", OPEN_UNJUDGED];
+/// announced, and of those that nothing but their content could accuse
+/// ([`sensor_abi::counter::Counter::UnknownRate`]): data sets are read so every day.
+const UNTOUCHED: [&str; 3] = ["candidate_rate", "unknown_name_rate", OPEN_UNJUDGED];
 
 /// What an act on the system is to the severity table.
 fn effect_of(deed: &Deed) -> Option<Effect> {

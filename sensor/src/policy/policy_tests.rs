@@ -346,7 +346,9 @@ fn a_rule_that_names_a_kind_twice_speaks_once() {
 
 #[test]
 fn loss_is_medium_but_of_files_that_nobody_acted_on() {
-    let losses = [("ring_full", Medium), ("scan_queue_full", Medium), ("candidate_rate", Low), ("open_unjudged", Low)];
+    let medium = ["ring_full", "scan_queue_full"].map(|reason| (reason, Medium));
+    let low = ["candidate_rate", "unknown_name_rate", "open_unjudged"].map(|reason| (reason, Low));
+    let losses = medium.into_iter().chain(low);
     for (reason, severity) in losses {
         let judged = policy().judge_loss(reason);
         assert_eq!(judged.len(), 1);
