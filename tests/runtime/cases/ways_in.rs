@@ -36,7 +36,7 @@ const CALLS: [(&str, Option<&str>); 9] = [
 const INHERITED: [(&str, u32, &[&str]); 4] = [
     ("shell_redirection", 0, &["sh", "-c", "exec \"$@\" < \"$MODEL\"", "sh"]),
     ("shell_child", 7, &["sh", "-c", "\"$@\" 7< \"$MODEL\"; true", "sh"]),
-    ("through_wrappers", 0, &["sh", "-c", "nice env \"$@\" < \"$MODEL\"", "sh"]),
+    ("through_wrappers", 0, &["sh", "-c", "nice -n 0 env \"$@\" < \"$MODEL\"", "sh"]),
     ("high_number", 200, &["bash", "-c", "exec 200< \"$MODEL\"; \"$@\"; true", "bash"]),
 ];
 

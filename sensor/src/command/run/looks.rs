@@ -150,7 +150,7 @@ pub fn word(outcome: Outcome) -> (Word, Option<Job>) {
 
 fn not_read(reason: NotRead) -> ModelFinding {
     let (id, why) = match reason {
-        NotRead::Gone => ("SNS-903", "it was closed and is no longer at its path"),
+        NotRead::Gone => ("SNS-903", "it was closed, and no path that is known leads to it"),
         NotRead::Swapped => ("SNS-903", "another file stands in its place"),
         NotRead::NotRegular => ("SNS-903", "no regular file stands in its place"),
         NotRead::Remote => ("SNS-903", "it is on a network file system, which the configuration says not to read"),
