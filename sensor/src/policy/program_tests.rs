@@ -217,7 +217,12 @@ fn what_people_start_themselves_is_usual() {
         ("/usr/bin/find", &["find", ".", "-name", "*.pt"], python, Kind::Usual),
         ("/usr/bin/find", &["find", ".", "-exec", "id", ";"], python, Kind::Unexpected),
         ("/usr/bin/find", &["find", "/tmp", "-delete"], python, Kind::Unexpected),
-        ("/usr/bin/dash", &["sh", "-c", "ldconfig -p | grep libcudnn | rev | cut -d\" \" -f1 | rev"], python, Kind::Ordinary),
+        (
+            "/usr/bin/dash",
+            &["sh", "-c", "ldconfig -p | grep libcudnn | rev | cut -d\" \" -f1 | rev"],
+            python,
+            Kind::Ordinary,
+        ),
         (
             "/opt/venv/lib/python3.11/site-packages/torch/bin/torch_shm_manager",
             &["/opt/venv/lib/python3.11/site-packages/torch/bin/torch_shm_manager"],

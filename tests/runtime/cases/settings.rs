@@ -67,22 +67,25 @@ pub fn cases() -> Vec<Case> {
             let daemon = Daemon::start(&room.dir.join("daemon"), &config)?;
             for i in 0..FLOOD {
                 room.model(&format!("{i}.pkl"), Content::CleanPickle)?;
+                room.model(&format!("part-{i}"), Content::CleanPickle)?;
             }
             let listener = room.tcp(PUBLIC4)?;
             let payload = format!("import time\ntcp({})\ntime.sleep(2)", listener.python());
             let last = room.model("last.pkl", Content::Payload(&payload))?;
-            let code = format!("for i in range({FLOOD}):\n  load(f'{{i}}.pkl')\nload('last.pkl')");
+            let code =
+                format!("for i in range({FLOOD}):\n  load(f'{{i}}.pkl')\n  load(f'part-{{i}}')\nload('last.pkl')");
             room.run_python(&code, &room.dir)?;
             listener.was_reached()?;
             let stopped = ended(daemon)?;
             // Its open was not announced: it is found when it acts, and so is its name.
             let connections = stopped.alerts.kind("connect").port(listener.port());
             connections.last("the connection")?.names(&last)?.is("/model/verdict", "malicious")?;
-            let losses = stopped.alerts.kind("loss");
-            let losses = losses.filter(|alert| alert.text("/event/reason") == "candidate_rate");
-            let loss = losses.last("files were opened faster than they may be looked at")?;
-            loss.is("/severity", "low")?.is("/process", serde_json::Value::Null)?;
-            ensure!(loss.at("/event/count").as_u64().is_some_and(|count| count > 0), "no count:\n{}", loss.line);
+            for reason in ["candidate_rate", "unknown_name_rate"] {
+                let losses = stopped.alerts.kind("loss").filter(|alert| alert.text("/event/reason") == reason);
+                let loss = losses.last("files were opened faster than they may be looked at")?;
+                loss.is("/severity", "low")?.is("/process", serde_json::Value::Null)?;
+                ensure!(loss.at("/event/count").as_u64().is_some_and(|count| count > 0), "no count:\n{}", loss.line);
+            }
             Ok(())
         }),
         Case::alone("settings::a_first_model_is_told_beyond_the_limit", first_of_many),
