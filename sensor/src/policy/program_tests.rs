@@ -212,6 +212,7 @@ fn what_people_start_themselves_is_usual() {
         ("/usr/bin/git", &["git", "-c", "core.pager=id", "log"], python, Kind::Unexpected),
         ("/usr/bin/ps", &["ps", "aux"], python, Kind::Usual),
         ("/usr/bin/ps", &["ps", "-o", "rss=,vsz=", "-p", "71"], python, Kind::Usual),
+        ("/usr/bin/pgrep", &["pkill", "-9", "auditd"], python, Kind::Unexpected),
         ("/usr/bin/top", &["top", "-b", "-n1"], python, Kind::Usual),
         ("/usr/bin/top", &["top"], python, Kind::Unexpected),
         ("/usr/bin/find", &["find", ".", "-name", "*.pt"], python, Kind::Usual),

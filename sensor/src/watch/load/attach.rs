@@ -238,7 +238,7 @@ impl Attacher<'_> {
     }
 
     /// Attaches the program of this name to this function of the kernel.
-    fn attach_to(&mut self, program_name: &str, function: &str) -> Result<Attachment, String> {
+    pub fn attach_to(&mut self, program_name: &str, function: &str) -> Result<Attachment, String> {
         let program = self.ebpf.program_mut(program_name).ok_or_else(|| format!("no program {program_name}"))?;
         let attached = (|| -> Result<Option<Attachment>, ProgramError> {
             Ok(Some(match program {

@@ -483,7 +483,11 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
     for last in (1..=TRIES).map(|tried| tried == TRIES) {
         let _ = std::fs::File::open("/proc/self/status");
         attach::pass_to_ourselves();
-        let tried = network::Tried { run: attach::run_ourselves(), ..network::try_all() };
+        let (ran, tried) = (attach::run_ourselves(), network::try_all());
+        let can_prove = |event: &str| match event {
+            "fork" | "exec" | "exec_window" | "exit" | "inherit" => ran,
+            _ => tried.can_prove(event),
+        };
         let mut unproven = 0;
         for ((event, canary), before) in CANARIES.into_iter().zip(before) {
             let Some(hook) = plan.hook_mut(event) else { continue };
@@ -492,7 +496,7 @@ fn prove(ebpf: &Ebpf, plan: &mut Plan) {
                 continue;
             }
             hook.proven = counter(ebpf, canary) > before;
-            if !hook.proven && tried.can_prove(event) {
+            if !hook.proven && can_prove(event) {
                 unproven += 1;
                 if last {
                     hook.lose(network::NEVER_RUNS.to_owned());

@@ -148,8 +148,6 @@ pub struct Tried {
     pub ipv6: bool,
     pub tcp: bool,
     pub unix: bool,
-    /// A program of our own.
-    pub run: bool,
 }
 
 impl Tried {
@@ -158,7 +156,6 @@ impl Tried {
         match event {
             "tcp" | "accept" => self.tcp,
             "unix" => self.unix,
-            "fork" | "exec" | "exec_window" | "exit" | "inherit" => self.run,
             _ if event.ends_with('6') => self.ipv6,
             _ if event.ends_with('4') || event.starts_with("socket") => self.ipv4,
             _ => true,
@@ -166,10 +163,10 @@ impl Tried {
     }
 }
 
-/// Does by itself what the socket hooks have to count; runs no program.
+/// Does by itself what the socket hooks have to count.
 pub fn try_all() -> Tried {
     let (ipv4, ipv6) = datagram_to_ourselves();
-    Tried { ipv4, ipv6, tcp: connection_to_ourselves().is_ok(), unix: unix_to_ourselves().is_ok(), run: false }
+    Tried { ipv4, ipv6, tcp: connection_to_ourselves().is_ok(), unix: unix_to_ourselves().is_ok() }
 }
 
 /// A datagram, and a connect, by IPv4 and by IPv6.

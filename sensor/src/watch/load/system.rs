@@ -2,14 +2,12 @@
 //! security function.
 
 use aya::maps::HashMap as BpfHashMap;
-use aya::programs::{Program, ProgramError};
 use sensor_abi::act::{Shape, call};
 use zerocopy::IntoBytes;
 
 use super::attach::Attacher;
 use super::held::Attachment;
 use super::plan::{Hook, Rung};
-use super::say;
 
 /// One system call: its number, and what its arguments say.
 struct Call {
@@ -158,14 +156,12 @@ impl Attacher<'_> {
         let mut hook = Hook::new("namespace", false, lost);
         for rung in [Rung::Fentry, Rung::Kprobe] {
             if self.runs(rung) {
-                let before = self.attachments.len();
-                let attached = self
-                    .enter(rung, "unshare", &["ksys_unshare"])
-                    .and_then(|()| self.enter(rung, "setns", &["__x64_sys_setns", "__arm64_sys_setns"]));
-                // One of both would tell of it twice, beside what the next rung has.
-                if attached.is_err() {
-                    self.attachments.truncate(before);
-                }
+                // Both or none: one of them would tell of it twice, beside what the next rung has.
+                let unshare = self.enter(rung, "unshare", &["ksys_unshare"]);
+                let both = unshare.and_then(|unshare| {
+                    Ok([unshare, self.enter(rung, "setns", &["__x64_sys_setns", "__arm64_sys_setns"])?])
+                });
+                let attached = both.map(|both| self.attachments.extend(both));
                 hook.settle(rung, attached, "");
                 if hook.rung.is_some() {
                     return hook;
@@ -185,35 +181,15 @@ impl Attacher<'_> {
     }
 
     /// Attaches `RUNG_NAME` to the first of `functions` that the kernel has.
-    fn enter(&mut self, rung: Rung, name: &str, functions: &[&str]) -> Result<(), String> {
+    fn enter(&mut self, rung: Rung, name: &str, functions: &[&str]) -> Result<Attachment, String> {
         let name = format!("{}_{name}", rung.name());
-        let program = self.ebpf.program_mut(&name).ok_or_else(|| format!("no program {name}"))?;
         let mut why = Vec::new();
         for function in functions {
-            let attached: Result<Attachment, ProgramError> = match program {
-                Program::FEntry(program) => program.load(function, self.btf).and_then(|()| {
-                    let link = program.attach()?;
-                    Ok(Box::new(program.take_link(link)?) as Attachment)
-                }),
-                Program::KProbe(program) => program.load().or_else(loaded).and_then(|()| {
-                    let link = program.attach(function, 0)?;
-                    Ok(Box::new(program.take_link(link)?) as Attachment)
-                }),
-                _ => return Err(format!("{name} is of another kind")),
-            };
-            match attached {
-                Ok(link) => {
-                    self.attachments.push(link);
-                    return Ok(());
-                }
-                Err(error) => why.push(format!("{function}: {}", say(&error))),
+            match self.attach_to(&name, function) {
+                Ok(attachment) => return Ok(attachment),
+                Err(error) => why.push(format!("{function}: {error}")),
             }
         }
         Err(why.join("; "))
     }
-}
-
-/// A program that is loaded already, for another function, is as good as one that was loaded now.
-fn loaded(error: ProgramError) -> Result<(), ProgramError> {
-    if matches!(error, ProgramError::AlreadyLoaded) { Ok(()) } else { Err(error) }
 }

@@ -47,7 +47,7 @@ pub struct Options {
     #[arg(long)]
     check: bool,
     /// Make these figures the committed ones; the reason stays beside them
-    #[arg(long, value_name = "WHY", conflicts_with_all = ["check", "rung"])]
+    #[arg(long, value_name = "WHY", conflicts_with_all = ["check", "rung", "seed"])]
     accept: Option<String>,
     /// Another draw of what the machine draws by lot: free lists and hashes, which forks and execs depend on
     #[arg(long, value_name = "N", default_value_t = SEED)]
